@@ -1,0 +1,55 @@
+"""The vocabulary that everything else uses."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+State = dict[str, Tensor]
+"""A model state: named parameters and buffers. Never a positional list, which breaks with batch norm."""
+
+ImageShape = tuple[int, int, int]
+"""Channels, height, width."""
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Images with hard labels, in the space the networks read (preprocessed).
+
+    Attributes:
+        images: Shape (N, C, H, W), floating point.
+        labels: Shape (N,), int64, in [0, number of classes).
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __post_init__(self) -> None:
+        if self.images.ndim != 4 or self.labels.shape != self.images.shape[:1]:
+            raise ValueError(
+                f"expected images (N, C, H, W) and labels (N,), got {tuple(self.images.shape)} and "
+                f"{tuple(self.labels.shape)}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same examples on another device."""
+        return type(self)(self.images.to(device), self.labels.to(device))
+
+    def take(self, indices: Tensor) -> Self:
+        """The examples at some positions.
+
+        Args:
+            indices: Shape (K,), int64, on any device.
+        """
+        indices = indices.to(self.labels.device)
+        return type(self)(self.images[indices], self.labels[indices])
+
+    def append(self, other: "LabelledImages") -> Self:
+        """These examples followed by others."""
+        return type(self)(
+            torch.cat([self.images, other.images]), torch.cat([self.labels, other.labels.to(self.labels.device)])
+        )
