@@ -1,0 +1,7 @@
+"""Networks: options that build a classifier for any image shape, and the states they start from."""
+
+from pdd_lightning.networks.base import Architecture, Classifier, build_template, initial_state
+from pdd_lightning.networks.convnet import ConvNet
+from pdd_lightning.networks.resnet import ResNet
+
+__all__ = ["Architecture", "Classifier", "ConvNet", "ResNet", "build_template", "initial_state"]

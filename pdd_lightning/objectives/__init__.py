@@ -1,0 +1,6 @@
+"""What is compared between training on the synthetic and on the real data."""
+
+from pdd_lightning.objectives.base import Objective, SyntheticSide
+from pdd_lightning.objectives.trajectory import TrajectoryMatching
+
+__all__ = ["Objective", "SyntheticSide", "TrajectoryMatching"]

@@ -1,0 +1,1 @@
+"""How good the distilled images are, and the report of it."""

@@ -1,0 +1,202 @@
+"""What every data set has in common: raw images in, preprocessed splits and a fingerprint out."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+
+from pdd_lightning.datamodules.cache import cached
+from pdd_lightning.datamodules.digest import digest
+from pdd_lightning.datamodules.preprocessing import Preprocessing
+from pdd_lightning.datamodules.raw import RawData
+from pdd_lightning.datamodules.split import stratified_split
+from pdd_lightning.errors import ConfigError
+from pdd_lightning.types import ImageShape, LabelledImages
+
+
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    """What `ImageDataModule.setup` makes."""
+
+    splits: dict[str, LabelledImages]
+    preprocessing: Preprocessing
+    class_names: tuple[str, ...]
+    fingerprint: str
+
+
+class ImageDataModule(LightningDataModule, ABC):
+    """Images held as tensors, split and preprocessed once.
+
+    The preprocessing is fitted on what remains of the training images after the validation split. There are
+    no data loaders here: whoever trains indexes the tensors, on the device it trains on.
+
+    Args:
+        validation_fraction: Part of each class's training images held out for validation, in [0, 1).
+        split_seed: Decides which images are held out.
+        zca: Whether to whiten the images (ZCA) after normalising each channel.
+        zca_eps: Added to the eigenvalues when whitening; larger values whiten less. Unused without ``zca``.
+        cache_dir: Folder that keeps what is slow to compute (decoded image files, whitening matrices) for
+            later runs. Null keeps nothing.
+
+    Raises:
+        ConfigError: If an option has an impossible value.
+    """
+
+    def __init__(
+        self,
+        *,
+        validation_fraction: float = 0.1,
+        split_seed: int = 0,
+        zca: bool = False,
+        zca_eps: float = 0.1,
+        cache_dir: str | None = None,
+    ) -> None:
+        super().__init__()
+        if not 0 <= validation_fraction < 1:
+            raise ConfigError(
+                f"validation_fraction={validation_fraction}: must be at least 0 (no validation images) and "
+                "below 1; 0.1 is usual"
+            )
+        if not zca_eps > 0:
+            raise ConfigError(f"zca_eps={zca_eps}: must be above 0; 0.1 is usual")
+        self.validation_fraction = validation_fraction
+        self.split_seed = split_seed
+        self.zca = zca
+        self.zca_eps = zca_eps
+        self.cache_dir = cache_dir
+        self._prepared: _Prepared | None = None
+        self._moved: dict[tuple[str, torch.device], LabelledImages] = {}
+
+    @abstractmethod
+    def load_raw(self) -> RawData:
+        """Read the whole data set.
+
+        Raises:
+            DataError: If it is missing or not of the promised form.
+        """
+
+    def describe(self) -> dict[str, object]:
+        """The class and the options that decide the numbers, for a report. Holds no paths and suits JSON."""
+        return {
+            "class_path": f"{type(self).__module__}.{type(self).__qualname__}",
+            "validation_fraction": self.validation_fraction,
+            "split_seed": self.split_seed,
+            "zca": self.zca,
+            "zca_eps": self.zca_eps if self.zca else None,
+        }
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read, split and preprocess, the first time it is called.
+
+        Args:
+            stage: Lightning's name for what follows. All splits are made for each.
+        """
+        if self._prepared is None:
+            self._prepared = self._prepare(self.load_raw())
+
+    def _prepare(self, raw: RawData) -> _Prepared:
+        kept, held = stratified_split(
+            raw.train_labels, self.validation_fraction, self.split_seed, "validation"
+        )
+        # The split enters by its outcome and the raw data by its contents, so where the files lie, or which
+        # seed happens to give the same split, makes no difference.
+        fingerprint = digest(
+            *(raw.train_images, raw.train_labels, raw.test_images, raw.test_labels, raw.class_names),
+            *(held, self.zca_eps if self.zca else None),
+        )
+        train_images = raw.train_images[kept]
+        preprocessing = self._fit(train_images, fingerprint)
+        splits = {
+            "train": (train_images, raw.train_labels[kept]),
+            "validation": (raw.train_images[held], raw.train_labels[held]),
+            "test": (raw.test_images, raw.test_labels),
+        }
+        return _Prepared(
+            {name: LabelledImages(preprocessing.apply(x), y) for name, (x, y) in splits.items()},
+            preprocessing,
+            raw.class_names,
+            fingerprint,
+        )
+
+    def _fit(self, images: Tensor, fingerprint: str) -> Preprocessing:
+        if not self.zca:
+            return Preprocessing.fit(images)
+        tensors = cached(
+            self.cache_dir,
+            f"zca-{fingerprint}",
+            lambda: Preprocessing.fit(images, zca=True, zca_eps=self.zca_eps).tensors(),
+        )
+        return Preprocessing.from_tensors(tensors)
+
+    @property
+    def _ready(self) -> _Prepared:
+        if self._prepared is None:
+            raise RuntimeError(f"{type(self).__name__} holds no data yet: call setup() first")
+        return self._prepared
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are."""
+        return len(self._ready.class_names)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """In the order of the labels."""
+        return self._ready.class_names
+
+    @property
+    def image_shape(self) -> ImageShape:
+        """Channels, height, width."""
+        channels, height, width = self.train.images.shape[1:]
+        return channels, height, width
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """The map that was applied to the images, fitted on `train`."""
+        return self._ready.preprocessing
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the data's contents, the validation split and the preprocessing's settings."""
+        return self._ready.fingerprint
+
+    @property
+    def train(self) -> LabelledImages:
+        """Training images, preprocessed, float32, on the CPU."""
+        return self._ready.splits["train"]
+
+    @property
+    def validation(self) -> LabelledImages:
+        """Held-out training images, possibly none, preprocessed, float32, on the CPU."""
+        return self._ready.splits["validation"]
+
+    @property
+    def test(self) -> LabelledImages:
+        """Test images, preprocessed, float32, on the CPU."""
+        return self._ready.splits["test"]
+
+    def train_on(self, device: torch.device | str) -> LabelledImages:
+        """`train` on a device, copied there once."""
+        return self._on("train", device)
+
+    def validation_on(self, device: torch.device | str) -> LabelledImages:
+        """`validation` on a device, copied there once."""
+        return self._on("validation", device)
+
+    def test_on(self, device: torch.device | str) -> LabelledImages:
+        """`test` on a device, copied there once."""
+        return self._on("test", device)
+
+    def to_device(self, device: torch.device | str) -> None:
+        """Copy `train` and `validation` to a device ahead of their use."""
+        self.train_on(device)
+        self.validation_on(device)
+
+    def _on(self, split: str, device: torch.device | str) -> LabelledImages:
+        # "cuda" and "cuda:0" are one device: a tensor made there tells its full name.
+        where = torch.empty(0, device=device).device
+        if (split, where) not in self._moved:
+            self._moved[split, where] = self._ready.splits[split].to(where)
+        return self._moved[split, where]

@@ -1,0 +1,61 @@
+"""A data set as it is stored."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pdd_lightning.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class RawData:
+    """A data set as stored: grey levels and labels, before any split or preprocessing.
+
+    Attributes:
+        train_images: Shape (N, C, H, W), uint8.
+        train_labels: Shape (N,), int64. Every class occurs.
+        test_images: Shape (M, C, H, W), uint8, M > 0.
+        test_labels: Shape (M,), int64.
+        class_names: In the order of the labels.
+
+    Raises:
+        DataError: If the parts do not fit together.
+    """
+
+    train_images: Tensor
+    train_labels: Tensor
+    test_images: Tensor
+    test_labels: Tensor
+    class_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        self._check_part("train", self.train_images, self.train_labels)
+        self._check_part("test", self.test_images, self.test_labels)
+        if self.train_images.shape[1:] != self.test_images.shape[1:]:
+            raise DataError(
+                f"train images have shape {tuple(self.train_images.shape[1:])} and test images "
+                f"{tuple(self.test_images.shape[1:])}: bring them to one shape"
+            )
+        counts = self.train_labels.bincount(minlength=len(self.class_names))
+        empty = [name for name, count in zip(self.class_names, counts.tolist(), strict=True) if count == 0]
+        if empty:
+            raise DataError(f"no train image of class {', '.join(empty)}: add images or remove the class")
+
+    def _check_part(self, part: str, images: Tensor, labels: Tensor) -> None:
+        if images.ndim != 4 or images.dtype != torch.uint8 or len(images) == 0:
+            raise DataError(
+                f"{part} images must be uint8 of shape (N, C, H, W) with N > 0, got {images.dtype} of shape "
+                f"{tuple(images.shape)}"
+            )
+        if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
+            raise DataError(
+                f"{part} labels must be int64, one for each of the {len(images)} images, got {labels.dtype} "
+                f"of shape {tuple(labels.shape)}"
+            )
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= len(self.class_names):
+            raise DataError(
+                f"{part} labels run from {low} to {high}, but {len(self.class_names)} classes are named: "
+                f"labels must lie in 0..{len(self.class_names) - 1}"
+            )

@@ -1,0 +1,121 @@
+"""Dynamics: at which model states the synthetic and the real training are compared."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from pdd_lightning.augment import Augmentation
+from pdd_lightning.functional import FunctionalNetwork
+from pdd_lightning.rng import Key
+from pdd_lightning.states import StateBank
+from pdd_lightning.store import Json
+from pdd_lightning.types import ImageShape, LabelledImages
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those that share the work.
+
+    Attributes:
+        rank: Position, from 0.
+        world: Number of processes.
+        barrier: Waits until every process has come.
+    """
+
+    rank: int = 0
+    world: int = 1
+    barrier: Callable[[], object] = lambda: None
+
+    def share(self, items: int) -> range:
+        """The positions of a fixed list of work that fall to this process."""
+        return range(self.rank, items, self.world)
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """What a stage offers to its dynamics, objective and transition.
+
+    Attributes:
+        seed: The run's seed.
+        stage: Number of the stage, from 1.
+        network: The network as a function of its parameters.
+        make_network: Makes a network to train; its values do not matter.
+        network_settings: Description of the architecture.
+        image_shape: Channels, height, width.
+        num_classes: Number of classes.
+        bank: Start states theta^(k-1).
+        real: The real training images of this stage, on the device.
+        validation: Held-out training images, on the device.
+        data: Fingerprint of the data.
+        augmentation: The method's augmentation.
+        experts: Folder of the expert trajectories.
+        device: Where to compute.
+        ranks: Who else is at work.
+    """
+
+    seed: int
+    stage: int
+    network: FunctionalNetwork
+    make_network: Callable[[], nn.Module]
+    network_settings: Json
+    image_shape: ImageShape
+    num_classes: int
+    bank: StateBank
+    real: LabelledImages
+    validation: LabelledImages
+    data: str
+    augmentation: Augmentation
+    experts: Path
+    device: torch.device
+    ranks: Ranks
+
+    def keys(self, *keys: Key) -> tuple[Key, ...]:
+        """Keys of a stream of random numbers that belongs to this stage."""
+        return ("stage", self.stage, *keys)
+
+
+@dataclass(frozen=True)
+class MatchPoint:
+    """Where the two trainings are compared.
+
+    Attributes:
+        start: Parameters at which both begin, shape (P,).
+        target: Parameters at which training on real data arrived, shape (P,); None if the dynamics has none.
+    """
+
+    start: Tensor
+    target: Tensor | None = None
+
+
+class Dynamics(ABC):
+    """Offers a match point for every step. Subclass it and name your class by ``class_path``."""
+
+    has_target: ClassVar[bool] = False
+    """Whether its match points have a target."""
+
+    @property
+    @abstractmethod
+    def members(self) -> int:
+        """How many start states it needs."""
+
+    @abstractmethod
+    def prepare(self, context: StageContext) -> None:
+        """Do what must be done before the first step; called again when a stage is resumed."""
+
+    @abstractmethod
+    def point(self, step: int, index: int) -> MatchPoint:
+        """The match point of a step.
+
+        Args:
+            step: Optimiser step of the stage, from 0.
+            index: Which of the step's match points, from 0.
+        """
+
+    @abstractmethod
+    def describe(self) -> Json:
+        """The class path and every option that the numbers depend on, ready for JSON."""

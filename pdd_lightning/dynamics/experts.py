@@ -1,0 +1,218 @@
+"""Expert trajectories: networks trained on real data, with a snapshot after every epoch.
+
+Source: Cazenavette et al., CVPR 2022, section 3.1. Inside PDD the experts of stage k begin where training on the
+synthetic sets ended (arXiv 2310.06982, section 4.1).
+"""
+
+import json
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from pdd_lightning.augment import NoAugmentation
+from pdd_lightning.dynamics.base import Dynamics, MatchPoint, StageContext
+from pdd_lightning.errors import ArtifactError, ConfigError
+from pdd_lightning.learning import Learner, Recipe
+from pdd_lightning.progress import track
+from pdd_lightning.rng import generator
+from pdd_lightning.store import FORMAT, Json, differing_keys, fingerprint, write_json, write_tensors
+
+
+class ExpertTrajectories(Dynamics):
+    """Match along stored trajectories of networks trained on real data.
+
+    Args:
+        experts: Number of trajectories, one for each start state of the bank.
+        epochs: Expert epochs M between the start and the target of a match.
+        max_start_epoch: Latest epoch at which a match may start, inclusive.
+        min_start_epoch: Earliest epoch at which a match may start.
+        train_epochs: Epochs each expert is trained for; null trains just as many as are read.
+        learning_rate: Of SGD on real data, constant.
+        batch_size: Real images per step.
+        momentum: Of SGD.
+        weight_decay: Of SGD.
+        augment: Apply the method's augmentation to the real images.
+
+    Raises:
+        ConfigError: If matches would reach beyond what the experts hold.
+    """
+
+    has_target: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        experts: int = 100,
+        epochs: int = 2,
+        max_start_epoch: int = 15,
+        min_start_epoch: int = 0,
+        train_epochs: int | None = None,
+        learning_rate: float = 0.01,
+        batch_size: int = 256,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        augment: bool = True,
+    ) -> None:
+        for name, value in {"experts": experts, "epochs": epochs}.items():
+            if value < 1:
+                raise ConfigError(f"dynamics.{name} must be at least 1, got {value}")
+        if not 0 <= min_start_epoch <= max_start_epoch:
+            raise ConfigError(
+                f"dynamics.min_start_epoch={min_start_epoch} and max_start_epoch={max_start_epoch}: need "
+                "0 <= min_start_epoch <= max_start_epoch"
+            )
+        self.needed = max_start_epoch + epochs
+        if train_epochs is not None and train_epochs < self.needed:
+            raise ConfigError(
+                f"dynamics.max_start_epoch={max_start_epoch} + epochs={epochs} reaches epoch {self.needed}, but "
+                f"train_epochs={train_epochs} is all the experts hold: raise train_epochs or lower max_start_epoch"
+            )
+        if not learning_rate > 0:
+            raise ConfigError(f"dynamics.learning_rate must be positive, got {learning_rate}")
+        self.experts = experts
+        self.epochs = epochs
+        self.max_start_epoch = max_start_epoch
+        self.min_start_epoch = min_start_epoch
+        self.train_epochs = train_epochs or self.needed
+        self.learning_rate = learning_rate
+        self.augment = augment
+        self.recipe = Recipe(
+            epochs=self.train_epochs,
+            batch_size=batch_size,
+            momentum=momentum,
+            weight_decay=weight_decay,
+            decay_at=(),
+        )
+        self._files = ExitStack()
+        self._readers: list[Any] = []
+        self._context: StageContext | None = None
+
+    @property
+    def members(self) -> int:
+        """One expert for each start state."""
+        return self.experts
+
+    def describe(self) -> Json:
+        """See :meth:`Dynamics.describe`."""
+        return {
+            "class_path": f"{type(self).__module__}.{type(self).__qualname__}",
+            "experts": self.experts,
+            "epochs": self.epochs,
+            "max_start_epoch": self.max_start_epoch,
+            "min_start_epoch": self.min_start_epoch,
+            "learning_rate": self.learning_rate,
+            "batch_size": self.recipe.batch_size,
+            "momentum": self.recipe.momentum,
+            "weight_decay": self.recipe.weight_decay,
+            "augment": self.augment,
+        }
+
+    def prepare(self, context: StageContext) -> None:
+        """Train the experts that are not stored yet, each rank its share, and open all of them."""
+        self._context = context
+        settings = self._settings(context)
+        folder = context.experts / f"stage_{context.stage:02d}-{fingerprint(settings)[:12]}"
+        paths = [folder / f"expert_{member:04d}.safetensors" for member in range(self.experts)]
+        missing = [m for m in context.ranks.share(self.experts) if not _holds(paths[m], settings, self.needed)]
+        if missing:
+            if context.ranks.rank == 0:
+                write_json(folder / "settings.json", settings)
+            learner = Learner(context.make_network(), context.device)
+            for member in track(
+                missing,
+                description=f"stage {context.stage}: experts ({self.train_epochs} epochs each)",
+                enabled=context.ranks.rank == 0,
+            ):
+                rows = self._train(learner, context, member)
+                write_tensors(paths[member], {"rows": rows}, {"settings": json.dumps(settings)})
+        context.ranks.barrier()
+        self.close()
+        for path in paths:
+            if not _holds(path, settings, self.needed):
+                raise ArtifactError(f"{path} vanished while the experts were trained; run the same command again")
+            file = self._files.enter_context(safe_open(path, framework="pt"))
+            self._readers.append(file.get_slice("rows"))
+
+    def point(self, step: int, index: int) -> MatchPoint:
+        """Draw an expert and a start epoch by counter; read two rows."""
+        context = self._context
+        assert context is not None, "prepare() comes first"
+        draw = generator(context.seed, *context.keys("point", step, index))
+        expert = int(torch.randint(self.experts, (), generator=draw))
+        epoch = int(torch.randint(self.min_start_epoch, self.max_start_epoch + 1, (), generator=draw))
+        start, target = (self._row(expert, e).to(context.device) for e in (epoch, epoch + self.epochs))
+        return MatchPoint(start, target)
+
+    def close(self) -> None:
+        """Close the files."""
+        self._readers = []
+        self._files = ExitStack()
+
+    def _row(self, expert: int, epoch: int) -> Tensor:
+        # A slice of a memory-mapped file: only this row's pages are read.
+        row: Tensor = self._readers[expert][epoch]
+        return row
+
+    def _settings(self, context: StageContext) -> Json:
+        """What an expert's numbers depend on; the length of its training is not part of it."""
+        mine = self.describe()
+        return {
+            "network": context.network_settings,
+            "layout": context.network.layout.to_json(),
+            "data": context.data,
+            "start": context.bank.identity,
+            "seed": context.seed,
+            "stage": context.stage,
+            "augmentation": context.augmentation.describe() if self.augment else None,
+            **{key: mine[key] for key in ("learning_rate", "batch_size", "momentum", "weight_decay")},
+        }
+
+    def _train(self, learner: Learner, context: StageContext, member: int) -> Tensor:
+        """Snapshots of one expert, shape (epochs + 1, P); the first is its start state."""
+        learner.load(context.bank[member])
+        rows = [learner.parameters()]
+        learner.train(
+            context.real,
+            self.learning_rate,
+            self.recipe,
+            context.augmentation if self.augment else NoAugmentation(),
+            context.seed,
+            *context.keys("expert", member),
+            after_epoch=lambda _: rows.append(learner.parameters()),
+        )
+        stacked = torch.stack(rows)
+        if not torch.isfinite(stacked).all():
+            raise ConfigError(
+                f"dynamics.learning_rate={self.learning_rate}: expert {member} of stage {context.stage} diverged on "
+                "real data; lower it"
+            )
+        return stacked
+
+
+def _holds(path: Path, settings: Json, epochs: int) -> bool:
+    """Whether a file holds an expert of these settings with at least this many epochs.
+
+    A shorter or damaged one is made again: experts can always be rebuilt. One made under other settings did not
+    come from here, and is refused.
+    """
+    if not path.is_file():
+        return False
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            long_enough = file.get_slice("rows").get_shape()[0] > epochs
+    except (SafetensorError, OSError):
+        return False
+    try:
+        found = json.loads(metadata["settings"])
+    except (KeyError, ValueError):
+        found = {}
+    if metadata.get("format") != str(FORMAT) or found != settings:
+        raise ArtifactError(
+            f"{path} was made for another network, data set or training: {'; '.join(differing_keys(found, settings))}. "
+            f"Delete {path.parent} to train these experts again, or point --experts_dir elsewhere"
+        )
+    return bool(long_enough)

@@ -1,0 +1,179 @@
+"""Training networks on tensors: a plain loop for experts, transitions and probes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pdd_lightning.augment import Augmentation
+from pdd_lightning.batches import Batches
+from pdd_lightning.errors import ConfigError
+from pdd_lightning.functional import Layout, detached
+from pdd_lightning.rng import Key, generator
+from pdd_lightning.types import LabelledImages, State
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained on a set of images: SGD with cross-entropy.
+
+    Args:
+        epochs: Passes over the set.
+        batch_size: Examples per minibatch; a smaller set is one minibatch.
+        momentum: Of SGD; the buffers start at zero in every phase.
+        weight_decay: L2 penalty added to the gradient.
+        decay_at: Fractions of the epochs after which the learning rate is multiplied by `decay`.
+        decay: Factor of the learning rate at each point of `decay_at`.
+    """
+
+    epochs: int = 300
+    batch_size: int = 256
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    decay_at: tuple[float, ...] = (0.5,)
+    decay: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.momentum < 1:
+            raise ConfigError(f"momentum must be in [0, 1), got {self.momentum}")
+        if any(not 0 < point < 1 for point in self.decay_at):
+            raise ConfigError(f"decay_at holds fractions of the epochs in (0, 1), got {list(self.decay_at)}")
+
+    def batches(self, examples: int, seed: int, *keys: Key) -> Batches:
+        """The minibatches of a set of this many examples."""
+        return Batches(examples, self.batch_size, seed, *keys, "batches")
+
+    def steps(self, examples: int) -> int:
+        """Optimiser steps on a set of this many examples."""
+        return self.epochs * Batches(examples, self.batch_size, 0).per_epoch
+
+    def rate(self, initial: float, epoch: int) -> float:
+        """Learning rate of an epoch, counted from 0."""
+        return initial * self.decay ** sum(epoch >= point * self.epochs for point in self.decay_at)
+
+    def describe(self) -> dict[str, object]:
+        """What the numbers depend on, as JSON."""
+        return {
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "momentum": self.momentum,
+            "weight_decay": self.weight_decay,
+            "decay_at": list(self.decay_at),
+            "decay": self.decay,
+        }
+
+
+class Learner:
+    """A network in training, whose parameters are slices of one vector and whose gradients are slices of another.
+
+    A step of SGD is then three operations on vectors, whatever the number of layers, and the same arithmetic as
+    ``torch.optim.SGD``.
+
+    Args:
+        network: The network; taken over and moved.
+        device: Where to train.
+    """
+
+    def __init__(self, network: nn.Module, device: torch.device | str = "cpu") -> None:
+        self.network = network.to(device).train()
+        self.device = torch.device(device)
+        self.layout = Layout.of(self.network)
+        self._values = self.layout.flatten(self.network.state_dict())
+        self._gradient = torch.zeros_like(self._values)
+        self._momentum: Tensor | None = None
+        values, gradients = self.layout.unflatten(self._values), self.layout.unflatten(self._gradient)
+        for name, parameter in self.network.named_parameters():
+            parameter.data = values[name]
+            parameter.grad = gradients[name]
+
+    def load(self, state: State) -> None:
+        """Start from a state, copied by name, with fresh momentum."""
+        self.network.load_state_dict(state, strict=True)
+        self._momentum = None
+
+    def state(self) -> State:
+        """A copy of the present state, buffers included."""
+        return detached(self.network.state_dict())
+
+    def parameters(self) -> Tensor:
+        """A copy of the present parameters, shape (P,)."""
+        return self._values.clone()
+
+    def step(self, images: Tensor, labels: Tensor, rate: float, recipe: Recipe) -> Tensor:
+        """One step of SGD.
+
+        Args:
+            images: Shape (B, C, H, W), augmented.
+            labels: Shape (B,).
+            rate: Learning rate.
+            recipe: Momentum and weight decay are read from it.
+
+        Returns:
+            The loss before the step, a detached scalar.
+        """
+        self._gradient.zero_()
+        loss = F.cross_entropy(self.network(images), labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            if recipe.weight_decay:
+                self._gradient.add_(self._values, alpha=recipe.weight_decay)
+            direction = self._gradient
+            if recipe.momentum:
+                if self._momentum is None:
+                    self._momentum = self._gradient.clone()
+                else:
+                    self._momentum.mul_(recipe.momentum).add_(self._gradient)
+                direction = self._momentum
+            self._values.add_(direction, alpha=-rate)
+        return loss.detach()
+
+    def train(
+        self,
+        data: LabelledImages,
+        rate: float,
+        recipe: Recipe,
+        augmentation: Augmentation,
+        seed: int,
+        *keys: Key,
+        after_epoch: Callable[[int], None] | None = None,
+    ) -> None:
+        """Train for the recipe's epochs, with fresh momentum.
+
+        Args:
+            data: Examples on the learner's device.
+            rate: Initial learning rate.
+            recipe: Everything else.
+            augmentation: Applied to every minibatch.
+            seed: The run's seed.
+            keys: What this training is for; they fix minibatches and augmentation.
+            after_epoch: Called with the number of finished epochs.
+        """
+        self.network.train()
+        self._momentum = None
+        batches = recipe.batches(len(data), seed, *keys)
+        shape = (data.images.shape[1], data.images.shape[2], data.images.shape[3])
+        for epoch in range(recipe.epochs):
+            draws = generator(seed, *keys, "augment", epoch)
+            rate_now = recipe.rate(rate, epoch)
+            for index in range(batches.per_epoch):
+                batch = data if batches.whole else data.take(batches[epoch * batches.per_epoch + index])
+                parameters = augmentation.draw(len(batch), shape, draws)
+                images = augmentation.apply(batch.images, parameters)
+                self.step(images, batch.labels, rate_now, recipe)
+            if after_epoch is not None:
+                after_epoch(epoch + 1)
+
+    @torch.no_grad()
+    def accuracy(self, data: LabelledImages, batch_size: int = 1000) -> float:
+        """Fraction of examples classified correctly, in evaluation mode."""
+        self.network.eval()
+        correct = 0
+        for images, labels in zip(data.images.split(batch_size), data.labels.split(batch_size), strict=True):
+            correct += int((self.network(images).argmax(1) == labels).sum())
+        self.network.train()
+        return correct / len(data)

@@ -1,0 +1,85 @@
+"""The transition: start states and a cumulative union in, the next stage's start states out.
+
+Source: PDD (arXiv 2310.06982), section 4.1: theta^(k) is where training from theta^(k-1) on U_k ended.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pdd_lightning.dynamics.base import StageContext
+from pdd_lightning.errors import ArtifactError
+from pdd_lightning.learning import Learner, Recipe
+from pdd_lightning.progress import track
+from pdd_lightning.states import StateBank
+from pdd_lightning.store import fingerprint, read_tensors, write_tensors
+from pdd_lightning.types import LabelledImages, State
+
+
+@dataclass(frozen=True)
+class Transition:
+    """The end states of a stage and how good they are.
+
+    Attributes:
+        bank: theta^(k), one state for each member of theta^(k-1).
+        accuracies: Of each member, fractions on the held-out training images; empty without any.
+    """
+
+    bank: StateBank
+    accuracies: tuple[float, ...]
+
+
+def make_transition(
+    context: StageContext, union: LabelledImages, rate: float, recipe: Recipe, folder: Path
+) -> Transition:
+    """Train every member of the bank on the union, each rank its share, each member once.
+
+    Finished members wait in `folder`, so an interrupted transition continues.
+
+    Args:
+        context: Start states and sources of randomness.
+        union: U_k, on the context's device.
+        rate: Learning rate alpha_k.
+        recipe: How to train.
+        folder: Where finished members wait; the caller removes it when the bank is stored.
+
+    Returns:
+        The bank and its accuracies, on every rank.
+    """
+    # A stale member, from before the images changed, must never be taken for one of these.
+    identity = fingerprint(
+        [context.bank.identity, context.stage, context.seed, rate, recipe.describe(), context.augmentation.describe()]
+        + [union.images.double().sum().item(), union.images.double().square().sum().item(), len(union)]
+    )
+    paths = [folder / f"member_{member:04d}.safetensors" for member in range(len(context.bank))]
+    missing = [m for m in context.ranks.share(len(paths)) if _read(paths[m], identity) is None]
+    learner = Learner(context.make_network(), context.device)
+    for member in track(
+        missing,
+        description=f"stage {context.stage}: transition ({recipe.epochs} epochs each)",
+        enabled=context.ranks.rank == 0,
+    ):
+        learner.load(context.bank[member])
+        learner.train(
+            union, rate, recipe, context.augmentation, context.seed, *context.keys("transition", member)
+        )
+        accuracy = learner.accuracy(context.validation) if len(context.validation) else None
+        write_tensors(paths[member], learner.state(), {"identity": identity, "accuracy": repr(accuracy)})
+    context.ranks.barrier()
+    members = [_read(path, identity) for path in paths]
+    if any(member is None for member in members):
+        raise ArtifactError(f"members of the transition vanished from {folder}; run the same command again")
+    done = [member for member in members if member is not None]
+    accuracies = tuple(accuracy for _, accuracy in done if accuracy is not None)
+    return Transition(StateBank.stack([state for state, _ in done], identity), accuracies)
+
+
+def _read(path: Path, identity: str) -> tuple[State, float | None] | None:
+    """A finished member, or None if it is to be made."""
+    try:
+        state, metadata = read_tensors(path)
+    except ArtifactError:
+        return None
+    if metadata.get("identity") != identity:
+        return None
+    accuracy = metadata.get("accuracy", "None")
+    return state, None if accuracy == "None" else float(accuracy)
