@@ -58,7 +58,7 @@ class Layout:
         Args:
             vector: Shape (P,).
         """
-        parts = vector.split(self.sizes)
+        parts = torch.split(vector, list(self.sizes))
         return {n: part.view(s) for n, s, part in zip(self.names, self.shapes, parts, strict=True)}
 
     def to_json(self) -> dict[str, list[int]]:

@@ -173,7 +173,7 @@ class Learner:
         """Fraction of examples classified correctly, in evaluation mode."""
         self.network.eval()
         correct = 0
-        for images, labels in zip(data.images.split(batch_size), data.labels.split(batch_size), strict=True):
+        for images, labels in zip(*(torch.split(t, batch_size) for t in (data.images, data.labels)), strict=True):
             correct += int((self.network(images).argmax(1) == labels).sum())
         self.network.train()
         return correct / len(data)

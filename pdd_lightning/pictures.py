@@ -28,7 +28,7 @@ _INK: Final = "#222222"
 _FAINT: Final = "#767676"
 
 
-def save_grid(  # noqa: PLR0917
+def save_grid(
     path: Path,
     images: Tensor,
     labels: Tensor,
@@ -79,9 +79,7 @@ def save_grid(  # noqa: PLR0917
         notes.append(f"first {num_rows} of {len(class_names)} classes")
     if limit < int(counts.max()):
         notes.append(f"at most {limit} of {int(counts.max())} images per class and stage")
-    figure = _draw(
-        groups, numbers, class_names[:num_rows], title, "Showing " + ", ".join(notes) if notes else None
-    )
+    figure = _draw(groups, numbers, class_names[:num_rows], title, "Showing " + ", ".join(notes) if notes else None)
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not savefig, which would obey the user's settings (a tight bounding box, another resolution).
     FigureCanvasAgg(figure).print_png(path)  # type: ignore[no-untyped-call]
@@ -118,8 +116,7 @@ def grid_tensor(images: Tensor, labels: Tensor, num_classes: int) -> Tensor:
 def _check(images: Tensor, labels: Tensor, num_classes: int) -> None:
     if images.ndim != 4 or images.shape[1] not in (1, 3) or labels.shape != images.shape[:1]:
         raise ValueError(
-            f"expected images (N, 1 or 3, H, W) and labels (N,), got {tuple(images.shape)} and "
-            f"{tuple(labels.shape)}"
+            f"expected images (N, 1 or 3, H, W) and labels (N,), got {tuple(images.shape)} and {tuple(labels.shape)}"
         )
     if images.numel() == 0:
         raise ValueError("there are no images to show")
@@ -180,9 +177,7 @@ def _draw(
 
     images_left = _MARGIN + max(extent(text)[0] for text in names) + _MARGIN // 2
     heights = [extent(text)[1] + 10 for text in heading]
-    images_top = (
-        _MARGIN + sum(heights) + (8 if heading else 0) + max(extent(text)[1] for text in headers) + 18
-    )
+    images_top = _MARGIN + sum(heights) + (8 if heading else 0) + max(extent(text)[1] for text in headers) + 18
     widths = [max(group.shape[1], extent(text)[0]) for group, text in zip(groups, headers, strict=True)]
     content = images_left + sum(widths) + _STAGE_GAP * (len(groups) - 1)
     width = _MARGIN + max(content, *(_MARGIN + extent(text)[0] for text in heading), 0)

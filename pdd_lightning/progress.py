@@ -30,9 +30,7 @@ class Task:
         done: Number of steps so far.
     """
 
-    def __init__(
-        self, description: str, total: int | None, started: float, report: Callable[["Task"], None]
-    ) -> None:
+    def __init__(self, description: str, total: int | None, started: float, report: Callable[["Task"], None]) -> None:
         self.description = description
         self.total = total
         self.done = 0
@@ -130,9 +128,7 @@ class Progress:
             if host._bars is not None and bar is not None and inner:
                 host._bars.remove_task(bar)
 
-    def track(
-        self, iterable: Iterable[Item], *, description: str, total: int | None = None
-    ) -> Iterator[Item]:
+    def track(self, iterable: Iterable[Item], *, description: str, total: int | None = None) -> Iterator[Item]:
         """Yield the items and count them.
 
         Args:

@@ -3,6 +3,7 @@
 A run folder holds::
 
     stage_01/synthetic.safetensors     images, labels and learning rate of S_1
+    stage_01/synthetic.png             pictures of S_1
     stage_01/end_states.safetensors    theta^(1) of every member of the bank: where stage 2 starts
     stage_01/stage.json                written last: settings, digests of the files, digest of the stage before
     stage_01/checkpoints/              Lightning checkpoints while the stage is being fitted
@@ -169,6 +170,11 @@ class StageFolder:
         return self.directory / "end_states.safetensors"
 
     @property
+    def pictures(self) -> Path:
+        """The images of all stages so far, for people."""
+        return self.directory / "synthetic.png"
+
+    @property
     def manifest(self) -> Path:
         """What the stage was made of; its existence means that the stage is complete."""
         return self.directory / "stage.json"
@@ -192,9 +198,7 @@ class StageFolder:
             previous: Fingerprint of the stage before; None at stage 1.
             summary: Figures worth keeping.
         """
-        files = {
-            path.name: file_digest(path) for path in (self.synthetic, self.end_states) if path.is_file()
-        }
+        files = {path.name: file_digest(path) for path in (self.synthetic, self.end_states) if path.is_file()}
         write_json(
             self.manifest,
             {

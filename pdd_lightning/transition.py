@@ -47,8 +47,11 @@ def make_transition(
     """
     # A stale member, from before the images changed, must never be taken for one of these.
     identity = fingerprint(
-        [context.bank.identity, context.stage, context.seed, rate, recipe.describe(), context.augmentation.describe()]
-        + [union.images.double().sum().item(), union.images.double().square().sum().item(), len(union)]
+        [
+            *(context.bank.identity, context.stage, context.seed, rate),
+            *(recipe.describe(), context.augmentation.describe()),
+            *union.digest(),
+        ]
     )
     paths = [folder / f"member_{member:04d}.safetensors" for member in range(len(context.bank))]
     missing = [m for m in context.ranks.share(len(paths)) if _read(paths[m], identity) is None]
@@ -59,9 +62,7 @@ def make_transition(
         enabled=context.ranks.rank == 0,
     ):
         learner.load(context.bank[member])
-        learner.train(
-            union, rate, recipe, context.augmentation, context.seed, *context.keys("transition", member)
-        )
+        learner.train(union, rate, recipe, context.augmentation, context.seed, *context.keys("transition", member))
         accuracy = learner.accuracy(context.validation) if len(context.validation) else None
         write_tensors(paths[member], learner.state(), {"identity": identity, "accuracy": repr(accuracy)})
     context.ranks.barrier()

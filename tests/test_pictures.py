@@ -46,9 +46,7 @@ def notes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_rows_are_classes_and_columns_are_grouped_by_stage(tmp_path: Path) -> None:
     keys = [(stage, label, copy) for stage in (3, 1) for label in (1, 0) for copy in (0, 1)]  # not in order
-    colours = {
-        (stage, label, copy): (60 * stage, 100 * label + 30, 90 * copy + 10) for stage, label, copy in keys
-    }
+    colours = {(stage, label, copy): (60 * stage, 100 * label + 30, 90 * copy + 10) for stage, label, copy in keys}
     path = tmp_path / "new" / "grid.png"
     stages, labels = torch.tensor([key[0] for key in keys]), torch.tensor([key[1] for key in keys])
     save_grid(path, constant([colours[key] for key in keys]), labels, stages, ["cat", "dog"], "A title")

@@ -29,8 +29,8 @@ class _Prepared:
 class ImageDataModule(LightningDataModule, ABC):
     """Images held as tensors, split and preprocessed once.
 
-    The preprocessing is fitted on what remains of the training images after the validation split. There are
-    no data loaders here: whoever trains indexes the tensors, on the device it trains on.
+    The preprocessing is fitted on what remains of the training images after the validation split. Nothing
+    is loaded in batches: whoever trains indexes the tensors, on the device it trains on.
 
     Args:
         validation_fraction: Part of each class's training images held out for validation, in [0, 1).
@@ -97,9 +97,7 @@ class ImageDataModule(LightningDataModule, ABC):
             self._prepared = self._prepare(self.load_raw())
 
     def _prepare(self, raw: RawData) -> _Prepared:
-        kept, held = stratified_split(
-            raw.train_labels, self.validation_fraction, self.split_seed, "validation"
-        )
+        kept, held = stratified_split(raw.train_labels, self.validation_fraction, self.split_seed, "validation")
         # The split enters by its outcome and the raw data by its contents, so where the files lie, or which
         # seed happens to give the same split, makes no difference.
         fingerprint = digest(
@@ -129,6 +127,15 @@ class ImageDataModule(LightningDataModule, ABC):
             lambda: Preprocessing.fit(images, zca=True, zca_eps=self.zca_eps).tensors(),
         )
         return Preprocessing.from_tensors(tensors)
+
+    def train_dataloader(self) -> object:
+        """The steps of the module that is being trained.
+
+        Lightning takes every loader from the data module once there is one; ours holds tensors, and what a step
+        reads is the module's affair.
+        """
+        assert self.trainer is not None, "Lightning asks for the loader after it has attached the trainer"
+        return self.trainer.lightning_module.train_dataloader()
 
     @property
     def _ready(self) -> _Prepared:

@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-from sklearn.datasets import load_digits
 
 from pdd_lightning.datamodules.base import ImageDataModule
 from pdd_lightning.datamodules.raw import RawData
@@ -31,6 +30,9 @@ class DigitsData(ImageDataModule):
 
     def load_raw(self) -> RawData:
         """Read the digits, grey values 0..16 stretched to 0..255, and split off a test set."""
+        # Slow to import, and read by nobody with other data.
+        from sklearn.datasets import load_digits  # noqa: PLC0415
+
         levels, digits = load_digits(return_X_y=True)
         images = torch.from_numpy(levels).mul(255 / 16).round().to(torch.uint8).view(-1, 1, 8, 8)
         labels = torch.from_numpy(digits).to(torch.int64)

@@ -32,9 +32,7 @@ class ImageFolderData(ImageDataModule):
     def __init__(self, root: str, image_size: int | None = None, grey: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if image_size is not None and image_size < 1:
-            raise ConfigError(
-                f"image_size={image_size}: must be at least 1 pixel, or null to take images as they are"
-            )
+            raise ConfigError(f"image_size={image_size}: must be at least 1 pixel, or null to take images as they are")
         self.root = root
         self.image_size = image_size
         self.grey = grey
@@ -60,12 +58,9 @@ class ImageFolderData(ImageDataModule):
             )
         # One call for both parts, so that their sizes are compared with each other.
         files = [path for part in (train, test) for name in train for path in part[name]]
-        images = load_images(
-            files, root, image_size=self.image_size, grey=self.grey, cache_dir=self.cache_dir
-        )
+        images = load_images(files, root, image_size=self.image_size, grey=self.grey, cache_dir=self.cache_dir)
         train_labels, test_labels = (
-            torch.tensor([label for label, name in enumerate(train) for _ in part[name]])
-            for part in (train, test)
+            torch.tensor([label for label, name in enumerate(train) for _ in part[name]]) for part in (train, test)
         )
         count = len(train_labels)
         return RawData(images[:count], train_labels, images[count:], test_labels, tuple(train))
@@ -84,9 +79,7 @@ class ImageFolderData(ImageDataModule):
             )
         names = sorted((entry.name for entry in _visible(folder) if entry.is_dir()), key=natural_key)
         if not names:
-            raise DataError(
-                f"root={self.root!r}: {folder} holds no class folders. Put images in {folder}/<class>/."
-            )
+            raise DataError(f"root={self.root!r}: {folder} holds no class folders. Put images in {folder}/<class>/.")
         classes = {name: sorted(_visible(folder / name)) for name in names}
         for name, files in classes.items():
             if not files:

@@ -41,9 +41,7 @@ class TinyImageNetData(ImageDataModule):
         """
         folder = self._folder()
         wnids = sorted(self._lines(folder / "wnids.txt"))
-        train = [
-            (path, label) for label, wnid in enumerate(wnids) for path in self._train_files(folder, wnid)
-        ]
+        train = [(path, label) for label, wnid in enumerate(wnids) for path in self._train_files(folder, wnid)]
         test = self._test_files(folder, {wnid: label for label, wnid in enumerate(wnids)})
         images = load_images([path for path, _ in train + test], folder, cache_dir=self.cache_dir)
         train_labels, test_labels = (torch.tensor([label for _, label in part]) for part in (train, test))
@@ -77,9 +75,7 @@ class TinyImageNetData(ImageDataModule):
     def _names(self, folder: Path, wnids: list[str]) -> tuple[str, ...]:
         """The first word for each class, or its identifier where none is given."""
         path = folder / "words.txt"
-        words = (
-            dict(line.split("\t", 1) for line in self._lines(path) if "\t" in line) if path.exists() else {}
-        )
+        words = dict(line.split("\t", 1) for line in self._lines(path) if "\t" in line) if path.exists() else {}
         return tuple(words.get(wnid, wnid).partition(",")[0].strip() for wnid in wnids)
 
     def _lines(self, path: Path) -> list[str]:

@@ -1,0 +1,1 @@
+"""LightningModules: a stage of distillation, and the evaluation of what it made."""

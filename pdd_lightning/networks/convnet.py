@@ -92,8 +92,7 @@ class ConvNet(Architecture):
         channels, height, width = image_shape
         depth = self.depth_for(image_shape)
         blocks = OrderedDict(
-            (f"block{index + 1}", self._block(channels if index == 0 else self.width))
-            for index in range(depth)
+            (f"block{index + 1}", self._block(channels if index == 0 else self.width)) for index in range(depth)
         )
         factor = 1 if self.pooling == "none" else 2**depth
         flat = self.width * (height // factor) * (width // factor)

@@ -78,8 +78,7 @@ class TrajectoryMatching(Objective):
         labels = synthetic.all_labels
         chosen = [batches[i].to(labels.device) for i in range(self.syn_steps)]
         parameters = [
-            context.augmentation.draw(len(indices), context.image_shape, draws).to(labels.device)
-            for indices in chosen
+            context.augmentation.draw(len(indices), context.image_shape, draws).to(labels.device) for indices in chosen
         ]
 
         def data(images: Tensor, i: int) -> tuple[Tensor, Tensor]:

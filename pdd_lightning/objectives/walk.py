@@ -1,7 +1,8 @@
 """Training on the synthetic set as a differentiable function of its images and its learning rate.
 
-The walk of N plain SGD steps (Cazenavette et al., CVPR 2022, algorithm 1) is differentiated exactly. With theta_{i+1} = theta_i - a g_i,
-g_i = grad l_i(theta_i, X), and the cotangent v_{i+1} of theta_{i+1}, one step backward is
+The walk of N plain SGD steps (Cazenavette et al., CVPR 2022, algorithm 1) is differentiated exactly. With
+theta_{i+1} = theta_i - a g_i, g_i = grad l_i(theta_i, X), and the cotangent v_{i+1} of theta_{i+1}, one step
+backward is
 
     v_i    = v_{i+1} - a H_i v_{i+1}          H_i = d g_i / d theta_i
     dX    -= a (d g_i / d X)^T v_{i+1}
@@ -119,5 +120,5 @@ def walk_end(images: Tensor, alpha: Tensor, walk: Walk) -> Tensor:
     Returns:
         theta_N, shape (P,).
     """
-    end: Tensor = _WalkFunction.apply(images, alpha, walk)  # type: ignore[no-untyped-call]
+    end: Tensor = _WalkFunction.apply(images, alpha, walk)
     return end

@@ -102,9 +102,7 @@ class Row:
                 the mean or standard deviation is not that of the accuracies.
         """
         if not isinstance(value, dict):
-            raise ArtifactError(
-                f"a result is a {type(value).__name__}, expected an object; score the run again"
-            )
+            raise ArtifactError(f"a result is a {type(value).__name__}, expected an object; score the run again")
         names = [field.name for field in fields(cls)]
         if expected := {*names, *_DERIVED} ^ set(value):
             missing, unknown = sorted(expected - set(value)), sorted(expected & set(value))
@@ -151,9 +149,7 @@ def read_results(path: Path) -> list[Row]:
     except (ValueError, RecursionError) as error:
         raise ArtifactError(f"{path} is not JSON ({error}); score the run again") from error
     if not isinstance(value, list):
-        raise ArtifactError(
-            f"{path} holds a {type(value).__name__}, expected a list of results; score the run again"
-        )
+        raise ArtifactError(f"{path} holds a {type(value).__name__}, expected a list of results; score the run again")
     try:
         return [Row.from_json(item) for item in value]
     except ArtifactError as error:

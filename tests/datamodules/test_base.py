@@ -20,9 +20,7 @@ def raw_data(seed: int = 0) -> RawData:
     labels = torch.cat([torch.full((size,), label) for label, size in enumerate(SIZES)])
     labels = labels[torch.randperm(len(labels), generator=draw)]
     images = torch.randint(0, 256, (len(labels) + 8, 3, 4, 4), generator=draw).to(torch.uint8)
-    return RawData(
-        images[8:], labels, images[:8], torch.arange(8) % len(SIZES), tuple(f"class {i}" for i in range(4))
-    )
+    return RawData(images[8:], labels, images[:8], torch.arange(8) % len(SIZES), tuple(f"class {i}" for i in range(4)))
 
 
 class InMemory(ImageDataModule):

@@ -49,9 +49,7 @@ def write(monkeypatch: pytest.MonkeyPatch) -> Write:
     return write_archive
 
 
-@pytest.mark.parametrize(
-    ("data_class", "source", "batches"), [(CIFAR10Data, CIFAR10, 5), (CIFAR100Data, CIFAR100, 1)]
-)
+@pytest.mark.parametrize(("data_class", "source", "batches"), [(CIFAR10Data, CIFAR10, 5), (CIFAR100Data, CIFAR100, 1)])
 def test_reads_the_archive(
     data_class: type[CIFAR10Data], source: type[Any], batches: int, write: Write, tmp_path: Path
 ) -> None:

@@ -39,9 +39,7 @@ def test_reads_classes_in_natural_order(root: Path) -> None:
     assert raw.class_names == CLASSES
     assert raw.train_images.shape == (15, 3, 6, 6)
     assert raw.train_images[:, 1, 2, 3].tolist() == [50 * label + n for label in range(3) for n in range(5)]
-    assert raw.test_images[:, 1, 2, 3].tolist() == [
-        50 * label + 20 + n for label in range(3) for n in range(2)
-    ]
+    assert raw.test_images[:, 1, 2, 3].tolist() == [50 * label + 20 + n for label in range(3) for n in range(2)]
     assert raw.train_labels.tolist() == [0] * 5 + [1] * 5 + [2] * 5
     assert raw.test_labels.tolist() == [0, 0, 1, 1, 2, 2]
 

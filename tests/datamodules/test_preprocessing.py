@@ -67,9 +67,7 @@ def test_sums_of_grey_levels_are_exact() -> None:
     images = torch.full((600, 1, 4, 4), 255, dtype=torch.uint8)
     images[::7, 0, 0, 0] = 254
     pixel_mean, _ = module._moments(images)
-    torch.testing.assert_close(
-        module._covariance(images, pixel_mean), naive_covariance(images), rtol=0, atol=1e-9
-    )
+    torch.testing.assert_close(module._covariance(images, pixel_mean), naive_covariance(images), rtol=0, atol=1e-9)
 
 
 def test_whitening_in_double_precision() -> None:

@@ -27,9 +27,7 @@ def folder(tmp_path: Path) -> Path:
             save(folder / "train" / wnid / "images" / f"{wnid}_{number}.JPEG", 50 * label + number, grey)
         (folder / "train" / wnid / f"{wnid}_boxes.txt").write_text("\n")
     (folder / "wnids.txt").write_text("\n".join(WNIDS) + "\n")
-    (folder / "words.txt").write_text(
-        f"{FIRST}\tgoldfish, Carassius auratus\n{SECOND}\tEgyptian cat\nn0\tx\n"
-    )
+    (folder / "words.txt").write_text(f"{FIRST}\tgoldfish, Carassius auratus\n{SECOND}\tEgyptian cat\nn0\tx\n")
     lines = []
     for number, label in enumerate([2, 0, 1, 0]):
         save(folder / "val" / "images" / f"val_{number}.JPEG", 50 * label + 20)

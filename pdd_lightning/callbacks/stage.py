@@ -1,0 +1,74 @@
+"""The hand-over from one stage to the next."""
+
+import shutil
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.utils.tensorboard import SummaryWriter
+
+from pdd_lightning.modules.stage import StageModule
+from pdd_lightning.pictures import save_grid
+from pdd_lightning.store import write_tensors
+from pdd_lightning.subsets import Subset, union_of, write_subset
+from pdd_lightning.transition import Transition, make_transition
+
+
+class StageCallback(Callback):
+    """Exports a finished stage's subset and carries the model states that it trains into the next stage.
+
+    The subset is written first, then the end states of every member of the bank, then the manifest that declares
+    the stage complete: an interruption in between continues where it was.
+    """
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Finish the stage, if all its steps are done (PDD section 4.1)."""
+        # Not on_train_end: that hook is skipped when a resumed stage has no step left to do.
+        module = pl_module
+        assert isinstance(module, StageModule)
+        if trainer.global_step < module.iterations or module.folder.complete:
+            return
+        subset = module.subset()
+        if trainer.is_global_zero:
+            write_subset(module.folder, subset)
+        union = union_of([*module.previous, subset])
+        assert union is not None
+        waiting = module.folder.directory / "transition"
+        transition = make_transition(
+            module.context, union.to(module.context.device), subset.rate, module.recipe, waiting
+        )
+        if trainer.is_global_zero:
+            self._finish(trainer, module, subset, transition)
+            shutil.rmtree(waiting)
+        module.context.ranks.barrier()
+
+    def _finish(self, trainer: Trainer, module: StageModule, subset: Subset, transition: Transition) -> None:
+        folder = module.folder
+        transition.bank.write(folder.end_states)
+        if not module.run.preprocessing.is_file():
+            write_tensors(module.run.preprocessing, module.data.preprocessing.tensors())
+        self._draw(module, [*module.previous, subset])
+        accuracies = torch.tensor(transition.accuracies)
+        summary: dict[str, object] = {
+            "images_per_class": module.ipc,
+            "class_names": list(module.data.class_names),
+            "image_shape": list(module.data.image_shape),
+            "learning_rate": subset.rate,
+            "loss": float(trainer.logged_metrics.get("loss", float("nan")))
+            if "loss" in trainer.logged_metrics
+            else None,
+            "validation_accuracies": [round(a, 6) for a in transition.accuracies],
+        }
+        previous = module.run.stage(module.stage - 1).fingerprint() if module.stage > 1 else None
+        folder.finish(module.settings(), module.data.fingerprint, previous, summary)
+        if len(accuracies):
+            with SummaryWriter(str(module.run.tensorboard / "stages")) as writer:
+                writer.add_scalar("validation accuracy/mean", accuracies.mean().item(), module.stage)
+                writer.add_scalar("validation accuracy/std", accuracies.std(correction=0).item(), module.stage)
+                writer.add_scalar("alpha", subset.rate, module.stage)
+
+    def _draw(self, module: StageModule, subsets: list[Subset]) -> None:
+        union = union_of(subsets)
+        assert union is not None
+        stages = torch.cat([torch.full_like(s.data.labels, s.stage) for s in subsets])
+        pixels = module.data.preprocessing.invert(union.images)
+        save_grid(module.folder.pictures, pixels, union.labels, stages, module.data.class_names)

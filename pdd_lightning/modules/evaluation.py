@@ -1,0 +1,177 @@
+"""Training fresh networks on finished sets, and scoring them, as a LightningModule."""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any, cast
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+from torchmetrics.classification import MulticlassAccuracy
+
+from pdd_lightning.augment import Augmentation
+from pdd_lightning.batches import Batches
+from pdd_lightning.learning import Recipe
+from pdd_lightning.networks import Architecture, build_template, initial_state
+from pdd_lightning.rng import generator
+from pdd_lightning.types import ImageShape, LabelledImages
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One part of a training, after which the networks are scored.
+
+    Attributes:
+        data: What each network trains on, one entry for each network.
+        rates: Initial learning rate of each network.
+        recipe: How they train. Momentum starts anew in every phase.
+    """
+
+    data: Sequence[LabelledImages]
+    rates: Sequence[float]
+    recipe: Recipe
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of each network; all of them have sets of one size."""
+        return self.recipe.steps(len(self.data[0]))
+
+
+class EvaluationModule(LightningModule):
+    """Trains several fresh networks side by side, one for each seed, through a list of phases.
+
+    The networks share nothing: their losses are added and every gradient reaches its own network only, which is
+    the same as training them one after the other. Over several devices each minibatch is split.
+
+    Progressive training on U_1, U_2, ... (PDD section 4.1) is one phase for each union.
+
+    Args:
+        architecture: The networks' options.
+        image_shape: Channels, height, width.
+        num_classes: Number of classes.
+        phases: What to train on, in order.
+        score: Images on which accuracy is measured after each phase.
+        augmentation: Applied to every minibatch.
+        seed: Of everything random; every network has an initialisation of its own.
+        name: Names this training's random streams.
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        image_shape: ImageShape,
+        num_classes: int,
+        phases: Sequence[Phase],
+        score: LabelledImages,
+        augmentation: Augmentation,
+        seed: int,
+        name: str,
+    ) -> None:
+        super().__init__()
+        self.phases, self.score_images, self.augmentation = list(phases), score, augmentation
+        self.image_shape, self.seed, self.name = image_shape, seed, name
+        count = len(self.phases[0].data)
+        self.networks = nn.ModuleList(build_template(architecture, image_shape, num_classes) for _ in range(count))
+        for index, network in enumerate(self.networks):
+            # Not keyed by name: every set is tried on the same initialisations.
+            network.load_state_dict(initial_state(architecture, image_shape, num_classes, seed, "fresh", index))
+        self.metrics = nn.ModuleList(MulticlassAccuracy(num_classes, average="micro") for _ in range(count))
+        self._ends = list(accumulate(phase.steps for phase in self.phases))
+        self._batches: list[Batches] = []
+        self._phase = -1
+        self.accuracies: list[list[float]] = []
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of the whole training."""
+        return self._ends[-1]
+
+    def on_fit_start(self) -> None:
+        """Bring the images to the device once."""
+        unique: dict[int, LabelledImages] = {}
+        for phase in self.phases:
+            for data in phase.data:
+                unique.setdefault(id(data), data.to(self.device))
+        self.phases = [Phase([unique[id(d)] for d in p.data], p.rates, p.recipe) for p in self.phases]
+        self.score_images = self.score_images.to(self.device)
+
+    def train_dataloader(self) -> DataLoader[int]:
+        """The numbers of the steps."""
+        return DataLoader(cast(Any, range(self.total_steps)), batch_size=None)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """SGD with one group for each network; `training_step` sets the rates."""
+        recipe = self.phases[0].recipe
+        groups = [{"params": list(network.parameters())} for network in self.networks]
+        return torch.optim.SGD(groups, lr=1.0, momentum=recipe.momentum, weight_decay=recipe.weight_decay)
+
+    def training_step(self, batch: int, batch_idx: int) -> Tensor:
+        """The sum of the networks' losses on their own minibatches."""
+        step = self.global_step
+        number = bisect_right(self._ends, step)
+        phase, local = self.phases[number], step - (self._ends[number - 1] if number else 0)
+        if number != self._phase:
+            self._enter(number)
+        epoch = local // self._batches[0].per_epoch
+        for group, rate in zip(self._optimizer.param_groups, phase.rates, strict=True):
+            group["lr"] = phase.recipe.rate(rate, epoch)
+        losses = [self._loss(index, phase.data[index], number, local) for index in range(len(self.networks))]
+        return torch.stack(losses).sum()
+
+    @property
+    def _optimizer(self) -> torch.optim.Optimizer:
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        assert isinstance(optimizer, torch.optim.Optimizer)
+        return optimizer
+
+    def _enter(self, number: int) -> None:
+        phase = self.phases[number]
+        self._phase = number
+        self._batches = [
+            phase.recipe.batches(len(data), self.seed, self.name, "phase", number, index)
+            for index, data in enumerate(phase.data)
+        ]
+        self._optimizer.state.clear()
+        for group in self._optimizer.param_groups:
+            group["momentum"], group["weight_decay"] = phase.recipe.momentum, phase.recipe.weight_decay
+
+    def _loss(self, index: int, data: LabelledImages, number: int, local: int) -> Tensor:
+        """One network's mean loss on its minibatch, or this rank's part of it."""
+        batches = self._batches[index]
+        positions = batches[local]
+        draws = generator(self.seed, self.name, "augment", number, index, local)
+        parameters = self.augmentation.draw(len(positions), self.image_shape, draws)
+        batch = data if batches.whole else data.take(positions)
+        images, labels = self.augmentation.apply(batch.images, parameters), batch.labels
+        world = self.trainer.world_size
+        if world == 1:
+            return F.cross_entropy(self.networks[index](images), labels)
+        # Lightning averages gradients over ranks, so that parts of unequal size add up to the mean of the whole.
+        mine = slice(self.global_rank, None, world)
+        loss = F.cross_entropy(self.networks[index](images[mine]), labels[mine], reduction="sum")
+        return loss * world / len(positions)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Score the networks where a phase ends."""
+        if self.global_step in self._ends:
+            self.accuracies.append(self._score())
+
+    @torch.no_grad()
+    def _score(self, batch_size: int = 1000) -> list[float]:
+        """Accuracy of every network, over all ranks."""
+        self.networks.eval()
+        mine = slice(self.global_rank, None, self.trainer.world_size)
+        images, labels = self.score_images.images[mine], self.score_images.labels[mine]
+        values = []
+        for network, module in zip(self.networks, self.metrics, strict=True):
+            metric = cast(MulticlassAccuracy, module)
+            for x, y in zip(torch.split(images, batch_size), torch.split(labels, batch_size), strict=True):
+                metric.update(network(x), y)
+            values.append(float(metric.compute()))
+            metric.reset()
+        self.networks.train()
+        return values

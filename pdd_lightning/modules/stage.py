@@ -1,0 +1,326 @@
+"""A stage of progressive distillation as a LightningModule."""
+
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from pdd_lightning.augment import Augmentation, NoAugmentation
+from pdd_lightning.datamodules import ImageDataModule
+from pdd_lightning.dynamics import Dynamics, Ranks, StageContext
+from pdd_lightning.errors import ArtifactError, ConfigError, DivergenceError
+from pdd_lightning.functional import FunctionalNetwork
+from pdd_lightning.learning import Recipe
+from pdd_lightning.networks import Architecture, build_template
+from pdd_lightning.objectives import Objective, SyntheticSide
+from pdd_lightning.rng import generator
+from pdd_lightning.states import StateBank
+from pdd_lightning.store import Json, RunFolder, differing_keys
+from pdd_lightning.subsets import Subset, read_subset, union_of
+from pdd_lightning.types import LabelledImages
+
+
+class StageModule(LightningModule):
+    """Learns the subset S_k: its images and its learning rate are the only parameters.
+
+    Args:
+        network: The network whose training is matched.
+        objective: What is compared.
+        dynamics: At which model states.
+        stages: Number of stages P.
+        ipc: Images per class of every stage, or one number for each stage.
+        iterations: Optimiser steps of a stage.
+        initial: Initialise the images from real ones or from Gaussian noise.
+        image_lr: Learning rate of the images.
+        learning_rate: Initial value of the learned learning rate alpha.
+        learning_rate_lr: Learning rate of alpha; 0 keeps alpha as it is.
+        optimizer: SGD with momentum 0.5 as published for trajectory matching, or Adam, which needs far fewer
+            iterations where the scale of the gradients changes from stage to stage.
+        points: Match points averaged in every step.
+        augmentation: The method's augmentation, used wherever networks train on the images.
+        transition: How networks are trained on the cumulative union, between stages and at evaluation.
+        seed: Of everything random in the run.
+        run_dir: The run's folder.
+        stage: Number of the stage; null takes the first that is not complete.
+        experts_dir: Folder of the expert trajectories; null keeps them in the run. Several runs may share one.
+
+    Raises:
+        ConfigError: If options are out of range or do not fit each other.
+    """
+
+    def __init__(
+        self,
+        network: Architecture,
+        objective: Objective,
+        dynamics: Dynamics,
+        stages: int = 5,
+        ipc: int | list[int] = 10,
+        iterations: int = 5000,
+        initial: Literal["real", "noise"] = "real",
+        image_lr: float = 1000.0,
+        learning_rate: float = 0.01,
+        learning_rate_lr: float = 1e-5,
+        optimizer: Literal["sgd", "adam"] = "sgd",
+        points: int = 1,
+        augmentation: Augmentation = NoAugmentation(),  # noqa: B008 (immutable)
+        transition: Recipe = Recipe(),  # noqa: B008 (immutable)
+        seed: int = 0,
+        run_dir: str = "checkpoints/run",
+        stage: int | None = None,
+        experts_dir: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.per_stage = _per_stage(ipc, stages)
+        for name, value in {"iterations": iterations, "points": points}.items():
+            if value < 1:
+                raise ConfigError(f"model.{name} must be at least 1, got {value}")
+        for name, rate in {"image_lr": image_lr, "learning_rate": learning_rate}.items():
+            if not 0 < rate < float("inf"):
+                raise ConfigError(f"model.{name} must be positive and finite, got {rate}")
+        if objective.needs_target and not dynamics.has_target:
+            raise ConfigError(
+                f"model.objective={type(objective).__name__} compares with a target, which "
+                f"model.dynamics={type(dynamics).__name__} does not have: use ExpertTrajectories"
+            )
+        self.run = RunFolder(Path(run_dir))
+        self.stages = stages
+        # Past the last stage there is nothing to fit; the last stage then stands for the whole run.
+        self.stage = min(self.run.completed(stages) + 1, stages) if stage is None else stage
+        if not 1 <= self.stage <= stages:
+            raise ConfigError(f"--stage={stage}: this run has stages 1 to {stages} (model.stages)")
+        self.folder = self.run.stage(self.stage)
+        self.experts_dir = Path(experts_dir) if experts_dir else self.run.experts
+        self.architecture, self.objective, self.dynamics = network, objective, dynamics
+        self.ipc = self.per_stage[self.stage - 1]
+        self.iterations, self.initial, self.points, self.seed = iterations, initial, points, seed
+        self.image_lr, self.learning_rate_lr, self.optimizer_name = image_lr, learning_rate_lr, optimizer
+        self.augmentation, self.recipe = augmentation, transition
+        self.initial_rate = learning_rate
+        self.alpha = nn.Parameter(torch.tensor(float(learning_rate)))
+        self.images: nn.Parameter
+        self.labels: Tensor
+        self.previous: list[Subset] = []
+        self._context: StageContext | None = None
+
+    @property
+    def data(self) -> ImageDataModule:
+        """The data module that the trainer was given.
+
+        Raises:
+            ConfigError: If it is not one of ours.
+        """
+        data = getattr(self.trainer, "datamodule", None)
+        if not isinstance(data, ImageDataModule):
+            raise ConfigError(f"the trainer's datamodule must be an ImageDataModule, got {type(data).__name__}")
+        return data
+
+    @property
+    def context(self) -> StageContext:
+        """What the dynamics, the objective and the transition work with; exists from `on_fit_start`."""
+        assert self._context is not None, "the context is made in on_fit_start"
+        return self._context
+
+    def settings(self) -> Json:
+        """Everything that the stage's result depends on, apart from the data and the earlier stages."""
+        return {
+            "network": self.architecture.describe(),
+            "objective": self.objective.describe(),
+            "dynamics": self.dynamics.describe(),
+            "augmentation": self.augmentation.describe(),
+            "transition": self.recipe.describe(),
+            "ipc": self.ipc,
+            "iterations": self.iterations,
+            "initial": self.initial,
+            "image_lr": self.image_lr,
+            "learning_rate": self.initial_rate,
+            "learning_rate_lr": self.learning_rate_lr,
+            "optimizer": self.optimizer_name,
+            "points": self.points,
+            "seed": self.seed,
+        }
+
+    def verify_finished(self, data: str) -> None:
+        """Check every finished stage up to this one against the present settings and data.
+
+        Raises:
+            ArtifactError: If something changed, or if an earlier stage is not complete.
+        """
+        previous: str | None = None
+        for k in range(1, self.stage + 1):
+            folder = self.run.stage(k)
+            if not folder.complete:
+                if k < self.stage:
+                    raise ArtifactError(
+                        f"--stage={self.stage} needs stage {k}, which is not complete in {self.run.directory}: fit "
+                        f"it first (--stage {k}, or leave --stage out to fit the next unfinished one)"
+                    )
+                return
+            folder.verify({**self.settings(), "ipc": self.per_stage[k - 1]}, data, previous)
+            previous = folder.fingerprint()
+
+    def setup(self, stage: str) -> None:
+        """Read the earlier subsets and place the images of this one, before Lightning restores a checkpoint."""
+        self.verify_finished(self.data.fingerprint)
+        self.previous = [read_subset(self.run.stage(k)) for k in range(1, self.stage)]
+        images, labels = initial_images(self.data.train, self.data.class_names, self.ipc, self.seed, self.stage)
+        if self.initial == "noise":
+            images = torch.randn(images.shape, generator=generator(self.seed, "stage", self.stage, "noise"))
+        self.images = nn.Parameter(images)
+        self.register_buffer("labels", labels, persistent=False)
+
+    def on_fit_start(self) -> None:
+        """Gather start states and real data on the device, and let the dynamics prepare."""
+        shape, classes = self.data.image_shape, self.data.num_classes
+        network = FunctionalNetwork(build_template(self.architecture, shape, classes), self.device)
+        self._context = StageContext(
+            seed=self.seed,
+            stage=self.stage,
+            network=network,
+            make_network=lambda: build_template(self.architecture, shape, classes),
+            network_settings=self.architecture.describe(),
+            image_shape=shape,
+            num_classes=classes,
+            bank=self._bank(),
+            real=self.data.train_on(self.device),
+            validation=self.data.validation_on(self.device),
+            data=self.data.fingerprint,
+            augmentation=self.augmentation,
+            experts=self.experts_dir,
+            device=self.device,
+            ranks=Ranks(self.global_rank, self.trainer.world_size, self.trainer.strategy.barrier),
+        )
+        union = union_of(self.previous)
+        self._conditioning = None if union is None else union.to(self.device)
+        self.dynamics.prepare(self._context)
+
+    def _bank(self) -> StateBank:
+        """theta^(k-1): random networks at stage 1, later what the previous stage left."""
+        shape, classes = self.data.image_shape, self.data.num_classes
+        if self.stage == 1:
+            return StateBank.random(self.architecture, shape, classes, self.dynamics.members, self.seed)
+        like = StateBank.random(self.architecture, shape, classes, 1, self.seed)[0]
+        return StateBank.read(self.run.stage(self.stage - 1).end_states, like)
+
+    def train_dataloader(self) -> DataLoader[int]:
+        """The numbers of the steps: everything random in a step is derived from its number."""
+        return DataLoader(cast(Any, range(self.iterations)), batch_size=None)
+
+    def training_step(self, batch: int, batch_idx: int) -> Tensor:
+        """The mean loss over the step's match points, of which this rank takes its share."""
+        synthetic = SyntheticSide(self.images, self.labels, self.alpha, self._conditioning)
+        step, ranks = self.global_step, self.context.ranks
+        # Lightning averages gradients over ranks; ranks without a point contribute a loss of zero.
+        total = 0.0 * (self.images.sum() + self.alpha)
+        for index in ranks.share(self.points):
+            total = total + self.objective.loss(synthetic, self.dynamics.point(step, index), self.context, step, index)
+        loss = total * ranks.world / self.points
+        if not torch.isfinite(loss):
+            raise self._divergence(f"the matching loss became {loss.item()}")
+        self.log("loss", loss, prog_bar=True, sync_dist=ranks.world > 1)
+        self.log("alpha", self.alpha.detach(), prog_bar=True)
+        return loss
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Step, and refuse a state in which the learning rate means nothing before anything stores it."""
+        super().optimizer_step(*args, **kwargs)
+        alpha = self.alpha.item()
+        if not 0 < alpha < float("inf"):
+            raise self._divergence(f"the learned learning rate alpha became {alpha}")
+        if not torch.isfinite(self.images).all():
+            raise self._divergence("the images are no longer finite")
+
+    def _divergence(self, what: str) -> DivergenceError:
+        kept = sorted(self.folder.checkpoints.glob("*.ckpt"))
+        state = f"the last good state is {kept[-1]}" if kept else "no checkpoint had been written yet"
+        return DivergenceError(
+            f"stage {self.stage} stopped at step {self.global_step}: {what}; {state}. Lower model.learning_rate_lr "
+            f"(now {self.learning_rate_lr:g}) or model.image_lr (now {self.image_lr:g}), delete "
+            f"{self.folder.checkpoints} and run again"
+        )
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """One optimiser, two groups: the images and alpha."""
+        groups = [
+            {"params": [self.images], "lr": self.image_lr},
+            {"params": [self.alpha], "lr": self.learning_rate_lr},
+        ]
+        if self.optimizer_name == "adam":
+            # The momentum of the published SGD; the second moment forgets fast, for stages are short.
+            return torch.optim.Adam(groups, betas=(0.5, 0.95))
+        return torch.optim.SGD(groups, lr=self.image_lr, momentum=0.5)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Remember what the checkpoint was made of."""
+        checkpoint["pdd_stage"] = {
+            "settings": self.settings(),
+            "stage": self.stage,
+            "data": self.data.fingerprint,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse to continue from a checkpoint of other settings: config.yaml must not lie.
+
+        Raises:
+            ArtifactError: Naming what differs.
+        """
+        mine = {"settings": self.settings(), "stage": self.stage, "data": self.data.fingerprint}
+        changed = differing_keys(checkpoint.get("pdd_stage", {}), mine)
+        if changed:
+            raise ArtifactError(
+                f"the checkpoint in {self.folder.checkpoints} was made under other settings: {'; '.join(changed)}. "
+                f"Restore the old options, or delete {self.folder.checkpoints} to start the stage again"
+            )
+
+    @torch.no_grad()
+    def subset(self) -> Subset:
+        """S_k as it is now, on the CPU."""
+        images = LabelledImages(self.images.detach().cpu().clone(), self.labels.cpu())
+        return Subset(images, self.alpha.item(), self.stage)
+
+
+def _per_stage(ipc: int | list[int], stages: int) -> list[int]:
+    """Images per class of each stage."""
+    if stages < 1:
+        raise ConfigError(f"model.stages must be at least 1, got {stages}")
+    values = [ipc] * stages if isinstance(ipc, int) else list(ipc)
+    if len(values) != stages:
+        raise ConfigError(f"model.ipc={values} lists {len(values)} stages, model.stages={stages}: make them agree")
+    if any(value < 1 for value in values):
+        raise ConfigError(f"model.ipc must be at least 1 in every stage, got {ipc}")
+    return values
+
+
+def initial_images(
+    real: LabelledImages, class_names: tuple[str, ...], ipc: int, seed: int, *keys: int | str
+) -> tuple[Tensor, Tensor]:
+    """Real images, drawn without replacement, class by class.
+
+    Args:
+        real: Where to draw from.
+        class_names: In the order of the labels.
+        ipc: Images per class.
+        seed: The run's seed.
+        keys: What they are for.
+
+    Returns:
+        Images (C * ipc, channels, H, W) and labels (C * ipc,), class by class.
+
+    Raises:
+        ConfigError: If a class has fewer images.
+    """
+    chosen = []
+    for label, name in enumerate(class_names):
+        positions = (real.labels == label).nonzero().flatten()
+        if len(positions) < ipc:
+            raise ConfigError(
+                f"model.ipc={ipc}: class {name!r} has only {len(positions)} training images (after the validation "
+                "split); lower ipc or data.validation_fraction"
+            )
+        order = torch.randperm(len(positions), generator=generator(seed, "draw", *keys, label))
+        chosen.append(positions[order[:ipc].to(positions.device)])
+    subset = real.take(torch.cat(chosen))
+    return subset.images.clone(), subset.labels.clone()

@@ -1,0 +1,17 @@
+"""Third-party chatter that would bury what a run has to say."""
+
+import logging
+import warnings
+
+
+def quiet() -> None:
+    """Silence hints and deprecation notes of libraries that a user of this one can do nothing about."""
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for pattern, category in (
+        (r".*isinstance\(treespec, LeafSpec\).*", FutureWarning),
+        (r".*isinstance\(treespec, LeafSpec\).*", DeprecationWarning),
+        (r".*does not have many workers.*", UserWarning),  # the loader holds numbers of steps
+        (r".*GPU available but not used.*", UserWarning),
+    ):
+        warnings.filterwarnings("ignore", message=pattern, category=category)

@@ -1,0 +1,190 @@
+"""Scoring a run: every row is trained, scored once on the test set and kept."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from lightning.pytorch import Callback, Trainer
+
+from pdd_lightning.callbacks import StepProgress
+from pdd_lightning.datamodules import ImageDataModule
+from pdd_lightning.errors import ArtifactError, ConfigError
+from pdd_lightning.learning import Recipe
+from pdd_lightning.modules.evaluation import EvaluationModule
+from pdd_lightning.modules.stage import StageModule
+from pdd_lightning.networks import Architecture
+from pdd_lightning.scoring.protocol import (
+    Evaluation,
+    Job,
+    distilled_job,
+    full_job,
+    progressive_steps,
+    random_job,
+    tuning_groups,
+    with_steps,
+)
+from pdd_lightning.scoring.report import Row, write_results
+from pdd_lightning.store import RunFolder, fingerprint, read_json, write_json
+from pdd_lightning.subsets import Subset, read_subset
+from pdd_lightning.types import LabelledImages
+
+MakeTrainer = Callable[[int, Sequence[Callback]], Trainer]
+"""(optimiser steps, callbacks) -> a trainer for one fit."""
+
+TUNING_REPEATS = 2
+"""Networks that try each learning rate for the random subset."""
+
+
+class Evaluator:
+    """Scores a finished run against its baselines.
+
+    Rows that are already on disk, made of the same images and settings, are not trained again.
+
+    Args:
+        module: Says what the run is made of.
+        data: The run's data, set up.
+        evaluation: What to train and compare with.
+        make_trainer: Makes a trainer for each fit.
+    """
+
+    def __init__(
+        self, module: StageModule, data: ImageDataModule, evaluation: Evaluation, make_trainer: MakeTrainer
+    ) -> None:
+        self.module, self.data, self.evaluation, self.make_trainer = module, data, evaluation, make_trainer
+        self.recipe: Recipe = evaluation.recipe or module.recipe
+        self.networks: list[Architecture] = evaluation.networks or [module.architecture]
+        self.folder = module.run.evaluation
+
+    def run(self) -> list[Row]:
+        """Train and score everything, and write results.json and results.md.
+
+        Raises:
+            ArtifactError: If the run or the one-stage baseline is not complete, or changed.
+        """
+        subsets = self._subsets()
+        rows: list[Row] = []
+        for network in self.networks:
+            for job in self._jobs(network, subsets):
+                rows += self._rows(job)
+        if self.module.global_rank == 0:
+            write_results(rows, self.folder)
+        return rows
+
+    def _subsets(self) -> list[Subset]:
+        run, stages = self.module.run, self.module.stages
+        if (done := run.completed(stages)) < stages:
+            raise ArtifactError(
+                f"{run.directory} has {done} of {stages} stages complete: run `pdd-cli run` or `pdd-cli fit` with the "
+                "same configuration first"
+            )
+        self.module.verify_finished(self.data.fingerprint)
+        return [read_subset(run.stage(k)) for k in range(1, stages + 1)]
+
+    def _jobs(self, network: Architecture, subsets: Sequence[Subset]) -> list[Job]:
+        """In the order of the table."""
+        evaluation, ipc = self.evaluation, sum(self.module.per_stage)
+        budget = progressive_steps(subsets, self.recipe)
+        jobs: list[Job] = []
+        if "random" in evaluation.baselines:
+            jobs.append(self._random(network, ipc, budget))
+        if "one-stage" in evaluation.baselines:
+            one = self._one_stage()
+            recipe = with_steps(self.recipe, len(one.data), budget)
+            jobs.append(distilled_job("one-stage", "union", network, [one], recipe, evaluation.seeds))
+        jobs += [
+            distilled_job("pdd", order, network, subsets, self.recipe, evaluation.seeds) for order in evaluation.orders
+        ]
+        if "full" in evaluation.baselines:
+            jobs.append(full_job(network, self.data, evaluation))
+        return jobs
+
+    def _one_stage(self) -> Subset:
+        run = RunFolder(one_stage_directory(self.module.run.directory))
+        if not run.stage(1).complete:
+            raise ArtifactError(
+                f"the one-stage baseline is not in {run.directory}: `pdd-cli run` makes it, or leave `one-stage` out "
+                "of evaluation.baselines"
+            )
+        run.stage(1).verify(None, self.data.fingerprint, None)
+        return read_subset(run.stage(1))
+
+    def _random(self, network: Architecture, ipc: int, budget: int) -> Job:
+        """The random subset, at the best of the candidate rates."""
+        recipe = with_steps(self.recipe, ipc * self.data.num_classes, budget)
+        rates, seed = self.evaluation.random_rates, self.module.seed
+        best = rates[0]
+        if len(rates) > 1:
+            if not len(self.data.validation):
+                raise ConfigError(
+                    f"evaluation.random_rates={rates} are compared on held-out training images, and "
+                    "data.validation_fraction=0 holds none out: raise it or give a single rate"
+                )
+            trials = [rate for rate in rates for _ in range(TUNING_REPEATS)]
+            job = random_job(network, self.data, ipc, trials, recipe, seed, "tune")
+            accuracies = self._accuracies(replace(job, name="random-tuning"), self.data.validation)[-1]
+            means = {rate: sum(accuracies[i] for i in at) for rate, at in tuning_groups(rates, TUNING_REPEATS)}
+            best = max(means, key=lambda rate: means[rate])
+        return random_job(network, self.data, ipc, [best] * self.evaluation.seeds, recipe, seed, "random")
+
+    def _rows(self, job: Job) -> list[Row]:
+        accuracies = self._accuracies(job, self.data.test)
+        steps = 0
+        rows = []
+        for index, phase in enumerate(job.phases):
+            steps += phase.steps
+            rows.append(
+                Row(
+                    name=job.name,
+                    order=job.order,
+                    network=job.network.name,
+                    stage=job.stages[index],
+                    images_per_class=job.images_per_class[index],
+                    accuracies=tuple(accuracies[index]),
+                    steps=steps,
+                    stored_bytes=job.stored_bytes[index],
+                    learning_rate=tuple(p.rates[0] for p in job.phases[: index + 1]),
+                    protocol="held-out",
+                )
+            )
+        return rows
+
+    def _accuracies(self, job: Job, score: LabelledImages) -> list[list[float]]:
+        """Accuracies after every phase, from disk if they are known."""
+        identity = fingerprint([job.describe(), self.data.fingerprint, self.module.seed, _digests(job)])
+        path = self._path(job)
+        if path.is_file():
+            kept = read_json(path)
+            accuracies = kept.get("accuracies")
+            if kept.get("identity") == identity and isinstance(accuracies, list):
+                return accuracies
+        module = EvaluationModule(
+            job.network,
+            self.data.image_shape,
+            self.data.num_classes,
+            job.phases,
+            score,
+            self.module.augmentation,
+            self.module.seed,
+            job.name,
+        )
+        title = f"evaluation: {job.name}, {len(job.phases[0].data)} networks"
+        trainer = self.make_trainer(module.total_steps, [StepProgress(title, module.total_steps)])
+        trainer.fit(module)
+        if trainer.is_global_zero:
+            write_json(path, {"identity": identity, "job": job.describe(), "accuracies": module.accuracies})
+        return module.accuracies
+
+    def _path(self, job: Job) -> Path:
+        # Two networks of one name with different options are told apart by their description.
+        label = f"{job.name}-{job.order}-{job.network.name}-{fingerprint(job.network.describe())[:8]}"
+        return self.folder / "rows" / f"{label}.json"
+
+
+def one_stage_directory(run: Path) -> Path:
+    """Where `pdd-cli run` puts the one-stage baseline of a run."""
+    return run / "one_stage"
+
+
+def _digests(job: Job) -> list[tuple[int, float, float]]:
+    """Enough of the sets to notice when one changed."""
+    return [data.digest() for phase in job.phases for data in {id(d): d for d in phase.data}.values()]

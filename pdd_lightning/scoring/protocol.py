@@ -1,0 +1,177 @@
+"""What is trained and scored in an evaluation: the run's unions, and the baselines beside them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from pdd_lightning.datamodules import ImageDataModule
+from pdd_lightning.errors import ConfigError
+from pdd_lightning.learning import Recipe
+from pdd_lightning.modules.evaluation import Phase
+from pdd_lightning.modules.stage import initial_images
+from pdd_lightning.networks import Architecture
+from pdd_lightning.store import Json
+from pdd_lightning.subsets import Subset, union_of
+from pdd_lightning.types import LabelledImages
+
+Order = Literal["progressive", "union", "sequential"]
+Baseline = Literal["random", "one-stage", "full"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a run is scored. The test set is read once for each row of the table and chooses nothing.
+
+    Args:
+        seeds: Fresh networks for every row, each with its own initialisation, minibatches and augmentation.
+        networks: Networks to train; null means the one that the images were distilled with.
+        orders: How the subsets are shown: progressively (U_1, then U_2, ...), their union at once, or one after
+            the other (PDD section 5.4).
+        baselines: What to compare with, at the same total images per class and the same optimiser steps: a random
+            subset of the real images; one-stage distillation, which `pdd-cli run` makes beside the run with as
+            many iterations as all stages together; and training on the full data.
+        recipe: How networks train on the distilled sets; null means as in the transition.
+        random_rates: Learning rates tried for the random subset; the best on the held-out training images is used.
+        full: How networks train on the full data.
+        full_rate: Learning rate on the full data.
+    """
+
+    seeds: int = 5
+    networks: list[Architecture] | None = None
+    orders: list[Order] = field(default_factory=lambda: ["progressive"])
+    baselines: list[Baseline] = field(default_factory=lambda: ["random", "full"])
+    recipe: Recipe | None = None
+    random_rates: list[float] = field(default_factory=lambda: [0.003, 0.01, 0.03, 0.1])
+    full: Recipe = field(default_factory=lambda: Recipe(epochs=50))
+    full_rate: float = 0.01
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise ConfigError(f"evaluation.seeds must be at least 1, got {self.seeds}")
+        for name, rates in {"random_rates": self.random_rates, "full_rate": [self.full_rate]}.items():
+            if not rates or not all(0 < rate < float("inf") for rate in rates):
+                raise ConfigError(f"evaluation.{name} must be positive, got {rates}")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training of `seeds` networks, and the rows it yields.
+
+    Attributes:
+        name: Of the set.
+        order: How its parts are shown.
+        network: What is trained.
+        phases: What to train on.
+        stages: Number of the row after each phase.
+        images_per_class: After each phase; None for the full data.
+        stored_bytes: Of the set after each phase; None for the full data.
+    """
+
+    name: str
+    order: Order
+    network: Architecture
+    phases: Sequence[Phase]
+    stages: Sequence[int]
+    images_per_class: Sequence[float | None]
+    stored_bytes: Sequence[int | None]
+
+    def describe(self) -> Json:
+        """What the rows depend on, apart from the images."""
+        return {
+            "name": self.name,
+            "order": self.order,
+            "network": self.network.describe(),
+            "phases": [
+                {"rates": list(p.rates), "recipe": p.recipe.describe(), "examples": len(p.data[0])} for p in self.phases
+            ],
+        }
+
+
+def distilled_job(
+    name: str, order: Order, network: Architecture, subsets: Sequence[Subset], recipe: Recipe, seeds: int
+) -> Job:
+    """Train on the subsets of a run.
+
+    Args:
+        name: Of the set.
+        order: Progressive trains on U_1, U_2, ... at alpha_1, alpha_2, ...; sequential on S_1, S_2, ...; union on
+            U_P at alpha_P, for as many steps as the progressive order takes.
+        network: What is trained.
+        subsets: S_1 ... S_P.
+        recipe: Of each phase.
+        seeds: Number of networks.
+    """
+    unions = [_union(subsets[: k + 1]) for k in range(len(subsets))]
+    shown = {"progressive": unions, "sequential": [s.data for s in subsets], "union": unions[-1:]}[order]
+    rates = [s.rate for s in subsets][-len(shown) :]
+    recipes = [recipe] * len(shown)
+    if order == "union":
+        recipes = [with_steps(recipe, len(unions[-1]), sum(recipe.steps(len(u)) for u in unions))]
+    classes = int(subsets[0].data.labels.max()) + 1
+    held = unions[-len(shown) :]
+    return Job(
+        name,
+        order,
+        network,
+        [Phase([d] * seeds, [rate] * seeds, r) for d, rate, r in zip(shown, rates, recipes, strict=True)],
+        [s.stage for s in subsets][-len(shown) :],
+        [len(u) / classes for u in held],
+        [u.images.nbytes + u.labels.nbytes for u in held],
+    )
+
+
+def random_job(
+    network: Architecture,
+    data: ImageDataModule,
+    ipc: int,
+    rates: Sequence[float],
+    recipe: Recipe,
+    seed: int,
+    *keys: str,
+) -> Job:
+    """Train on random real images, a subset of its own for every network.
+
+    Args:
+        network: What is trained.
+        data: Where to draw from.
+        ipc: Images per class.
+        rates: Learning rate of each network.
+        recipe: Of the one phase.
+        seed: Decides the subsets, with the keys.
+        keys: What they are for.
+    """
+    subsets = [
+        LabelledImages(*initial_images(data.train, data.class_names, ipc, seed, *keys, index))
+        for index in range(len(rates))
+    ]
+    size = subsets[0].images.nbytes + subsets[0].labels.nbytes
+    return Job("random", "union", network, [Phase(subsets, rates, recipe)], [1], [ipc], [size])
+
+
+def full_job(network: Architecture, data: ImageDataModule, evaluation: Evaluation) -> Job:
+    """Train on all training images that are not held out."""
+    phase = Phase([data.train] * evaluation.seeds, [evaluation.full_rate] * evaluation.seeds, evaluation.full)
+    return Job("full", "union", network, [phase], [0], [None], [None])
+
+
+def with_steps(recipe: Recipe, examples: int, steps: int) -> Recipe:
+    """The recipe with as many epochs of a set as come closest to a number of optimiser steps."""
+    per_epoch = recipe.batches(examples, 0).per_epoch
+    return replace(recipe, epochs=max(1, round(steps / per_epoch)))
+
+
+def progressive_steps(subsets: Sequence[Subset], recipe: Recipe) -> int:
+    """Optimiser steps of progressive training on U_1 ... U_P."""
+    return sum(recipe.steps(len(_union(subsets[: k + 1]))) for k in range(len(subsets)))
+
+
+def tuning_groups(rates: Sequence[float], repeats: int) -> Iterator[tuple[float, list[int]]]:
+    """Each rate with the positions of the networks that try it."""
+    for index, rate in enumerate(rates):
+        yield rate, list(range(index * repeats, (index + 1) * repeats))
+
+
+def _union(subsets: Sequence[Subset]) -> LabelledImages:
+    union = union_of(subsets)
+    assert union is not None
+    return union

@@ -1,0 +1,67 @@
+"""Distilled subsets as artifacts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from pdd_lightning.errors import ArtifactError
+from pdd_lightning.store import StageFolder, read_tensors, write_tensors
+from pdd_lightning.types import LabelledImages
+
+
+@dataclass(frozen=True)
+class Subset:
+    """S_k: what a stage learned.
+
+    Attributes:
+        data: Images and labels, in the networks' space.
+        rate: Learning rate alpha_k for training on U_k.
+        stage: Number of the stage, from 1.
+    """
+
+    data: LabelledImages
+    rate: float
+    stage: int
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of images, labels and learning rate."""
+        return self.data.images.nbytes + self.data.labels.nbytes + 4
+
+
+def write_subset(folder: StageFolder, subset: Subset) -> None:
+    """Store a subset as `synthetic.safetensors`."""
+    tensors = {
+        "images": subset.data.images,
+        "labels": subset.data.labels,
+        "learning_rate": torch.tensor(subset.rate, dtype=torch.float32),
+    }
+    write_tensors(folder.synthetic, tensors, {"stage": str(subset.stage)})
+
+
+def read_subset(folder: StageFolder) -> Subset:
+    """Read a stage's subset.
+
+    Raises:
+        ArtifactError: If the file is missing, damaged or of another stage.
+    """
+    tensors, metadata = read_tensors(folder.synthetic, ("images", "labels", "learning_rate"))
+    images, labels, rate = tensors["images"], tensors["labels"], tensors["learning_rate"].item()
+    well_formed = images.ndim == 4 and labels.shape == images.shape[:1] and labels.dtype == torch.int64
+    if not well_formed or metadata.get("stage") != str(folder.stage) or rate <= 0:
+        raise ArtifactError(
+            f"{folder.synthetic} is not the subset of stage {folder.stage}: images {tuple(images.shape)}, labels "
+            f"{tuple(labels.shape)}, learning rate {rate}, stage {metadata.get('stage')}; restore it from a copy"
+        )
+    return Subset(LabelledImages(images, labels), rate, folder.stage)
+
+
+def union_of(subsets: Sequence[Subset]) -> LabelledImages | None:
+    """U_k = S_1 ∪ ... ∪ S_k in the order of the stages; None of nothing."""
+    if not subsets:
+        return None
+    union = subsets[0].data
+    for subset in subsets[1:]:
+        union = union.append(subset.data)
+    return union
