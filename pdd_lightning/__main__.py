@@ -2,16 +2,25 @@
 
 import sys
 
+from pdd_lightning.run import INTERRUPTED, OVERVIEW
+from pdd_lightning.run import main as run
+
 
 def main() -> None:
     """Hand over to `run`, which needs no torch, or to the Lightning command line."""
-    if sys.argv[1:2] == ["run"]:
-        from pdd_lightning.run import main as run  # noqa: PLC0415 (only what the command needs)
+    args = sys.argv[1:]
+    if not args or args[0] in ("-h", "--help"):
+        print(OVERVIEW, end="")
+        return
+    try:
+        if args[0] == "run":
+            raise SystemExit(run(args[1:]))
+        from pdd_lightning.main import main as command_line  # noqa: PLC0415 (only what the command needs)
 
-        raise SystemExit(run(sys.argv[2:]))
-    from pdd_lightning.main import main as command_line  # noqa: PLC0415
-
-    command_line()
+        command_line(args)
+    except KeyboardInterrupt:
+        print("pdd-cli: interrupted; run the same command again to continue", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
 
 
 if __name__ == "__main__":

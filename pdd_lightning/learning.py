@@ -41,6 +41,9 @@ class Recipe:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 <= self.momentum < 1:
             raise ConfigError(f"momentum must be in [0, 1), got {self.momentum}")
+        for name in ("weight_decay", "decay"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise ConfigError(f"{name} must be at least 0 and finite, got {getattr(self, name)}")
         if any(not 0 < point < 1 for point in self.decay_at):
             raise ConfigError(f"decay_at holds fractions of the epochs in (0, 1), got {list(self.decay_at)}")
 

@@ -3,10 +3,13 @@
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
@@ -15,9 +18,12 @@ from rich.console import Console
 
 from pdd_lightning.callbacks import ImageMonitor, StageCallback, StepProgress
 from pdd_lightning.datamodules import ImageDataModule
-from pdd_lightning.errors import ConfigError, PDDError
+from pdd_lightning.errors import ArtifactError, ConfigError, PDDError
 from pdd_lightning.modules.stage import StageModule
+from pdd_lightning.parsing import OptionParser, check_file, config_files, qualify
 from pdd_lightning.quiet import quiet
+from pdd_lightning.run import OVERVIEW
+from pdd_lightning.run import main as run
 from pdd_lightning.scoring.evaluate import Evaluator
 from pdd_lightning.scoring.protocol import Evaluation
 from pdd_lightning.scoring.report import render_table
@@ -42,7 +48,7 @@ class StageConfig(SaveConfigCallback):
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write `config.yaml` into the stage's folder."""
         if isinstance(pl_module, StageModule):
-            text = self.parser.dump(self.config, skip_none=False)
+            text = self.parser.dump(self.config, skip_unset=False)
             atomic_write(pl_module.folder.directory / "config.yaml", text.encode())
 
 
@@ -83,10 +89,50 @@ class PDDCLI(LightningCLI):
             parser.link_arguments(name, f"model.{name}")
         parser.add_class_arguments(Evaluation, "evaluation")
 
-    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
-        """The trainer of a stage's fit."""
-        if self.subcommand == "evaluate":
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse, without Lightning's warning about programs that have arguments of their own, as pytest has."""
+        for path in config_files(args):
+            check_file(path)
+        self.config = parser.parse_args(args)
+
+    def instantiate_classes(self) -> None:
+        """Make data, stage and trainer; mistakes found on the way are named by their dotted option."""
+        with self._qualified():
+            super().instantiate_classes()
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        with self._qualified():
+            super()._run_subcommand(subcommand)
+
+    @contextmanager
+    def _qualified(self) -> Iterator[None]:
+        """Name an option by its place in the configuration, also where jsonargparse wrapped the error."""
+        try:
+            yield
+        except Exception as error:
+            cause: BaseException | None = error
+            # jsonargparse tries every member of a union type and raises a ValueError of its own at the end.
+            while cause is not None and not isinstance(cause, PDDError) and isinstance(error, ValueError):
+                cause = cause.__cause__ or cause.__context__
+            if not isinstance(cause, PDDError):
+                raise
+            raise type(cause)(qualify(str(cause), self.config[str(self.subcommand)])) from error
+
+    def _make_trainer(self, **kwargs: Any) -> Trainer:
+        try:
             return super().instantiate_trainer(**kwargs)
+        except (ValueError, MisconfigurationException) as error:
+            text = " ".join(str(error).split())
+            raise ConfigError(f"--trainer: {text} Correct the trainer's options") from error
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """The trainer of a stage's fit.
+
+        Raises:
+            ConfigError: If the trainer's options are impossible.
+        """
+        if self.subcommand == "evaluate":
+            return self._make_trainer(**kwargs)
         every = self._get(self.config_init, "checkpoint_every")
         if every < 1:
             raise ConfigError(f"--checkpoint_every must be at least 1, got {every}")
@@ -109,7 +155,7 @@ class PDDCLI(LightningCLI):
             kwargs["logger"] = TensorBoardLogger(str(module.run.tensorboard), f"stage_{module.stage:02d}", version="")
         if given.get("max_steps", -1) == -1:
             kwargs["max_steps"] = module.iterations
-        return super().instantiate_trainer(default_root_dir=str(module.run.directory), **kwargs)
+        return self._make_trainer(default_root_dir=str(module.run.directory), **kwargs)
 
     def fit(self, **_: Any) -> None:
         """Fit the stage, continue it, or say that there is nothing to do."""
@@ -121,10 +167,15 @@ class PDDCLI(LightningCLI):
             which = "all stages are" if module.stage == module.stages else f"stage {module.stage} is"
             say(f"{which} complete in {module.run.directory}: nothing to do")
         else:
+            # Everything that can be refused is refused before the first file is written.
+            module.check(data)
             checkpoint = latest_checkpoint(module.folder.checkpoints)
             if checkpoint is not None:
+                module.verify_checkpoint(read_checkpoint(checkpoint), data.fingerprint)
                 say(f"stage {module.stage}: continuing from {checkpoint}")
-            self.trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+            require_writable(module.folder.directory, "--run_dir")
+            require_writable(module.experts_dir, "--experts_dir")
+            self._train(checkpoint)
             if self.trainer.global_step >= module.iterations:
                 say(f"stage {module.stage} of {module.stages} is complete: {module.folder.synthetic}")
             else:
@@ -134,6 +185,15 @@ class PDDCLI(LightningCLI):
                 )
         self._report_status()
 
+    def _train(self, checkpoint: str | None) -> None:
+        try:
+            self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=checkpoint, weights_only=True)
+        except SystemExit:
+            # How Lightning ends after Ctrl-C.
+            if self.trainer.interrupted:
+                raise KeyboardInterrupt from None
+            raise
+
     def evaluate(self, **_: Any) -> None:
         """Score the run and print the table."""
         self.datamodule.prepare_data()
@@ -142,7 +202,7 @@ class PDDCLI(LightningCLI):
         rows = Evaluator(self.model, self.datamodule, evaluation, self._evaluation_trainer).run()
         folder = self.model.run.evaluation
         if self.trainer.is_global_zero:
-            dump = self._parser(self.subcommand).dump(self.config[str(self.subcommand)], skip_none=False)
+            dump = self._parser(self.subcommand).dump(self.config[str(self.subcommand)], skip_unset=False)
             atomic_write(folder / "config.yaml", dump.encode())
             Console().print(render_table(rows))
             say(f"results: {folder / 'results.json'}, {folder / 'results.md'}")
@@ -184,17 +244,59 @@ def latest_checkpoint(folder: Path) -> str | None:
     return str(found[max(found)]) if found else None
 
 
+def read_checkpoint(path: str) -> dict[str, Any]:
+    """Lightning's checkpoint, tensors and primitives only.
+
+    Raises:
+        ArtifactError: If it is damaged or holds anything else.
+    """
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # torch raises many kinds, and its text proposes to read the file without any caution.
+        raise ArtifactError(
+            f"{path} is damaged or not a checkpoint ({type(error).__name__}); delete it to start the stage again"
+        ) from error
+    return checkpoint
+
+
+def require_writable(folder: Path, option: str) -> None:
+    """Make a folder, before others try to write to it.
+
+    Raises:
+        ConfigError: If that is not possible.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        reason = "" if os.access(folder, os.W_OK | os.X_OK) else "Permission denied"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    if reason:
+        raise ConfigError(
+            f"{option}: cannot write to {folder} ({reason}); choose another folder or mend its permissions"
+        )
+
+
 def say(line: str) -> None:
     """A line for the person at the terminal."""
     Console(stderr=True).print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run `pdd-cli fit` or `pdd-cli evaluate`.
+    """The command line, as a function: ``main(["fit", "--config", "configs/smoke/stage.yaml"])``.
 
     Args:
         args: Arguments; those of the process by default.
+
+    Raises:
+        SystemExit: With status 2 after a mistake that the user can mend; its one line is on the standard error.
     """
+    arguments = sys.argv[1:] if args is None else [str(arg) for arg in args]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(OVERVIEW, end="")
+        return
+    if arguments[0] == "run":
+        raise SystemExit(run(arguments[1:]))
     quiet()
     try:
         PDDCLI(
@@ -213,8 +315,10 @@ def main(args: Sequence[str] | None = None) -> None:
             seed_everything_default=False,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
-            args=list(args) if args is not None else None,
+            parser_class=OptionParser,
+            parser_kwargs={"prog": "pdd-cli"},
+            args=arguments,
         )
     except PDDError as error:
-        print(f"pdd-cli: error: {error}", file=sys.stderr)
+        print(f"pdd-cli: error: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -6,12 +6,46 @@ over stages would repeat earlier work. This process imports no torch: it waits, 
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+OVERVIEW = """\
+usage: pdd-cli COMMAND --config FILE [--OPTION VALUE ...]
+
+Progressive dataset distillation.
+
+commands:
+  run        Do everything: every stage in turn, then the evaluation. Run it again to continue.
+  fit        Distil the next unfinished stage, or the one given by --stage. Run it again to continue.
+  evaluate   Train fresh networks on the finished run and report their test accuracy.
+
+`pdd-cli COMMAND --help` describes a command. Any option of the file can be given on the command line too, for
+example --model.ipc 5 or --model.network ConvNet --model.network.width 64.
+"""
+
+USAGE = """\
+usage: pdd-cli run --config FILE [--OPTION VALUE ...]
+
+Do a whole run: `pdd-cli fit` for every stage that is not complete, then `pdd-cli evaluate`. Interrupted, it continues
+when it is run again; finished, it only shows the results.
+
+options:
+  --config FILE     A configuration; see configs/. Given several times, later files override earlier ones.
+  --run_dir DIR     Folder of the run.
+  --print_config    Show the whole configuration and stop.
+  --OPTION VALUE    Every option of `pdd-cli fit` except --stage; `pdd-cli fit --help` describes them.
+"""
+
+INTERRUPTED = 128 + signal.SIGINT
+"""Exit status after Ctrl-C, as shells report it."""
+
+GRACE = 2.0
+"""Seconds in which a child that got the terminal's Ctrl-C itself may begin to end."""
 
 
 def main(args: Sequence[str]) -> int:
@@ -23,11 +57,17 @@ def main(args: Sequence[str]) -> int:
     Returns:
         Exit status: 0, or that of the first command that failed.
     """
+    if any(arg in ("--help", "-h") for arg in args) or not args:
+        print(USAGE, end="")
+        return 0
     if any(arg == "--stage" or arg.startswith("--stage=") for arg in args):
-        print("pdd-cli: error: --stage belongs to `pdd-cli fit`; `run` does every stage", file=sys.stderr)
+        print(
+            "pdd-cli: error: --stage belongs to `pdd-cli fit`; leave it out, for `run` does every stage",
+            file=sys.stderr,
+        )
         return 2
-    if any(arg in ("--help", "-h", "--print_config") or arg.startswith("--print_config=") for arg in args):
-        return _call("fit", args).returncode
+    if any(arg.partition("=")[0] == "--print_config" for arg in args):
+        return _call("fit", args)
     code, status = _fit(args)
     while code == 0 and status["completed"] < status["stages"]:
         before = status["completed"]
@@ -37,7 +77,7 @@ def main(args: Sequence[str]) -> int:
             return 0
     if code == 0 and "one-stage" in status["baselines"]:
         code, _ = _fit([*args, *_one_stage(status)])
-    return code or _call("evaluate", args).returncode
+    return code or _call("evaluate", args)
 
 
 def _one_stage(status: dict[str, Any]) -> list[str]:
@@ -55,10 +95,24 @@ def _fit(args: Sequence[str]) -> tuple[int, dict[str, Any]]:
     """Fit one stage; returns the exit status and what the stage says of the run."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "status.json"
-        code = _call("fit", args, PDD_STATUS_FILE=str(path)).returncode
+        code = _call("fit", args, PDD_STATUS_FILE=str(path))
         return (code, json.loads(path.read_bytes())) if code == 0 else (code, {})
 
 
-def _call(command: str, args: Sequence[str], **environment: str) -> subprocess.CompletedProcess[bytes]:
+def _call(command: str, args: Sequence[str], **environment: str) -> int:
+    """Run one command in a process of its own; returns its exit status."""
     line = [sys.executable, "-m", "pdd_lightning", command, *args]
-    return subprocess.run(line, env={**os.environ, **environment}, check=False)
+    child = subprocess.Popen(line, env={**os.environ, **environment})
+    try:
+        code = child.wait()
+    except KeyboardInterrupt:
+        # A terminal sends Ctrl-C to both processes; `kill` sends it to this one alone. subprocess.run would kill the
+        # child at once, while it is closing its files.
+        try:
+            child.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            child.send_signal(signal.SIGINT)
+            child.wait()
+        return INTERRUPTED
+    # A child that a signal ended has a negative code, which no shell would show as it is.
+    return code if code >= 0 else 128 - code

@@ -7,6 +7,7 @@ A run folder holds::
     stage_01/end_states.safetensors    theta^(1) of every member of the bank: where stage 2 starts
     stage_01/stage.json                written last: settings, digests of the files, digest of the stage before
     stage_01/checkpoints/              Lightning checkpoints while the stage is being fitted
+    stage_01/last_good.safetensors     only if the stage diverged: what it held at the last finite loss
     experts/<fingerprint>/             expert trajectories, one file per expert
     preprocessing.safetensors          how to turn the images back into pictures
     evaluation/                        results
@@ -111,7 +112,19 @@ def read_json(path: Path) -> Json:
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Write named tensors as one safetensors file, atomically."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    atomic_write(path, save(plain, {"format": str(FORMAT), **(metadata or {})}))
+    atomic_write(path, _sorted_header(save(plain, {"format": str(FORMAT), **(metadata or {})})))
+
+
+def _sorted_header(data: bytes) -> bytes:
+    """A safetensors file whose header is in order: safetensors leaves the order of metadata to chance.
+
+    The digest of a stage's files then depends on nothing but their content, so a stage that was made again just as
+    it was still suits the stages after it.
+    """
+    body = 8 + int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8:body]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # tensors are aligned to 8 bytes
+    return b"".join((len(header).to_bytes(8, "little"), header, memoryview(data)[body:]))
 
 
 def read_tensors(
@@ -168,6 +181,11 @@ class StageFolder:
     def end_states(self) -> Path:
         """States at the end of training on the union: the next stage's start states."""
         return self.directory / "end_states.safetensors"
+
+    @property
+    def last_good(self) -> Path:
+        """Left by a stage that diverged: its images before they did."""
+        return self.directory / "last_good.safetensors"
 
     @property
     def pictures(self) -> Path:
@@ -247,7 +265,7 @@ class StageFolder:
             "make them again."
         )
         old = manifest.get("settings")
-        if settings is not None and isinstance(old, dict) and (changed := differing_keys(old, settings)):
+        if settings is not None and isinstance(old, dict) and (changed := differing_keys(old, settings, "model.")):
             raise ArtifactError(
                 f"stage {self.stage} in {self.directory} was made under other settings: {'; '.join(changed)}. {remedy}"
             )
@@ -262,12 +280,21 @@ class StageFolder:
             )
         files = manifest["files"]
         assert isinstance(files, dict)
-        for name, digest in files.items():
-            path = self.directory / Path(str(name)).name
-            if not path.is_file():
-                raise ArtifactError(f"{path} is missing though stage {self.stage} is complete. {remedy}")
-            if file_digest(path) != digest:
-                raise ArtifactError(f"{path} was changed after stage {self.stage} was complete. {remedy}")
+        for name in files:
+            self.verify_file(self.directory / Path(str(name)).name)
+
+    def verify_file(self, path: Path) -> None:
+        """Check that a file of the finished stage is the one that the stage wrote.
+
+        Raises:
+            ArtifactError: If it is missing or was changed.
+        """
+        files = self.read_manifest()["files"]
+        remedy = f"Restore it from a copy, or delete {self.directory} and the later stages to make them again."
+        if not path.is_file():
+            raise ArtifactError(f"{path} is missing though stage {self.stage} is complete. {remedy}")
+        if not isinstance(files, dict) or file_digest(path) != files.get(path.name):
+            raise ArtifactError(f"{path} was changed after stage {self.stage} was complete. {remedy}")
 
 
 @dataclass(frozen=True)
@@ -280,12 +307,16 @@ class RunFolder:
         """A stage's folder, counted from 1."""
         return StageFolder(self.directory / f"stage_{stage:02d}", stage)
 
-    def completed(self, stages: int) -> int:
-        """How many of the stages are complete, in order from the first."""
-        for stage in range(1, stages + 1):
-            if not self.stage(stage).complete:
-                return stage - 1
-        return stages
+    def completed(self, stages: int | None = None) -> int:
+        """How many stages are complete, in order from the first.
+
+        Args:
+            stages: Count no further than this; None counts all.
+        """
+        done = 0
+        while done != stages and self.stage(done + 1).complete:
+            done += 1
+        return done
 
     @property
     def experts(self) -> Path:

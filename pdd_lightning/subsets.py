@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from pdd_lightning.errors import ArtifactError
-from pdd_lightning.store import StageFolder, read_tensors, write_tensors
+from pdd_lightning.store import RunFolder, StageFolder, read_tensors, write_tensors
 from pdd_lightning.types import LabelledImages
 
 
@@ -40,6 +41,12 @@ def write_subset(folder: StageFolder, subset: Subset) -> None:
     write_tensors(folder.synthetic, tensors, {"stage": str(subset.stage)})
 
 
+def write_last_good(folder: StageFolder, images: Tensor, labels: Tensor, rate: float, step: int) -> None:
+    """Store what a diverged stage held at the last step whose loss was finite."""
+    tensors = {"images": images, "labels": labels, "learning_rate": torch.tensor(rate, dtype=torch.float32)}
+    write_tensors(folder.last_good, tensors, {"stage": str(folder.stage), "step": str(step)})
+
+
 def read_subset(folder: StageFolder) -> Subset:
     """Read a stage's subset.
 
@@ -55,6 +62,20 @@ def read_subset(folder: StageFolder) -> Subset:
             f"{tuple(labels.shape)}, learning rate {rate}, stage {metadata.get('stage')}; restore it from a copy"
         )
     return Subset(LabelledImages(images, labels), rate, folder.stage)
+
+
+def read_run(run: RunFolder) -> list[Subset]:
+    """S_1 ... S_P of a run, as far as its stages are complete, for whoever wants to train on them.
+
+    Raises:
+        ArtifactError: If no stage is complete, or a subset is not the one that its stage made.
+    """
+    done = run.completed()
+    if not done:
+        raise ArtifactError(f"{run.directory} holds no complete stage: is it the folder of a run?")
+    for stage in range(1, done + 1):
+        run.stage(stage).verify_file(run.stage(stage).synthetic)
+    return [read_subset(run.stage(stage)) for stage in range(1, done + 1)]
 
 
 def union_of(subsets: Sequence[Subset]) -> LabelledImages | None:

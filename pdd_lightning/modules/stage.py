@@ -20,7 +20,7 @@ from pdd_lightning.objectives import Objective, SyntheticSide
 from pdd_lightning.rng import generator
 from pdd_lightning.states import StateBank
 from pdd_lightning.store import Json, RunFolder, differing_keys
-from pdd_lightning.subsets import Subset, read_subset, union_of
+from pdd_lightning.subsets import Subset, read_subset, union_of, write_last_good
 from pdd_lightning.types import LabelledImages
 
 
@@ -105,6 +105,7 @@ class StageModule(LightningModule):
         self.labels: Tensor
         self.previous: list[Subset] = []
         self._context: StageContext | None = None
+        self._good: tuple[Tensor, float, int] | None = None
 
     @property
     def data(self) -> ImageDataModule:
@@ -162,6 +163,15 @@ class StageModule(LightningModule):
             folder.verify({**self.settings(), "ipc": self.per_stage[k - 1]}, data, previous)
             previous = folder.fingerprint()
 
+    def check(self, data: ImageDataModule) -> None:
+        """Refuse a network or numbers of images that do not suit the data, before anything is written.
+
+        Raises:
+            ConfigError: Naming the option.
+        """
+        build_template(self.architecture, data.image_shape, data.num_classes)
+        initial_images(data.train, data.class_names, max(self.per_stage), self.seed, "check")
+
     def setup(self, stage: str) -> None:
         """Read the earlier subsets and place the images of this one, before Lightning restores a checkpoint."""
         self.verify_finished(self.data.fingerprint)
@@ -218,8 +228,11 @@ class StageModule(LightningModule):
         for index in ranks.share(self.points):
             total = total + self.objective.loss(synthetic, self.dynamics.point(step, index), self.context, step, index)
         loss = total * ranks.world / self.points
-        if not torch.isfinite(loss):
+        # Every rank must come to the same verdict, or the others would wait for one that stopped.
+        seen = self.trainer.strategy.reduce(loss.detach().clone(), reduce_op="sum") if ranks.world > 1 else loss
+        if not torch.isfinite(seen):
             raise self._divergence(f"the matching loss became {loss.item()}")
+        self._good = (self.images.detach().clone(), self.alpha.item(), step)
         self.log("loss", loss, prog_bar=True, sync_dist=ranks.world > 1)
         self.log("alpha", self.alpha.detach(), prog_bar=True)
         return loss
@@ -234,12 +247,16 @@ class StageModule(LightningModule):
             raise self._divergence("the images are no longer finite")
 
     def _divergence(self, what: str) -> DivergenceError:
-        kept = sorted(self.folder.checkpoints.glob("*.ckpt"))
-        state = f"the last good state is {kept[-1]}" if kept else "no checkpoint had been written yet"
+        state = "no step had a finite loss"
+        if self._good is not None:
+            images, rate, step = self._good
+            if self.global_rank == 0:
+                write_last_good(self.folder, images, self.labels, rate, step)
+            state = f"the last good state, of step {step}, is in {self.folder.last_good}"
         return DivergenceError(
             f"stage {self.stage} stopped at step {self.global_step}: {what}; {state}. Lower model.learning_rate_lr "
             f"(now {self.learning_rate_lr:g}) or model.image_lr (now {self.image_lr:g}), delete "
-            f"{self.folder.checkpoints} and run again"
+            f"{self.folder.checkpoints} if it exists, and run again"
         )
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -262,13 +279,19 @@ class StageModule(LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse to continue from a checkpoint of other settings: config.yaml must not lie.
+        """Refuse to continue from a checkpoint of other settings: config.yaml must not lie."""
+        self.verify_checkpoint(checkpoint, self.data.fingerprint)
+
+    def verify_checkpoint(self, checkpoint: dict[str, Any], data: str) -> None:
+        """Compare what a checkpoint was made of with the present settings and data.
 
         Raises:
             ArtifactError: Naming what differs.
         """
-        mine = {"settings": self.settings(), "stage": self.stage, "data": self.data.fingerprint}
-        changed = differing_keys(checkpoint.get("pdd_stage", {}), mine)
+        mine = {"settings": self.settings(), "stage": self.stage, "data": data}
+        found = checkpoint.get("pdd_stage", {})
+        changed = differing_keys(found.get("settings", {}), mine.pop("settings"), "model.")  # type: ignore[arg-type]
+        changed += differing_keys({key: found.get(key) for key in mine}, mine)
         if changed:
             raise ArtifactError(
                 f"the checkpoint in {self.folder.checkpoints} was made under other settings: {'; '.join(changed)}. "

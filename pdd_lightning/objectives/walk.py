@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from pdd_lightning.functional import FunctionalNetwork
 
@@ -88,17 +89,17 @@ class _WalkFunction(torch.autograd.Function):
         return theta if walk.steps else theta.clone()
 
     @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, Tensor, None]:
         walk: Walk = ctx.walk
         (cotangent,) = cotangents
         images_gradient = torch.zeros_like(ctx.images)
         alpha_gradient = torch.zeros_like(ctx.alpha)
         for step in reversed(range(walk.steps)):
-            theta = ctx.thetas.pop()
             if walk.store:
-                leaves, gradient = ctx.graphs.pop()
+                leaves, gradient = ctx.graphs[step]
             else:
-                leaves, gradient = walk.gradient(theta, ctx.images, step, differentiable=True)
+                leaves, gradient = walk.gradient(ctx.thetas[step], ctx.images, step, differentiable=True)
             parts = list(walk.network.layout.unflatten(cotangent).values())
             alpha_gradient -= _flat(gradient) @ cotangent
             products = torch.autograd.grad(

@@ -1,0 +1,230 @@
+"""The parser of the command line: every mistake in the options becomes one line.
+
+jsonargparse explains a mistake by all that it tried, below several pages of usage. The functions here find the option,
+the value and the remedy in that text; what they do not recognise is passed on, folded into one line.
+"""
+
+import inspect
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from pydoc import locate
+from typing import Any, NoReturn, get_args
+
+import yaml
+from jsonargparse import Namespace
+from lightning.pytorch.cli import LightningArgumentParser
+
+from pdd_lightning.errors import ConfigError
+
+_TYPE_NAMES = {"int": "an integer", "float": "a number", "str": "text", "bool": "true or false", "list": "a list"}
+
+
+class OptionParser(LightningArgumentParser):
+    """Raises `ConfigError` with one line, where argparse would print its usage and exit."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # A prefix that happens to be unique today is a misspelling that nobody notices.
+        kwargs.setdefault("allow_abbrev", False)
+        super().__init__(*args, **kwargs)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """See `argparse.ArgumentParser.error`.
+
+        Raises:
+            ConfigError: Always, except within the parsers that jsonargparse makes for its own attempts.
+        """
+        if not self.exit_on_error:
+            super().error(message, ex)
+        raise ConfigError(explain(message, types_of(self))) from None
+
+
+def types_of(parser: LightningArgumentParser) -> dict[str, Any]:
+    """The type of every dotted option of a parser and of its commands."""
+    types: dict[str, Any] = {}
+    for action in parser._actions:
+        choices = getattr(action, "choices", None)
+        if isinstance(choices, dict):
+            for command in choices.values():
+                types.update(types_of(command))
+        for string in action.option_strings:
+            if string.startswith("--"):
+                types[string[2:]] = getattr(action, "_typehint", None)
+    return types
+
+
+def explain(message: str, types: dict[str, Any]) -> str:
+    """One line that names the option, the value and the remedy.
+
+    Args:
+        message: What jsonargparse reports.
+        types: The options that exist and their types.
+    """
+    if found := re.match(r"unrecognized arguments: (.*)", message, re.DOTALL):
+        return _unknown(found[1].split()[0], types)
+    if found := re.search(r"does not accept option '([^']+)'", message):
+        return _unknown(f"--{found[1]}", types)
+    if found := re.search(r"invalid choice: '?([^'\s]+)'? \(choose from", message):
+        return f"{found[1]}: there is no such command; the commands are fit, evaluate and run"
+    if found := re.match(r"the following arguments are required: (.*)", message):
+        missing = ", ".join(f"--{name.partition('.')[2]}" for name in found[1].split(", "))
+        return f"{missing}: required; give a file that holds them with --config, or the options themselves"
+    keys = re.findall(r"Parser key \"([^\"]+)\"", message)
+    if keys:
+        return _bad_value(message, keys, types)
+    return _fold(message) + " (--help lists the options)"
+
+
+def check_file(path: Path) -> None:
+    """Read a configuration file for its form alone: jsonargparse does not say in which file a mistake is.
+
+    Raises:
+        ConfigError: If it is not a YAML file of options.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "it is not text in UTF-8"
+        raise ConfigError(
+            f"--config={path}: this is not valid YAML{where} ({problem}); check brackets, colons and indentation there"
+        ) from error
+    except OSError as error:
+        raise ConfigError(f"--config={path}: cannot be read ({error.strerror}); name an existing YAML file") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"--config={path}: this holds no options; expected lines such as `run_dir: checkpoints/run`")
+
+
+def config_files(args: Sequence[str]) -> list[Path]:
+    """The files that the arguments name with --config."""
+    pairs = zip(args, [*args[1:], ""], strict=True)
+    named = [value for arg, value in pairs if arg in ("-c", "--config")]
+    return [Path(name) for name in [*named, *(a.partition("=")[2] for a in args if a.startswith("--config="))] if name]
+
+
+def qualify(message: str, config: Namespace) -> str:
+    """Put the dotted path in front of a message that begins with the bare name of a nested option.
+
+    Classes know the names of their options, not where in the configuration they stand.
+
+    Args:
+        message: Such as "epochs must be at least 1, got 0".
+        config: The configuration of the command.
+    """
+    found = re.match(r"[A-Za-z_][\w.]*", message)
+    if not found:
+        return message
+    name = found[0].rstrip(".")
+    values = {key.replace(".init_args", ""): value for key, value in _leaves(config)}
+    # Linked options such as run_dir occur twice, once under model: the message has the path that users write.
+    if name in values:
+        return message
+    paths = [key for key in values if key.endswith(f".{name}")]
+    if len(paths) > 1:
+        paths = [key for key in paths if re.search(rf"(?:got |is |=){re.escape(str(values[key]))}(?!\w)", message)]
+    return paths[0] + message[len(name) :] if len(paths) == 1 else message
+
+
+def _leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(config, Namespace):
+        for key, value in vars(config).items():
+            yield from _leaves(value, f"{prefix}{key}.")
+    else:
+        yield prefix[:-1], config
+
+
+def _unknown(option: str, types: Iterable[str]) -> str:
+    if not option.startswith("-"):
+        return f"{option}: expected an option that begins with --; `pdd-cli fit --help` lists them"
+    name = option.lstrip("-").partition("=")[0]
+    return f"--{name}: there is no such option{_suggest(name, types)}; `pdd-cli fit --help` lists them"
+
+
+def _suggest(name: str, known: Iterable[str]) -> str:
+    close = get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f", did you mean {close[0]}?" if close else ""
+
+
+def _bad_value(message: str, keys: list[str], types: dict[str, Any]) -> str:
+    """A message that names its option: a class that cannot be used, an option it lacks, or a value of another type."""
+    option = ".".join(keys)
+    found = re.search(r"given class_path '([^']+)'", message)
+    class_path = found[1] if found else None
+    if found := re.search(r"Option '([^']+)' is not accepted", message):
+        known = _options_of(class_path)
+        name = str(class_path).rpartition(".")[2]
+        return f"--{option}.{found[1]}: {name} has no such option{_suggest(found[1], known)}; it has {_join(known)}"
+    if found := re.search(r"the following arguments are required: (.*)", message):
+        return f"--{option}.{found[1]}: required by the chosen class; give it a value"
+    base = _class_of(types.get(option))
+    found = re.search(
+        r"(?:dot import path string: |Import path )(?!does)(\S+)|given class_path '([^']+)':\s+No module", message
+    ) or re.search(r"does not correspond to a subclass()[\s\S]*Given value: (\S+)", message)
+    if base is not None and found:
+        given = found[1] or found[2]
+        return f"--{option}={given}: this is not {_article(base)}{_offer(given, base)}"
+    value = re.search(r"(?:Got value|Given value): (.*)", message)
+    wanted = dict.fromkeys(_wanted(item) for item in re.findall(r"Expected an? (.*?)(?:\. Got value|$)", message, re.M))
+    wanted = {name: None for name in wanted if name}
+    if value and wanted:
+        return f"--{option}={value[1].strip()}: expected {' or '.join(wanted)}; correct the value"
+    problem = re.sub(
+        r"Parser key \"[^\"]+\":|Problem with given class_path '[^']+':|- Expected a path but .*", "", message
+    )
+    return f"--{option}: {_fold(problem)}; `pdd-cli fit --help` describes the options"
+
+
+def _wanted(text: str) -> str:
+    """A type as people say it; empty for what only says that there is no value."""
+    if "NoneType" in text or text.startswith("path but"):
+        return ""
+    if found := re.match(r"typing\.Literal\[(.*)\]", text):
+        return f"one of {found[1]}"
+    found = re.match(r"<class '([\w.]+)'>", text)
+    return _TYPE_NAMES.get(found[1], found[1].rpartition(".")[2]) if found else text
+
+
+def _class_of(hint: Any) -> type | None:
+    """The class that an option takes, also where it may be null."""
+    candidates = [hint, *get_args(hint)]
+    return next((c for c in candidates if inspect.isclass(c) and c.__module__.startswith("pdd_lightning")), None)
+
+
+def _article(base: type) -> str:
+    return f"{'an' if base.__name__[0] in 'AEIOU' else 'a'} {base.__name__} that can be imported"
+
+
+def _offer(given: str, base: type) -> str:
+    names = sorted(cls.__name__ for cls in _subclasses(base) if not inspect.isabstract(cls))
+    return f"{_suggest(given, names)}; choose {_join(names, 'or')}, or give the import path of a class of your own"
+
+
+def _subclasses(base: type) -> set[type]:
+    """The classes of the package below one; those of others may have names of their own."""
+    direct = {cls for cls in base.__subclasses__() if cls.__module__.startswith("pdd_lightning.")}
+    return direct.union(*(_subclasses(cls) for cls in direct))
+
+
+def _options_of(class_path: str | None) -> list[str]:
+    """The options of a class that was imported already, those that it hands on to its bases included."""
+    cls: object = locate(class_path) if class_path else None
+    if not isinstance(cls, type):
+        return []
+    names: dict[str, None] = {}
+    for part in cls.__mro__[:-1]:
+        parameters = inspect.signature(part).parameters.values()
+        names.update({p.name: None for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)})
+        if all(p.kind is not p.VAR_KEYWORD for p in parameters):
+            break
+    return list(names)
+
+
+def _join(names: Iterable[str], word: str = "and") -> str:
+    *most, last = list(names) or ["none"]
+    return f"{', '.join(most)} {word} {last}" if most else last
+
+
+def _fold(text: str) -> str:
+    return " ".join(text.split())

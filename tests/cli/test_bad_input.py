@@ -1,0 +1,209 @@
+"""Every mistake gives one line that names the option, the value and the remedy, and leaves nothing behind."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from commandline import Fit, Refused
+from PIL import Image
+
+from pdd_lightning.store import read_tensors, write_tensors
+
+TYPING_MISTAKES = {
+    "unknown data": (["--data", "nosuch.Module"], ["--data=nosuch.Module", "DigitsData"]),
+    "unknown network": (["--model.network", "Nope"], ["--model.network=Nope", "ConvNet or ResNet"]),
+    "misspelt network": (["--model.network", "ConvNett"], ["did you mean ConvNet?"]),
+    "another kind of class": (["--model.network", "collections.OrderedDict"], ["collections.OrderedDict", "ConvNet"]),
+    "network as data": (["--data", "pdd_lightning.networks.ConvNet"], ["--data=pdd_lightning.networks.ConvNet"]),
+    "misspelt option": (["--model.ipcc", "3"], ["--model.ipcc", "did you mean model.ipc?"]),
+    "abbreviated option": (["--trainer.max_step", "3"], ["did you mean trainer.max_steps?"]),
+    "misspelt nested option": (["--model.network.widht", "3"], ["--model.network.widht", "did you mean width?"]),
+    "misspelt init_args": (["--model.network.init_args.widht", "3"], ["did you mean width?"]),
+    "not a number": (["--model.ipc", "many"], ["--model.ipc=many", "an integer"]),
+    "nested not a number": (["--model.network.width", "many"], ["--model.network.width=many", "an integer"]),
+    "not a choice": (["--model.optimizer", "rmsprop"], ["--model.optimizer=rmsprop", "'sgd', 'adam'"]),
+    "out of range": (["--model.ipc", "0"], ["model.ipc", "got 0", "at least 1"]),
+    "network out of range": (["--model.network.width", "0"], ["model.network.width is 0", "width >= 1"]),
+    "transition out of range": (["--model.transition.epochs", "0"], ["model.transition.epochs must be", "got 0"]),
+    "evaluation out of range": (["--evaluation.full.epochs", "0"], ["evaluation.full.epochs must be", "got 0"]),
+    "data out of range": (["--data.validation_fraction", "2"], ["data.validation_fraction=2", "below 1"]),
+    "unknown accelerator": (["--trainer.accelerator", "abacus"], ["trainer", "abacus", "cpu"]),
+    "checkpoint interval": (["--checkpoint_every", "0"], ["--checkpoint_every", "got 0"]),
+    "left-over word": (["extra"], ["extra", "--help"]),
+    "missing file": (["--config", "nosuch.yaml"], ["--config=nosuch.yaml", "existing"]),
+    "missing option of the data": (["--data", "ImageFolderData"], ["--data.root", "required"]),
+    "missing data": (["--data", "ImageFolderData", "--data.root", "nosuch"], ["data.root='nosuch'", "train/<class>/"]),
+    "too few images": (["--model.ipc", "5000"], ["model.ipc=5000", "has only", "lower ipc"]),
+    "too deep": (["--model.network.depth", "5"], ["model.network.depth is 5", "8x8", "is 3"]),
+    "experts too short": (
+        ["--model.dynamics.train_epochs", "1"],
+        ["model.dynamics.max_start_epoch=1", "train_epochs=1", "raise train_epochs"],
+    ),
+    "later stage first": (["--stage", "2"], ["--stage=2", "stage 1", "fit it first"]),
+    "stage 0": (["--stage", "0"], ["--stage=0", "stages 1 to 2"]),
+    "stage 3": (["--stage", "3"], ["--stage=3", "stages 1 to 2", "model.stages"]),
+    "experts diverge": (["--model.dynamics.learning_rate", "1e30"], ["learning_rate=1e+30", "diverged", "lower it"]),
+}
+
+
+@pytest.mark.parametrize("mistake", TYPING_MISTAKES)
+def test_a_mistake_is_one_line(mistake: str, refused: Refused, run: Path) -> None:
+    args, words = TYPING_MISTAKES[mistake]
+    line = refused(*args)
+    assert all(word in line for word in words), line
+    if mistake != "experts diverge":
+        assert not run.exists()
+
+
+def test_a_foreign_callable_is_not_called(refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[object] = []
+    monkeypatch.setattr(os, "system", lambda *args, **kwargs: calls.append(args))
+    assert "--model.network=os.system" in refused("--model.network", "os.system")
+    assert calls == []
+
+
+FILES = {
+    "misspelt option": ("model: {ipcc: 3}", ["--model.ipcc", "did you mean model.ipc?"]),
+    "misspelt section": ("modle: {ipc: 3}", ["--modle.ipc", "did you mean model.ipc?"]),
+    "wrong type": ("model: {ipc: many}", ["--model.ipc=many", "an integer"]),
+    "malformed": ("model: {ipc: 3\n foo: [\n", ["mistake.yaml", "not valid YAML", "line 2"]),
+    "no options": ("hello", ["mistake.yaml", "no options"]),
+    "network": ("model: {network: {class_path: ConvNet, init_args: {widht: 3}}}", ["did you mean width?"]),
+}
+
+
+@pytest.mark.parametrize("mistake", FILES)
+def test_a_mistake_in_a_file_is_one_line(mistake: str, refused: Refused, tmp_path: Path, run: Path) -> None:
+    text, words = FILES[mistake]
+    path = tmp_path / "mistake.yaml"
+    path.write_text(text)
+    line = refused("--config", str(path))
+    assert all(word in line for word in words), line
+    assert not run.exists()
+
+
+def make_folder(root: Path, size: tuple[int, int] = (8, 8)) -> Path:
+    for part in ("train", "test"):
+        for name in ("a", "b"):
+            (root / part / name).mkdir(parents=True)
+            for index in range(3):
+                Image.new("RGB", size, (index, 0, 0)).save(root / part / name / f"{index}.png")
+    return root
+
+
+def unreadable(root: Path) -> None:
+    (root / "train" / "a" / "1.png").write_bytes(b"no image")
+
+
+def other_classes(root: Path) -> None:
+    (root / "test" / "b").rename(root / "test" / "c")
+
+
+def mixed_sizes(root: Path) -> None:
+    Image.new("RGB", (9, 9)).save(root / "train" / "b" / "2.png")
+
+
+def not_square(root: Path) -> None:
+    shutil.rmtree(root)
+    make_folder(root, (8, 10))
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (unreadable, ["1.png", "cannot be read", "Replace the file or remove it"]),
+        (other_classes, ["data.root=", "only in test: c", "same class folders"]),
+        (mixed_sizes, ["2.png", "9x9", "image_size"]),
+        (not_square, ["8x10", "square", "image_size"]),
+    ],
+)
+def test_bad_images_are_named(damage: object, words: list[str], refused: Refused, tmp_path: Path, run: Path) -> None:
+    root = make_folder(tmp_path / "images")
+    assert callable(damage)
+    damage(root)
+    line = refused("--data", "ImageFolderData", "--data.root", str(root))
+    assert all(word in line for word in words), line
+    assert not run.exists()
+
+
+def test_an_unwritable_run_folder(fit: Fit, refused: Refused, tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    line = refused("--run_dir", str(blocked / "run"))
+    assert "--run_dir" in line
+    assert "choose another folder" in line
+
+
+def test_an_earlier_stage_that_changed(first_stage: Path, run: Path, refused: Refused) -> None:
+    shutil.copytree(first_stage, run)
+    with (run / "stage_01" / "synthetic.safetensors").open("ab") as file:
+        file.write(b" ")
+    line = refused()
+    assert "synthetic.safetensors was changed after stage 1 was complete" in line
+    assert not (run / "stage_02").exists()
+
+
+@pytest.mark.parametrize("stage", ["1", "2"])
+def test_settings_changed_under_a_finished_stage(stage: str, first_stage: Path, run: Path, refused: Refused) -> None:
+    shutil.copytree(first_stage, run)
+    line = refused("--stage", stage, "--model.image_lr", "0.07")
+    assert "model.image_lr: 0.05 then, 0.07 now" in line
+    assert "Restore the old options" in line
+    assert not (run / "stage_02").exists()
+
+
+def test_settings_changed_under_a_checkpoint(run: Path, fit: Fit, refused: Refused) -> None:
+    fit("--trainer.max_steps", "2", "--checkpoint_every", "2")
+    before = (run / "stage_01" / "config.yaml").read_bytes()
+    line = refused("--model.image_lr", "0.07")
+    assert "model.image_lr: 0.05 then, 0.07 now" in line
+    assert "delete" in line
+    assert (run / "stage_01" / "config.yaml").read_bytes() == before
+    assert "data: " in refused("--data.split_seed", "3")
+
+
+def test_a_damaged_checkpoint(run: Path, fit: Fit, refused: Refused) -> None:
+    fit("--trainer.max_steps", "2", "--checkpoint_every", "2")
+    (run / "stage_01" / "checkpoints" / "step=2.ckpt").write_bytes(b"damaged")
+    line = refused()
+    assert "step=2.ckpt is damaged" in line
+    assert "delete it" in line
+
+
+def test_experts_of_another_network(first_stage: Path, run: Path, refused: Refused) -> None:
+    (folder,) = (first_stage / "experts").iterdir()
+    copied = run / "experts" / folder.name
+    shutil.copytree(folder, copied)
+    path = copied / "expert_0000.safetensors"
+    tensors, metadata = read_tensors(path)
+    settings = json.loads(metadata["settings"])
+    settings["network"]["width"] = 5
+    write_tensors(path, tensors, {"settings": json.dumps(settings)})
+    line = refused()
+    assert "network.width: 5 then, 4 now" in line
+    assert "--experts_dir" in line
+
+
+def test_a_rate_that_turns_negative_stops(run: Path, refused: Refused) -> None:
+    line = refused("--model.optimizer", "sgd", "--model.learning_rate_lr", "1e6", "--model.image_lr", "1e-3")
+    assert "the learned learning rate alpha became" in line
+    check_last_good(run, line)
+
+
+def test_a_loss_that_is_not_a_number_stops(run: Path, refused: Refused) -> None:
+    line = refused("--model.optimizer", "adam", "--model.image_lr", "1e38", "--model.learning_rate_lr", "0")
+    assert "the matching loss became nan" in line or "no longer finite" in line
+    check_last_good(run, line)
+
+
+def check_last_good(run: Path, line: str) -> None:
+    path = run / "stage_01" / "last_good.safetensors"
+    assert "stopped at step" in line
+    assert str(path) in line
+    tensors, metadata = read_tensors(path, ("images", "labels", "learning_rate"))
+    assert metadata["step"].isdigit()
+    assert f"of step {metadata['step']}" in line
+    assert tensors["learning_rate"] > 0
+    assert not (run / "stage_01" / "stage.json").exists()

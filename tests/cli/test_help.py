@@ -1,0 +1,99 @@
+"""Help, the printed configuration, and the ways to write an option."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from commandline import CONFIG
+
+from pdd_lightning.main import main
+
+
+def printed(capsys: pytest.CaptureFixture[str], *args: str) -> str:
+    try:
+        main(args)
+        status = 0
+    except SystemExit as exit_:
+        status = int(exit_.code or 0)
+    assert status == 0
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    return shown.out
+
+
+@pytest.mark.parametrize("args", [(), ("--help",), ("-h",)])
+def test_the_overview_lists_every_command(args: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    lines = printed(capsys, *args).splitlines()
+    for command in ("run", "fit", "evaluate"):
+        assert sum(line.startswith(f"  {command} ") for line in lines) == 1
+
+
+def test_the_overview_needs_no_torch() -> None:
+    code = (
+        "import sys; sys.argv = ['pdd-cli']; from pdd_lightning.__main__ import main; main(); "
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_each_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "every stage that is not complete" in " ".join(printed(capsys, "run", "--help").split())
+    for command in ("fit", "evaluate"):
+        shown = printed(capsys, command, "--help")
+        assert f"pdd-cli [options] {command}" in shown
+        for option in ("--model.ipc", "--run_dir", "--stage", "--evaluation.seeds", "--trainer.devices"):
+            assert option in shown
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("--model.network", "ConvNet", "--model.network.init_args.width", "8"),
+        ("--model.network", "ConvNet", "--model.network.width", "8"),
+        ("--model.network.width", "8"),
+        ("--model.network.width=8",),
+        ("--model.network", "{class_path: pdd_lightning.networks.ConvNet, init_args: {width: 8}}"),
+    ],
+)
+def test_ways_to_write_an_option(args: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    shown = yaml.safe_load(printed(capsys, "fit", "--config", str(CONFIG), *args, "--print_config"))
+    assert shown["model"]["network"]["class_path"] == "pdd_lightning.networks.ConvNet"
+    assert shown["model"]["network"]["init_args"]["width"] == 8
+
+
+def test_a_printed_configuration_can_be_used(
+    tmp_path: Path, first_stage: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both what --print_config shows and the config.yaml that a stage keeps."""
+    path = tmp_path / "printed.yaml"
+    path.write_text(printed(capsys, "fit", "--config", str(CONFIG), "--print_config"))
+    for config in (path, first_stage / "stage_01" / "config.yaml"):
+        main(["fit", "--config", str(config), "--run_dir", str(first_stage), "--stage", "1"])
+        assert "nothing to do" in capsys.readouterr().err
+
+
+def test_a_stage_does_not_belong_to_run(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["run", "--config", str(CONFIG), "--stage=1"])
+    assert exit_.value.code == 2
+    assert "--stage belongs to `pdd-cli fit`" in capsys.readouterr().err
+
+
+def test_an_unknown_command_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["fti"])
+    assert exit_.value.code == 2
+    assert "fti: there is no such command; the commands are fit, evaluate and run" in capsys.readouterr().err
+
+
+def test_a_fault_of_the_program_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from pdd_lightning.modules.stage import StageModule
+
+    def fault(self: StageModule, data: str) -> None:
+        raise KeyError("a fault")
+
+    monkeypatch.setattr(StageModule, "verify_finished", fault)
+    with pytest.raises(KeyError, match="a fault"):
+        main(["fit", "--config", str(CONFIG), "--run_dir", str(tmp_path / "run")])

@@ -1,0 +1,155 @@
+"""Trajectory matching against equation 2 of the paper, written down naively."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.func import functional_call
+from torch.nn import functional as F
+from toys import NETWORK, toy_context, toy_images, toy_module, toy_state
+
+from pdd_lightning.augment import DSA
+from pdd_lightning.dynamics import MatchPoint, StageContext
+from pdd_lightning.errors import ConfigError
+from pdd_lightning.functional import Layout
+from pdd_lightning.objectives import SyntheticSide, TrajectoryMatching
+from pdd_lightning.objectives.trajectory import normalised_distance
+from pdd_lightning.types import ImageShape
+
+SHAPES: list[ImageShape] = [(1, 8, 8), (3, 8, 8), (1, 32, 32), (3, 32, 32)]
+START, TARGET = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([3.0, 2.0, -1.0])
+
+
+def test_no_movement_gives_one() -> None:
+    assert normalised_distance(START, START, TARGET) == 1
+
+
+def test_arrival_gives_zero() -> None:
+    assert normalised_distance(TARGET, START, TARGET) == 0
+
+
+def test_half_way_gives_a_quarter() -> None:
+    assert normalised_distance((START + TARGET) / 2, START, TARGET) == 0.25
+
+
+def test_overshooting_to_the_mirror_image_gives_one() -> None:
+    assert normalised_distance(2 * TARGET - START, START, TARGET) == 1
+
+
+def side(shape: ImageShape, previous: bool = False, dtype: torch.dtype = torch.float64) -> SyntheticSide:
+    learned = toy_images(6, shape, dtype=dtype)
+    return SyntheticSide(
+        learned.images.clone().requires_grad_(),
+        learned.labels,
+        torch.tensor(0.05, dtype=dtype, requires_grad=True),
+        toy_images(3, shape, seed=1, dtype=dtype) if previous else None,
+    )
+
+
+def match_point(shape: ImageShape, dtype: torch.dtype = torch.float64) -> MatchPoint:
+    """Two unrelated states: how far the expert went does not matter here."""
+    states = [toy_state(shape=shape, key=key, dtype=dtype) for key in range(2)]
+    layout = Layout.of(toy_module(states[0], shape=shape))
+    return MatchPoint(layout.flatten(states[0]), layout.flatten(states[1]))
+
+
+def equation_2(synthetic: SyntheticSide, shape: ImageShape, steps: int) -> Tensor:
+    """||theta_{t+N} - theta*_{t+M}||^2 / ||theta*_t - theta*_{t+M}||^2, after N steps on the whole union."""
+    start, target = (toy_state(shape=shape, key=key, dtype=torch.float64) for key in range(2))
+    module = toy_module(start, shape=shape)
+    images, labels = synthetic.images, synthetic.labels
+    if synthetic.previous is not None:
+        images = torch.cat([synthetic.previous.images, images])
+        labels = torch.cat([synthetic.previous.labels, labels])
+    theta = {name: tensor.clone().requires_grad_() for name, tensor in start.items()}
+    for _ in range(steps):
+        loss = F.cross_entropy(functional_call(module, theta, (images,)), labels)
+        gradient = torch.autograd.grad(loss, list(theta.values()), create_graph=True)
+        theta = {name: t - synthetic.rate * g for (name, t), g in zip(theta.items(), gradient, strict=True)}
+    above = torch.stack([(theta[name] - target[name]).square().sum() for name in theta]).sum()
+    below = torch.stack([(start[name] - target[name]).square().sum() for name in theta]).sum()
+    return above / below
+
+
+@pytest.mark.parametrize("previous", [False, True], ids=["first-stage", "conditioned"])
+@pytest.mark.parametrize("recompute", [True, False], ids=["recompute", "store"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_the_loss_and_its_gradients_are_those_of_equation_2(
+    shape: ImageShape, recompute: bool, previous: bool, tmp_path: Path
+) -> None:
+    synthetic = side(shape, previous)
+    learned = (synthetic.images, synthetic.rate)
+    context = toy_context(tmp_path, shape=shape)
+    matching = TrajectoryMatching(syn_steps=3, recompute=recompute)
+    found = matching.loss(synthetic, match_point(shape), context, 0, 0)
+    wanted = equation_2(synthetic, shape, steps=3)
+    torch.testing.assert_close(found, wanted, rtol=1e-8, atol=0)
+    for mine, naive in zip(torch.autograd.grad(found, learned), torch.autograd.grad(wanted, learned), strict=True):
+        assert (mine - naive).norm() < 1e-8 * naive.norm()
+
+
+@pytest.fixture
+def augmented(tmp_path: Path) -> StageContext:
+    return toy_context(tmp_path, augmentation=DSA())
+
+
+def loss(matching: TrajectoryMatching, context: StageContext, step: int = 0, index: int = 0) -> float:
+    shape = context.image_shape
+    return matching.loss(side(shape), match_point(shape), context, step, index).item()
+
+
+def test_the_same_counter_gives_the_same_loss(augmented: StageContext) -> None:
+    matching = TrajectoryMatching(syn_steps=3, syn_batch_size=2)
+    assert loss(matching, augmented, 7, 1) == loss(matching, augmented, 7, 1)
+
+
+def test_every_step_point_stage_and_seed_draws_its_own_augmentation(augmented: StageContext) -> None:
+    matching = TrajectoryMatching(syn_steps=3)
+    losses = [
+        loss(matching, augmented, 7, 1),
+        loss(matching, augmented, 8, 1),
+        loss(matching, augmented, 7, 2),
+        loss(matching, replace(augmented, stage=2), 7, 1),
+        loss(matching, replace(augmented, seed=1), 7, 1),
+    ]
+    assert len(set(losses)) == len(losses)
+
+
+def test_every_step_draws_its_own_minibatches(tmp_path: Path) -> None:
+    matching, context = TrajectoryMatching(syn_steps=3, syn_batch_size=2), toy_context(tmp_path)
+    assert loss(matching, context, 7) != loss(matching, context, 8)
+
+
+def test_the_whole_set_without_augmentation_draws_nothing(tmp_path: Path) -> None:
+    matching, context = TrajectoryMatching(syn_steps=3), toy_context(tmp_path)
+    assert loss(matching, context, 7) == loss(matching, context, 8)
+
+
+def test_a_large_minibatch_is_the_whole_set(tmp_path: Path) -> None:
+    context = toy_context(tmp_path)
+    assert loss(TrajectoryMatching(3, syn_batch_size=100), context) == loss(TrajectoryMatching(3), context)
+
+
+def test_recomputing_changes_no_number_so_it_is_no_setting() -> None:
+    assert TrajectoryMatching(recompute=True).describe() == TrajectoryMatching(recompute=False).describe()
+
+
+def test_batch_norm_leaves_no_trace_between_losses(tmp_path: Path) -> None:
+    """A network that kept running statistics would not be a function."""
+    architecture = replace(NETWORK, norm="batch")
+    context = toy_context(tmp_path, architecture=architecture)
+    synthetic = side(context.image_shape)
+    states = [toy_state(architecture, key=key, dtype=torch.float64) for key in range(2)]
+    point = MatchPoint(*(context.network.layout.flatten(state) for state in states))
+    matching = TrajectoryMatching(syn_steps=2)
+    first, second = (matching.loss(synthetic, point, context, 0, 0) for _ in range(2))
+    assert first == second
+
+
+@pytest.mark.parametrize("options", [{"syn_steps": 0}, {"syn_batch_size": 0}], ids=str)
+def test_options_must_be_positive(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"objective.{next(iter(options))} must be at least 1, got 0"):
+        TrajectoryMatching(**options)

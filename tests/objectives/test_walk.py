@@ -1,0 +1,208 @@
+"""The walk's recursion against what it stands for: an unrolled graph, and an ordinary optimiser."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+from torch.func import functional_call
+from torch.nn import functional as F
+from toys import SHAPE, toy_images, toy_module, toy_state
+
+from pdd_lightning.augment import DSA, Augmentation, NoAugmentation
+from pdd_lightning.functional import FunctionalNetwork, Layout
+from pdd_lightning.networks import ConvNet
+from pdd_lightning.networks.convnet import Norm
+from pdd_lightning.objectives.walk import StepData, Walk, walk_end
+from pdd_lightning.rng import generator
+from pdd_lightning.types import State
+
+STEPS = 4
+LEARNED = toy_images(6, dtype=torch.float64)
+PREVIOUS = toy_images(3, seed=1, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A walk, in float64."""
+
+    norm: Norm = "instance"
+    batch_size: int | None = None
+    augmentation: Augmentation = NoAugmentation()  # noqa: RUF009 (immutable)
+    previous: bool = False
+
+    @property
+    def architecture(self) -> ConvNet:
+        return ConvNet(width=4, depth=2, norm=self.norm)
+
+    @property
+    def state(self) -> State:
+        return toy_state(self.architecture, dtype=torch.float64)
+
+    def data(self, images: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """The minibatch of a step, with a draw of its own."""
+        labels = LEARNED.labels
+        if self.previous:
+            images, labels = torch.cat([PREVIOUS.images, images]), torch.cat([PREVIOUS.labels, labels])
+        if self.batch_size is not None:
+            chosen = torch.randperm(len(labels), generator=generator(0, "chosen", step))[: self.batch_size]
+            images, labels = images[chosen], labels[chosen]
+        draw = self.augmentation.draw(len(labels), SHAPE, generator(0, "draw", step))
+        return self.augmentation.apply(images, draw), labels
+
+    def walk(self, steps: int = STEPS, store: bool = False, data: StepData | None = None) -> Walk:
+        network = FunctionalNetwork(toy_module(self.state, self.architecture))
+        return Walk(network, network.layout.flatten(self.state), steps, data or self.data, store)
+
+
+CASES = {
+    "instance": Case(),
+    "batch-norm": Case(norm="batch"),
+    "minibatches": Case(batch_size=2),
+    "dsa": Case(augmentation=DSA()),
+    "dsa-all": Case(augmentation=DSA(one_per_step=False)),
+    "previous": Case(previous=True),
+    "everything": Case(norm="batch", batch_size=5, augmentation=DSA(), previous=True),
+}
+every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+either_way = pytest.mark.parametrize("store", [False, True], ids=["recompute", "store"])
+
+
+def unrolled(case: Case, images: Tensor, rate: Tensor) -> Tensor:
+    """Algorithm 1 of trajectory matching as one large graph."""
+    module = toy_module(case.state, case.architecture)
+    names = [name for name, _ in module.named_parameters()]
+    theta = [case.state[name].requires_grad_() for name in names]
+    for step in range(STEPS):
+        x, y = case.data(images, step)
+        loss = F.cross_entropy(functional_call(module, dict(zip(names, theta, strict=True)), (x,)), y)
+        gradient = torch.autograd.grad(loss, theta, create_graph=True)
+        theta = [t - rate * g for t, g in zip(theta, gradient, strict=True)]
+    return torch.cat([t.flatten() for t in theta])
+
+
+def meta_gradients(end: Callable[[Tensor, Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """The end of a walk, and the gradients of a loss there in the images and in the learning rate."""
+    images, rate = LEARNED.images.clone().requires_grad_(), torch.tensor(0.1, dtype=torch.float64, requires_grad=True)
+    arrived = end(images, rate)
+    direction = torch.randn(arrived.shape, generator=generator(0, "direction"), dtype=torch.float64)
+    (arrived @ direction + arrived.square().sum()).backward()  # type: ignore[no-untyped-call]
+    assert images.grad is not None
+    assert rate.grad is not None
+    return arrived.detach(), images.grad, rate.grad
+
+
+def relative_error(found: Tensor, wanted: Tensor) -> float:
+    return float((found - wanted).norm() / wanted.norm())
+
+
+@every_case
+@either_way
+def test_the_meta_gradient_is_that_of_the_unrolled_graph(case: Case, store: bool) -> None:
+    found = meta_gradients(lambda images, rate: walk_end(images, rate, case.walk(store=store)))
+    wanted = meta_gradients(lambda images, rate: unrolled(case, images, rate))
+    for mine, naive in zip(found, wanted, strict=True):
+        assert naive.norm() > 0
+        assert relative_error(mine, naive) < 1e-8
+
+
+@either_way
+def test_images_that_only_condition_the_walk_get_no_gradient(store: bool) -> None:
+    condition = PREVIOUS.images.clone().requires_grad_()
+
+    def data(images: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        return torch.cat([condition, images]), torch.cat([PREVIOUS.labels, LEARNED.labels])
+
+    walk = Case().walk(store=store, data=data)
+    _, images_gradient, _ = meta_gradients(lambda images, rate: walk_end(images, rate, walk))
+    assert images_gradient.shape == LEARNED.images.shape
+    assert condition.grad is None
+
+
+@every_case
+def test_the_walk_is_that_of_torchs_sgd(case: Case) -> None:
+    module = toy_module(case.state, case.architecture)
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+    for step in range(STEPS):
+        images, labels = case.data(LEARNED.images, step)
+        optimizer.zero_grad()
+        F.cross_entropy(module(images), labels).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    end = walk_end(LEARNED.images, torch.tensor(0.1, dtype=torch.float64), case.walk())
+    wanted = Layout.of(module).flatten(dict(module.named_parameters()))
+    torch.testing.assert_close(end, wanted, rtol=1e-12, atol=1e-12)
+
+
+@either_way
+def test_a_walk_of_no_steps_stays_where_it_is(store: bool) -> None:
+    walk = Case().walk(steps=0, store=store)
+    end, images_gradient, rate_gradient = meta_gradients(lambda images, rate: walk_end(images, rate, walk))
+    assert torch.equal(end, walk.start)
+    assert end.data_ptr() != walk.start.data_ptr()
+    assert not images_gradient.any()
+    assert rate_gradient == 0
+
+
+def test_the_start_is_not_changed() -> None:
+    walk = Case().walk()
+    before = walk.start.clone()
+    meta_gradients(lambda images, rate: walk_end(images, rate, walk))
+    assert torch.equal(walk.start, before)
+
+
+class Ledger:
+    """Counts the bytes that autograd holds, now and at most."""
+
+    def __init__(self) -> None:
+        self.now = self.most = 0
+
+    def keep(self, tensor: Tensor) -> "Entry":
+        return Entry(self, tensor)
+
+
+class Entry:
+    """One tensor that autograd holds; it leaves the ledger with the graph that it belongs to."""
+
+    def __init__(self, ledger: Ledger, tensor: Tensor) -> None:
+        self.ledger, self.tensor = ledger, tensor
+        ledger.now += tensor.nbytes
+        ledger.most = max(ledger.most, ledger.now)
+
+    def __del__(self) -> None:
+        self.ledger.now -= self.tensor.nbytes
+
+
+def held(steps: int, store: bool) -> tuple[int, int]:
+    """Bytes that autograd holds between forward and backward, and at most in either."""
+    ledger = Ledger()
+    between = []
+
+    def end(images: Tensor, rate: Tensor) -> Tensor:
+        arrived = walk_end(images, rate, Case().walk(steps, store))
+        between.append(ledger.now)
+        return arrived
+
+    with saved_tensors_hooks(ledger.keep, lambda entry: entry.tensor):
+        meta_gradients(end)
+    return between[0], ledger.most
+
+
+def test_recomputing_holds_no_activations_between_forward_and_backward() -> None:
+    assert held(steps=2, store=False)[0] == held(steps=8, store=False)[0] == 0
+    assert held(steps=8, store=True)[0] == 4 * held(steps=2, store=True)[0] > 0
+
+
+def test_recomputing_never_holds_the_activations_of_more_than_one_step() -> None:
+    assert held(steps=2, store=False)[1] == held(steps=8, store=False)[1]
+    assert held(steps=8, store=True)[1] > 3 * held(steps=2, store=True)[1]
+
+
+def test_recomputing_keeps_one_parameter_vector_for_each_step() -> None:
+    images, rate = LEARNED.images.clone().requires_grad_(), torch.tensor(0.1, dtype=torch.float64)
+    walk = Case().walk()
+    kept = walk_end(images, rate, walk).grad_fn
+    assert kept is not None
+    assert [tuple(theta.shape) for theta in kept.thetas] == [(walk.network.layout.size,)] * STEPS  # type: ignore[attr-defined]
+    assert kept.graphs == []  # type: ignore[attr-defined]
