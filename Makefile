@@ -24,7 +24,7 @@ lint: install
 	$(BIN)/mypy
 
 test: lint  ## lint, types and the default tests
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist loadfile
 
 test-slow: install
 	$(BIN)/pytest -m slow

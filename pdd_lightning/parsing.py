@@ -203,7 +203,8 @@ def _offer(given: str, base: type) -> str:
 
 def _subclasses(base: type) -> set[type]:
     """The classes of the package below one; those of others may have names of their own."""
-    direct = {cls for cls in base.__subclasses__() if cls.__module__.startswith("pdd_lightning.")}
+    below: list[type] = base.__subclasses__()
+    direct = {cls for cls in below if cls.__module__.startswith("pdd_lightning.")}
     return direct.union(*(_subclasses(cls) for cls in direct))
 
 

@@ -19,8 +19,9 @@ Everything is safetensors or JSON: reading an artifact never executes code.
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,26 +66,31 @@ def atomic_write(path: Path, data: bytes) -> None:
     """Write a whole file or nothing: a temporary file in the same folder, fsync, then rename.
 
     Raises:
-        ArtifactError: If the folder cannot be written.
+        ArtifactError: If the folder cannot be written; an old file is then untouched.
     """
-    temporary: str | None = None
+    # In the same folder, since os.replace is atomic within one file system only. Not tempfile: it makes files
+    # that the other members of a group cannot read.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes private files; people share runs.
-        os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
         raise ArtifactError(
             f"cannot write {path}: {error.strerror or error}. Free space or permissions there, or choose another "
             "folder with --run_dir; everything finished before is intact."
         ) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text in UTF-8 atomically."""
+    atomic_write(path, text.encode())
 
 
 def write_json(path: Path, value: object) -> None:

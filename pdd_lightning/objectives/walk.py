@@ -89,7 +89,7 @@ class _WalkFunction(torch.autograd.Function):
         return theta if walk.steps else theta.clone()
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, Tensor, None]:
         walk: Walk = ctx.walk
         (cotangent,) = cotangents

@@ -2,8 +2,6 @@
 
 import json
 import math
-import os
-import secrets
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -15,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pdd_lightning.errors import ArtifactError
+from pdd_lightning.store import write_text
 
 ORDERS: Final = ("progressive", "union", "sequential")
 PROTOCOLS: Final = ("held-out", "official")
@@ -25,6 +24,7 @@ _COUNTS: Final = ("stage", "steps", "stored_bytes")
 _SERIES: Final = ("accuracies", "learning_rate")
 _NUMERIC: Final = ("stage", "images per class", "accuracy %", "seeds", "steps", "stored size")
 _COLUMNS: Final = ("set", "order", "network", *_NUMERIC, "protocol")
+_OFTEN_COMMON: Final = ("network", "seeds", "protocol")
 _NOTE: Final = "Rows labelled official follow another protocol than held-out rows: do not compare the two."
 
 
@@ -132,8 +132,8 @@ def write_results(rows: Sequence[Row], directory: Path) -> None:
     if any(row.protocol == "official" for row in rows):
         table += f"\n{_NOTE}\n"
     directory.mkdir(parents=True, exist_ok=True)
-    atomic_write_text(directory / "results.json", document)
-    atomic_write_text(directory / "results.md", table)
+    write_text(directory / "results.json", document)
+    write_text(directory / "results.md", table)
 
 
 def read_results(path: Path) -> list[Row]:
@@ -157,19 +157,31 @@ def read_results(path: Path) -> list[Row]:
 
 
 def render_table(rows: Sequence[Row]) -> Table:
-    """The results for the terminal, in the order given."""
+    """The results for the terminal, in the order given.
+
+    What is the same in every row stands once, below the table: a terminal is narrow.
+    """
+    cells = [_cells(row) for row in rows]
+    common = {
+        index: cells[0][index]
+        for index, column in enumerate(_COLUMNS)
+        if column in _OFTEN_COMMON and len({row[index] for row in cells}) == 1
+    }
+    notes = [f"{_COLUMNS[index]}: {value}" for index, value in common.items()]
     official = any(row.protocol == "official" for row in rows)
-    table = Table(title="Results", box=SIMPLE, padding=0, caption=_NOTE if official else None)
-    for column in _COLUMNS:
+    caption = "\n".join(([", ".join(notes)] if notes else []) + ([_NOTE] if official else []))
+    table = Table(title="Results", box=SIMPLE, padding=0, caption=caption or None)
+    shown = [index for index in range(len(_COLUMNS)) if index not in common]
+    for column in (_COLUMNS[index] for index in shown):
         justify: Literal["left", "right"] = "right" if column in _NUMERIC else "left"
-        # On a narrow terminal values are folded rather than cut off, and these two stay whole.
-        whole = column in ("accuracy %", "protocol")
+        # On a narrow terminal values are folded rather than cut off, and these stay whole.
+        whole = column in ("set", "order", "accuracy %", "protocol")
         table.add_column(column, justify=justify, overflow="fold", no_wrap=whole)
-    for row in rows:
-        cells = [Text(cell) for cell in _cells(row)]  # Text, because a name may look like rich's markup
+    for row, values in zip(rows, cells, strict=True):
+        texts = [Text(values[index]) for index in shown]  # Text, because a name may look like rich's markup
         if row.protocol == "official":
-            cells[-1].stylize("bold yellow")
-        table.add_row(*cells)
+            texts[-1].stylize("bold yellow")
+        table.add_row(*texts)
     return table
 
 
@@ -184,29 +196,6 @@ def markdown_table(rows: Sequence[Row]) -> str:
             cells[-1] = f"**{cells[-1]}**"
         lines.append(cells)
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
-
-
-def atomic_write_text(path: Path, text: str) -> None:
-    """Replace a file by a text in UTF-8, so that a reader sees the old or the new text and never a part.
-
-    Raises:
-        OSError: If the folder cannot be written; the old file is then untouched.
-    """
-    _atomic_write_bytes(path, text.encode())
-
-
-def _atomic_write_bytes(path: Path, data: bytes) -> None:
-    # In the same folder, since os.replace is atomic within one file system only. Not tempfile: it makes files
-    # that the other members of a group cannot read.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _check_types(value: dict[str, Any]) -> None:

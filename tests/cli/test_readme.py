@@ -1,5 +1,6 @@
 """The commands in the documentation work: each is run, or is marked `# not run` on its line."""
 
+import itertools
 import re
 import shlex
 import shutil
@@ -34,7 +35,7 @@ def commands_of(text: str) -> list[str]:
 
 def value_of(args: list[str], option: str) -> str:
     """What the arguments give an option, or nothing."""
-    pairs = [*zip(args, args[1:], strict=False), *(tuple(arg.split("=", 1)) for arg in args if "=" in arg)]
+    pairs = [*itertools.pairwise(args), *(tuple(arg.split("=", 1)) for arg in args if "=" in arg)]
     return next((value for name, value in pairs if name == option), "")
 
 

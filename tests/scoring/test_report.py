@@ -1,6 +1,5 @@
 import io
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ from rich.console import Console
 from pdd_lightning.errors import ArtifactError
 from pdd_lightning.scoring.report import (
     Row,
-    atomic_write_text,
     markdown_table,
     read_results,
     render_table,
@@ -129,28 +127,6 @@ def test_a_row_that_could_not_be_read_cannot_be_made() -> None:
         replace(ROW, accuracies=(float("nan"),))
 
 
-@pytest.mark.parametrize("function", ["fsync", "replace"])
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str) -> None:
-    path = tmp_path / "results.json"
-    atomic_write_text(path, "old ±")
-
-    def fail(*args: object) -> None:
-        raise OSError("disk full")
-
-    monkeypatch.setattr(os, function, fail)
-    with pytest.raises(OSError, match="disk full"):
-        atomic_write_text(path, "new")
-    assert path.read_bytes() == "old ±".encode()
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_atomic_write_honours_the_umask(tmp_path: Path) -> None:
-    plain, atomic = tmp_path / "plain", tmp_path / "atomic"
-    plain.write_text("")
-    atomic_write_text(atomic, "")
-    assert atomic.stat().st_mode == plain.stat().st_mode
-
-
 def test_markdown_table() -> None:
     header, rule, first, second = markdown_table([ROW, ODD]).splitlines()
     assert {len(cells(line)) for line in (header, rule, first, second)} == {10}
@@ -198,7 +174,13 @@ def test_terminal_table_shows_names_as_they_are_and_labels_official_rows() -> No
     assert "53.0 ± 3.6" in text
     assert "do not compare" in text
     assert text.index("[red]") < text.index("pdd")
-    assert render_table([ROW]).caption is None
+    assert "do not compare" not in str(render_table([ROW]).caption)
+
+
+def test_what_all_rows_share_is_said_once() -> None:
+    table = render_table([ROW, replace(ROW, stage=1)])
+    assert table.caption == "network: ConvNet-3, seeds: 3, protocol: held-out"
+    assert [column.header for column in table.columns][:3] == ["set", "order", "stage"]
 
 
 def test_a_narrow_terminal_keeps_the_figures_and_the_label() -> None:
