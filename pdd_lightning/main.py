@@ -20,6 +20,7 @@ from rich.console import Console
 from pdd_lightning.callbacks import ImageMonitor, StageCallback, StepProgress
 from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.errors import ArtifactError, ConfigError, PDDError
+from pdd_lightning.memory import keep_freed_memory
 from pdd_lightning.modules.stage import StageModule
 from pdd_lightning.parsing import OptionParser, check_file, config_files, qualify
 from pdd_lightning.quiet import quiet
@@ -314,6 +315,7 @@ def main(args: Sequence[str] | None = None) -> None:
     if arguments[0] == "run":
         raise SystemExit(run(arguments[1:]))
     quiet()
+    keep_freed_memory()
     try:
         PDDCLI(
             StageModule,

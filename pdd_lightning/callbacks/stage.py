@@ -48,14 +48,13 @@ class StageCallback(Callback):
             write_tensors(module.run.preprocessing, module.data.preprocessing.tensors())
         self._draw(module, [*module.previous, subset])
         accuracies = torch.tensor(transition.accuracies)
+        loss = trainer.callback_metrics.get("loss")  # none if a resumed stage had no step left
         summary: dict[str, object] = {
             "images_per_class": module.ipc,
             "class_names": list(module.data.class_names),
             "image_shape": list(module.data.image_shape),
             "learning_rate": subset.rate,
-            "loss": float(trainer.logged_metrics.get("loss", float("nan")))
-            if "loss" in trainer.logged_metrics
-            else None,
+            "loss": None if loss is None else float(loss),
             "validation_accuracies": [round(a, 6) for a in transition.accuracies],
         }
         previous = module.run.stage(module.stage - 1).fingerprint() if module.stage > 1 else None

@@ -5,6 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.utilities import rank_zero_only
+from torch.utils.tensorboard import SummaryWriter
 
 from pdd_lightning.callbacks import StepProgress
 from pdd_lightning.datamodules import ImageDataModule
@@ -66,9 +68,16 @@ class Evaluator:
         for network in self.networks:
             for job in self._jobs(network, subsets):
                 rows += self._rows(job)
-        if self.module.global_rank == 0:
-            write_results(rows, self.folder)
+        self._publish(rows)
         return rows
+
+    @rank_zero_only
+    def _publish(self, rows: Sequence[Row]) -> None:
+        """Write the rows for programs and people, and the accuracy after each stage for TensorBoard."""
+        write_results(rows, self.folder)
+        with SummaryWriter(str(self.module.run.tensorboard / "evaluation")) as writer:
+            for row in rows:
+                writer.add_scalar(f"test accuracy {row.order}, {row.network}/{row.name}", row.mean, row.stage)
 
     def _subsets(self) -> list[Subset]:
         run, stages = self.module.run, self.module.stages
