@@ -10,6 +10,8 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from pdd_lightning.errors import ConfigError
+from pdd_lightning.networks.base import Classifier
 from pdd_lightning.types import State
 
 
@@ -97,6 +99,29 @@ class FunctionalNetwork:
         """
         logits: Tensor = functional_call(self.template, parameters, (images,))
         return logits
+
+    def embed(self, parameters: dict[str, Tensor], images: Tensor) -> Tensor:
+        """Features that the linear head reads.
+
+        Args:
+            parameters: Named parameters; those of the head take no part.
+            images: Shape (N, C, H, W).
+
+        Returns:
+            Shape (N, F).
+
+        Raises:
+            ConfigError: If the network is not a `Classifier`, with features and a head.
+        """
+        if not isinstance(self.template, Classifier):
+            raise ConfigError(
+                f"model.network builds a {type(self.template).__name__}, whose features are unknown: build a "
+                "pdd_lightning.networks.Classifier to use an objective that compares features"
+            )
+        prefix = "features."
+        mine = {name[len(prefix) :]: value for name, value in parameters.items() if name.startswith(prefix)}
+        features: Tensor = functional_call(self.template.features, mine, (images,))
+        return features
 
     def loss(self, parameters: dict[str, Tensor], images: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy, a scalar."""

@@ -1,6 +1,6 @@
 """Training networks on tensors: a plain loop for experts, transitions and probes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -103,6 +103,18 @@ class Learner:
         """A copy of the present state, buffers included."""
         return detached(self.network.state_dict())
 
+    def checkpoint(self) -> State:
+        """The present state and momentum under prefixed names, to continue bit for bit."""
+        named = {f"state.{name}": tensor for name, tensor in self.state().items()}
+        return named if self._momentum is None else {**named, "momentum": self._momentum.clone()}
+
+    def restore(self, checkpoint: State) -> None:
+        """Continue from what :meth:`checkpoint` gave."""
+        prefix = "state."
+        self.load({name[len(prefix) :]: t for name, t in checkpoint.items() if name.startswith(prefix)})
+        if "momentum" in checkpoint:
+            self._momentum = checkpoint["momentum"].to(self.device).clone()
+
     def parameters(self) -> Tensor:
         """A copy of the present parameters, shape (P,)."""
         return self._values.clone()
@@ -159,17 +171,55 @@ class Learner:
         self.network.train()
         self._momentum = None
         batches = recipe.batches(len(data), seed, *keys)
-        shape = (data.images.shape[1], data.images.shape[2], data.images.shape[3])
         for epoch in range(recipe.epochs):
             draws = generator(seed, *keys, "augment", epoch)
-            rate_now = recipe.rate(rate, epoch)
             for index in range(batches.per_epoch):
-                batch = data if batches.whole else data.take(batches[epoch * batches.per_epoch + index])
-                parameters = augmentation.draw(len(batch), shape, draws)
-                images = augmentation.apply(batch.images, parameters)
-                self.step(images, batch.labels, rate_now, recipe)
+                step = epoch * batches.per_epoch + index
+                self._minibatch(data, batches, step, recipe.rate(rate, epoch), recipe, augmentation, draws)
             if after_epoch is not None:
                 after_epoch(epoch + 1)
+
+    def train_steps(
+        self,
+        data: LabelledImages,
+        steps: Iterable[int],
+        rate: float,
+        recipe: Recipe,
+        augmentation: Augmentation,
+        seed: int,
+        *keys: Key,
+    ) -> None:
+        """Go on training for some steps, with the momentum there is.
+
+        Args:
+            data: Examples on the learner's device.
+            steps: Numbers of the steps, which address minibatches and augmentation.
+            rate: Learning rate.
+            recipe: Batch size, momentum and weight decay are read from it.
+            augmentation: Applied to every minibatch.
+            seed: The run's seed.
+            keys: What this training is for.
+        """
+        self.network.train()
+        batches = recipe.batches(len(data), seed, *keys)
+        for step in steps:
+            draws = generator(seed, *keys, "augment step", step)
+            self._minibatch(data, batches, step, rate, recipe, augmentation, draws)
+
+    def _minibatch(
+        self,
+        data: LabelledImages,
+        batches: Batches,
+        step: int,
+        rate: float,
+        recipe: Recipe,
+        augmentation: Augmentation,
+        draws: torch.Generator,
+    ) -> None:
+        batch = data if batches.whole else data.take(batches[step])
+        shape = (data.images.shape[1], data.images.shape[2], data.images.shape[3])
+        images = augmentation.apply(batch.images, augmentation.draw(len(batch), shape, draws))
+        self.step(images, batch.labels, rate, recipe)
 
     @torch.no_grad()
     def accuracy(self, data: LabelledImages, batch_size: int = 1000) -> float:

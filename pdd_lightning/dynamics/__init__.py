@@ -2,5 +2,17 @@
 
 from pdd_lightning.dynamics.base import Dynamics, MatchPoint, Ranks, StageContext
 from pdd_lightning.dynamics.experts import ExpertTrajectories
+from pdd_lightning.dynamics.initial import StartStates
+from pdd_lightning.dynamics.real import RealTraining
+from pdd_lightning.dynamics.synthetic import SyntheticTraining
 
-__all__ = ["Dynamics", "ExpertTrajectories", "MatchPoint", "Ranks", "StageContext"]
+__all__ = [
+    "Dynamics",
+    "ExpertTrajectories",
+    "MatchPoint",
+    "Ranks",
+    "RealTraining",
+    "StageContext",
+    "StartStates",
+    "SyntheticTraining",
+]

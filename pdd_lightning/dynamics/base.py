@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,10 +12,10 @@ from torch import Tensor, nn
 
 from pdd_lightning.augment import Augmentation
 from pdd_lightning.functional import FunctionalNetwork
-from pdd_lightning.rng import Key
+from pdd_lightning.rng import Key, generator
 from pdd_lightning.states import StateBank
 from pdd_lightning.store import Json
-from pdd_lightning.types import ImageShape, LabelledImages
+from pdd_lightning.types import ImageShape, LabelledImages, State
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,31 @@ class StageContext:
     device: torch.device
     ranks: Ranks
 
+    @cached_property
+    def positions(self) -> tuple[Tensor, ...]:
+        """Where the real images of each class are: one tensor of positions, on the CPU, for each class."""
+        labels = self.real.labels.cpu()
+        return tuple((labels == label).nonzero().flatten() for label in range(self.num_classes))
+
+    def real_images(self, label: int, count: int, *keys: Key) -> Tensor:
+        """Random real images of one class, without repetition where it has enough.
+
+        Args:
+            label: The class.
+            count: How many, n.
+            keys: What they are for.
+
+        Returns:
+            Shape (n, C, H, W), on the device.
+        """
+        positions = self.positions[label]
+        draw = generator(self.seed, *self.keys("real", *keys, label))
+        if count <= len(positions):
+            chosen = torch.randperm(len(positions), generator=draw)[:count]
+        else:
+            chosen = torch.randint(len(positions), (count,), generator=draw)
+        return self.real.images[positions[chosen].to(self.device)]
+
     def keys(self, *keys: Key) -> tuple[Key, ...]:
         """Keys of a stream of random numbers that belongs to this stage."""
         return ("stage", self.stage, *keys)
@@ -115,6 +141,22 @@ class Dynamics(ABC):
             step: Optimiser step of the stage, from 0.
             index: Which of the step's match points, from 0.
         """
+
+    def advance(self, step: int, synthetic: LabelledImages, rate: float) -> None:  # noqa: B027 (most have nothing to do)
+        """Move on after an optimiser step; for dynamics whose network is itself in training.
+
+        Args:
+            step: The step that was just made, from 0.
+            synthetic: U_{k-1} ∪ S_k as it is now, detached.
+            rate: Learning rate alpha_k as it is now.
+        """
+
+    def state_dict(self) -> State:
+        """What must be in a checkpoint to continue bit for bit: named tensors."""
+        return {}
+
+    def load_state_dict(self, state: State) -> None:  # noqa: B027 (most have no state)
+        """Continue from what :meth:`state_dict` gave; called after :meth:`prepare`."""
 
     @abstractmethod
     def describe(self) -> Json:

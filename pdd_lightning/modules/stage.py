@@ -18,10 +18,11 @@ from pdd_lightning.learning import Recipe
 from pdd_lightning.networks import Architecture, build_template
 from pdd_lightning.objectives import Objective, SyntheticSide
 from pdd_lightning.rng import generator
+from pdd_lightning.selection.random import random_images
 from pdd_lightning.states import StateBank
 from pdd_lightning.store import Json, RunFolder, differing_keys
 from pdd_lightning.subsets import Subset, read_subset, union_of, write_last_good
-from pdd_lightning.types import LabelledImages
+from pdd_lightning.types import LabelledImages, State
 
 
 class StageModule(LightningModule):
@@ -105,6 +106,7 @@ class StageModule(LightningModule):
         self.labels: Tensor
         self.previous: list[Subset] = []
         self._context: StageContext | None = None
+        self._resumed: State | None = None
         self._good: tuple[Tensor, float, int] | None = None
 
     @property
@@ -170,13 +172,13 @@ class StageModule(LightningModule):
             ConfigError: Naming the option.
         """
         build_template(self.architecture, data.image_shape, data.num_classes)
-        initial_images(data.train, data.class_names, max(self.per_stage), self.seed, "check")
+        random_images(data.train, data.class_names, max(self.per_stage), self.seed, "check")
 
     def setup(self, stage: str) -> None:
         """Read the earlier subsets and place the images of this one, before Lightning restores a checkpoint."""
         self.verify_finished(self.data.fingerprint)
         self.previous = [read_subset(self.run.stage(k)) for k in range(1, self.stage)]
-        images, labels = initial_images(self.data.train, self.data.class_names, self.ipc, self.seed, self.stage)
+        images, labels = random_images(self.data.train, self.data.class_names, self.ipc, self.seed, self.stage)
         if self.initial == "noise":
             images = torch.randn(images.shape, generator=generator(self.seed, "stage", self.stage, "noise"))
         self.images = nn.Parameter(images)
@@ -206,6 +208,8 @@ class StageModule(LightningModule):
         union = union_of(self.previous)
         self._conditioning = None if union is None else union.to(self.device)
         self.dynamics.prepare(self._context)
+        if self._resumed is not None:
+            self.dynamics.load_state_dict(self._resumed)
 
     def _bank(self) -> StateBank:
         """theta^(k-1): random networks at stage 1, later what the previous stage left."""
@@ -223,10 +227,13 @@ class StageModule(LightningModule):
         """The mean loss over the step's match points, of which this rank takes its share."""
         synthetic = SyntheticSide(self.images, self.labels, self.alpha, self._conditioning)
         step, ranks = self.global_step, self.context.ranks
-        # Lightning averages gradients over ranks; ranks without a point contribute a loss of zero.
+        points = [self.dynamics.point(step, index) for index in range(self.points)]
+        parts = self.objective.parts(self.context)
+        # Lightning averages gradients over ranks; ranks without a part contribute a loss of zero.
         total = 0.0 * (self.images.sum() + self.alpha)
-        for index in ranks.share(self.points):
-            total = total + self.objective.loss(synthetic, self.dynamics.point(step, index), self.context, step, index)
+        for work in ranks.share(self.points * parts):
+            index, part = divmod(work, parts)
+            total = total + self.objective.loss(synthetic, points[index], self.context, step, index, part)
         loss = total * ranks.world / self.points
         # Every rank must come to the same verdict, or the others would wait for one that stopped.
         seen = self.trainer.strategy.reduce(loss.detach().clone(), reduce_op="sum") if ranks.world > 1 else loss
@@ -245,6 +252,10 @@ class StageModule(LightningModule):
             raise self._divergence(f"the learned learning rate alpha became {alpha}")
         if not torch.isfinite(self.images).all():
             raise self._divergence("the images are no longer finite")
+        # Here and not in a hook after the step: a checkpoint of this step must hold where the dynamics is.
+        side = SyntheticSide(self.images.detach(), self.labels, self.alpha, self._conditioning)
+        union = LabelledImages(side.union(side.images), side.all_labels)
+        self.dynamics.advance(self.global_step, union, alpha)
 
     def _divergence(self, what: str) -> DivergenceError:
         state = "no step had a finite loss"
@@ -277,10 +288,12 @@ class StageModule(LightningModule):
             "stage": self.stage,
             "data": self.data.fingerprint,
         }
+        checkpoint["pdd_dynamics"] = self.dynamics.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse to continue from a checkpoint of other settings: config.yaml must not lie."""
         self.verify_checkpoint(checkpoint, self.data.fingerprint)
+        self._resumed = checkpoint["pdd_dynamics"]
 
     def verify_checkpoint(self, checkpoint: dict[str, Any], data: str) -> None:
         """Compare what a checkpoint was made of with the present settings and data.
@@ -315,35 +328,3 @@ def _per_stage(ipc: int | list[int], stages: int) -> list[int]:
     if any(value < 1 for value in values):
         raise ConfigError(f"model.ipc must be at least 1 in every stage, got {ipc}")
     return values
-
-
-def initial_images(
-    real: LabelledImages, class_names: tuple[str, ...], ipc: int, seed: int, *keys: int | str
-) -> tuple[Tensor, Tensor]:
-    """Real images, drawn without replacement, class by class.
-
-    Args:
-        real: Where to draw from.
-        class_names: In the order of the labels.
-        ipc: Images per class.
-        seed: The run's seed.
-        keys: What they are for.
-
-    Returns:
-        Images (C * ipc, channels, H, W) and labels (C * ipc,), class by class.
-
-    Raises:
-        ConfigError: If a class has fewer images.
-    """
-    chosen = []
-    for label, name in enumerate(class_names):
-        positions = (real.labels == label).nonzero().flatten()
-        if len(positions) < ipc:
-            raise ConfigError(
-                f"model.ipc={ipc}: class {name!r} has only {len(positions)} training images (after the validation "
-                "split); lower ipc or data.validation_fraction"
-            )
-        order = torch.randperm(len(positions), generator=generator(seed, "draw", *keys, label))
-        chosen.append(positions[order[:ipc].to(positions.device)])
-    subset = real.take(torch.cat(chosen))
-    return subset.images.clone(), subset.labels.clone()

@@ -1,6 +1,8 @@
 """What is compared between training on the synthetic and on the real data."""
 
 from pdd_lightning.objectives.base import Objective, SyntheticSide
+from pdd_lightning.objectives.distribution import MeanEmbedding
+from pdd_lightning.objectives.gradient import GradientMatching
 from pdd_lightning.objectives.trajectory import TrajectoryMatching
 
-__all__ = ["Objective", "SyntheticSide", "TrajectoryMatching"]
+__all__ = ["GradientMatching", "MeanEmbedding", "Objective", "SyntheticSide", "TrajectoryMatching"]

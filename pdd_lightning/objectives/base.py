@@ -2,10 +2,11 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from pdd_lightning.dynamics.base import MatchPoint, StageContext
 from pdd_lightning.store import Json
@@ -36,6 +37,20 @@ class SyntheticSide:
         """Labels of the union, the earlier subsets first."""
         return self.labels if self.previous is None else torch.cat([self.previous.labels, self.labels])
 
+    def of_class(self, label: int) -> Tensor:
+        """Images of one class in the union, the earlier subsets first.
+
+        Args:
+            label: The class.
+
+        Returns:
+            Shape (n, C, H, W), differentiable in `images`.
+        """
+        mine = self.images[self.labels == label]
+        if self.previous is None:
+            return mine
+        return torch.cat([self.previous.images[self.previous.labels == label], mine])
+
     def union(self, images: Tensor) -> Tensor:
         """Images of the union, the earlier subsets first.
 
@@ -51,9 +66,15 @@ class Objective(ABC):
     needs_target: ClassVar[bool] = False
     """Whether it needs match points with a target."""
 
+    def parts(self, context: StageContext) -> int:
+        """Into how many parts the loss of a match point falls, which may be computed on different devices."""
+        return 1
+
     @abstractmethod
-    def loss(self, synthetic: SyntheticSide, point: MatchPoint, context: StageContext, step: int, index: int) -> Tensor:
-        """The loss of one match point.
+    def loss(
+        self, synthetic: SyntheticSide, point: MatchPoint, context: StageContext, step: int, index: int, part: int = 0
+    ) -> Tensor:
+        """The loss of one match point, or a part of it; the parts add up.
 
         Args:
             synthetic: What is learned, and what it is conditioned on.
@@ -61,6 +82,7 @@ class Objective(ABC):
             context: The network, the real data and the sources of randomness.
             step: Optimiser step of the stage, from 0: random draws are keyed by it.
             index: Which of the step's match points.
+            part: Which part, below :meth:`parts`.
 
         Returns:
             A scalar, differentiable in `synthetic.images` and, where it is learned, `synthetic.rate`.
@@ -69,3 +91,32 @@ class Objective(ABC):
     @abstractmethod
     def describe(self) -> Json:
         """The class path and every option that the numbers depend on, ready for JSON."""
+
+
+class _Attach(torch.autograd.Function):
+    """A value with a gradient that is known already."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
+        ctx.gradient = gradient
+        return value.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None, None]:
+        return outer[0] * ctx.gradient, None, None
+
+
+def attach(images: Tensor, value: Tensor) -> Tensor:
+    """Differentiate a part of a loss at once and let its graph go, so that the parts' graphs never add up.
+
+    Args:
+        images: Shape (n, C, H, W), requires grad.
+        value: A scalar that depends on them.
+
+    Returns:
+        The same value, whose gradient in the images is the same.
+    """
+    (gradient,) = torch.autograd.grad(value, images)
+    attached: Tensor = _Attach.apply(images, value.detach(), gradient)
+    return attached

@@ -62,7 +62,9 @@ class TrajectoryMatching(Objective):
             "syn_batch_size": self.syn_batch_size,
         }
 
-    def loss(self, synthetic: SyntheticSide, point: MatchPoint, context: StageContext, step: int, index: int) -> Tensor:
+    def loss(
+        self, synthetic: SyntheticSide, point: MatchPoint, context: StageContext, step: int, index: int, part: int = 0
+    ) -> Tensor:
         """See :meth:`Objective.loss`."""
         assert point.target is not None, "StageModule pairs objectives with dynamics that suit them"
         data = self._data(synthetic, context, step, index)

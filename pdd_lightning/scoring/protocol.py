@@ -8,8 +8,8 @@ from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.learning import Recipe
 from pdd_lightning.modules.evaluation import Phase
-from pdd_lightning.modules.stage import initial_images
 from pdd_lightning.networks import Architecture
+from pdd_lightning.selection.random import random_images
 from pdd_lightning.store import Json
 from pdd_lightning.subsets import Subset, union_of
 from pdd_lightning.types import LabelledImages
@@ -141,7 +141,7 @@ def random_job(
         keys: What they are for.
     """
     subsets = [
-        LabelledImages(*initial_images(data.train, data.class_names, ipc, seed, *keys, index))
+        LabelledImages(*random_images(data.train, data.class_names, ipc, seed, *keys, index))
         for index in range(len(rates))
     ]
     size = subsets[0].images.nbytes + subsets[0].labels.nbytes

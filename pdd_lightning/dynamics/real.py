@@ -1,0 +1,75 @@
+"""The network is trained on real data.
+
+Source: Kim et al., "Dataset Condensation via Efficient Synthetic-Data Parameterization", ICML 2022, section 4.3:
+gradients vanish along training on a small synthetic set, which a network soon memorises; on real data they do not.
+"""
+
+from pdd_lightning.augment import Augmentation
+from pdd_lightning.dynamics.evolving import EvolvingNetwork
+from pdd_lightning.errors import ConfigError
+from pdd_lightning.learning import Recipe
+from pdd_lightning.store import Json
+from pdd_lightning.types import LabelledImages
+
+
+class RealTraining(EvolvingNetwork):
+    """Match along training on real data.
+
+    Args:
+        start_states: Size of the bank.
+        episode: Optimiser steps per network, the inner loop (published: 100).
+        examples: Real examples of network training after every optimiser step (published: 2000).
+        batch_size: Real images per network step.
+        learning_rate: Of the network.
+        momentum: Of the network.
+        weight_decay: Of the network.
+        augmentation: Of the real images in network training; null means the method's.
+    """
+
+    def __init__(
+        self,
+        start_states: int = 20,
+        episode: int = 100,
+        examples: int = 2000,
+        batch_size: int = 64,
+        learning_rate: float = 0.01,
+        momentum: float = 0.9,
+        weight_decay: float = 5e-4,
+        augmentation: Augmentation | None = None,
+    ) -> None:
+        super().__init__(start_states, episode)
+        if examples < 1:
+            raise ConfigError(f"dynamics.examples must be at least 1, got {examples}")
+        if not learning_rate > 0:
+            raise ConfigError(f"dynamics.learning_rate must be positive, got {learning_rate}")
+        self.examples, self.learning_rate, self.augmentation = examples, learning_rate, augmentation
+        self.recipe = Recipe(epochs=1, batch_size=batch_size, momentum=momentum, weight_decay=weight_decay, decay_at=())
+
+    def describe(self) -> Json:
+        """See :meth:`Dynamics.describe`."""
+        return {
+            "class_path": f"{type(self).__module__}.{type(self).__qualname__}",
+            "start_states": self.members,
+            "episode": self.episode,
+            "examples": self.examples,
+            "batch_size": self.recipe.batch_size,
+            "learning_rate": self.learning_rate,
+            "momentum": self.recipe.momentum,
+            "weight_decay": self.recipe.weight_decay,
+            "augmentation": None if self.augmentation is None else self.augmentation.describe(),
+        }
+
+    def train(self, step: int, synthetic: LabelledImages, rate: float) -> None:
+        """A number of examples of the real data, going on where the last step ended."""
+        context = self.context
+        episode, inner = divmod(step, self.episode)
+        batch = self.recipe.batch_size
+        self.learner.train_steps(
+            context.real,
+            range(inner * self.examples // batch, (inner + 1) * self.examples // batch),
+            self.learning_rate,
+            self.recipe,
+            context.augmentation if self.augmentation is None else self.augmentation,
+            context.seed,
+            *context.keys("real training", episode),
+        )

@@ -1,0 +1,71 @@
+"""The network is trained on the synthetic set that is being learned.
+
+Source: Zhao et al., "Dataset Condensation with Gradient Matching", ICLR 2021, algorithm 1.
+"""
+
+from pdd_lightning.dynamics.evolving import EvolvingNetwork
+from pdd_lightning.errors import ConfigError
+from pdd_lightning.learning import Recipe
+from pdd_lightning.store import Json
+from pdd_lightning.types import LabelledImages
+
+
+class SyntheticTraining(EvolvingNetwork):
+    """Match along training on the union of all subsets, as it is at the time.
+
+    Args:
+        start_states: Size of the bank.
+        episode: Optimiser steps per network, the paper's outer loop T (published: 1, 10 and 50 for 1, 10 and 50 images
+            per class).
+        epochs: Passes over the union after every optimiser step, the paper's inner loop (published: 1, 50 and 10).
+        batch_size: Synthetic images per network step.
+        learning_rate: Of the network.
+        momentum: Of the network.
+        weight_decay: Of the network.
+    """
+
+    def __init__(
+        self,
+        start_states: int = 20,
+        episode: int = 10,
+        epochs: int = 50,
+        batch_size: int = 256,
+        learning_rate: float = 0.01,
+        momentum: float = 0.5,
+        weight_decay: float = 5e-4,
+    ) -> None:
+        super().__init__(start_states, episode)
+        if not learning_rate > 0:
+            raise ConfigError(f"dynamics.learning_rate must be positive, got {learning_rate}")
+        self.learning_rate = learning_rate
+        self.recipe = Recipe(
+            epochs=epochs, batch_size=batch_size, momentum=momentum, weight_decay=weight_decay, decay_at=()
+        )
+
+    def describe(self) -> Json:
+        """See :meth:`Dynamics.describe`."""
+        return {
+            "class_path": f"{type(self).__module__}.{type(self).__qualname__}",
+            "start_states": self.members,
+            "episode": self.episode,
+            "epochs": self.recipe.epochs,
+            "batch_size": self.recipe.batch_size,
+            "learning_rate": self.learning_rate,
+            "momentum": self.recipe.momentum,
+            "weight_decay": self.recipe.weight_decay,
+        }
+
+    def train(self, step: int, synthetic: LabelledImages, rate: float) -> None:
+        """Some epochs of the union."""
+        context = self.context
+        episode, inner = divmod(step, self.episode)
+        steps = self.recipe.steps(len(synthetic))
+        self.learner.train_steps(
+            synthetic,
+            range(inner * steps, (inner + 1) * steps),
+            self.learning_rate,
+            self.recipe,
+            context.augmentation,
+            context.seed,
+            *context.keys("synthetic training", episode),
+        )

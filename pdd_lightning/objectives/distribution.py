@@ -1,0 +1,55 @@
+"""Distribution matching: each class's synthetic images have the mean embedding of the real ones.
+
+Source: Zhao and Bilen, "Dataset Condensation with Distribution Matching", WACV 2023, equation 4.
+"""
+
+import torch
+from torch import Tensor
+
+from pdd_lightning.dynamics.base import MatchPoint, StageContext
+from pdd_lightning.errors import ConfigError
+from pdd_lightning.objectives.base import Objective, SyntheticSide, attach
+from pdd_lightning.rng import generator
+from pdd_lightning.store import Json
+
+
+class MeanEmbedding(Objective):
+    """Squared distance between the mean features of a class of real and of synthetic images.
+
+    The method's augmentation is drawn once for each class and step, and applied to both sides alike.
+
+    Args:
+        real_batch_size: Real images per class and step.
+
+    Raises:
+        ConfigError: If it is not positive.
+    """
+
+    def __init__(self, real_batch_size: int = 256) -> None:
+        if real_batch_size < 1:
+            raise ConfigError(f"objective.real_batch_size must be at least 1, got {real_batch_size}")
+        self.real_batch_size = real_batch_size
+
+    def describe(self) -> Json:
+        """See :meth:`Objective.describe`."""
+        return {
+            "class_path": f"{type(self).__module__}.{type(self).__qualname__}",
+            "real_batch_size": self.real_batch_size,
+        }
+
+    def parts(self, context: StageContext) -> int:
+        """One for each class."""
+        return context.num_classes
+
+    def loss(
+        self, synthetic: SyntheticSide, point: MatchPoint, context: StageContext, step: int, index: int, part: int = 0
+    ) -> Tensor:
+        """See :meth:`Objective.loss`; a part is a class."""
+        keys = ("match", step, index, part)
+        drawn = context.augmentation.draw(1, context.image_shape, generator(context.seed, *context.keys(*keys)))
+        state = context.network.layout.unflatten(point.start)
+        real, mine = context.real_images(part, self.real_batch_size, *keys), synthetic.of_class(part)
+        with torch.no_grad():
+            target = context.network.embed(state, context.augmentation.apply(real, drawn)).mean(0)
+        mean = context.network.embed(state, context.augmentation.apply(mine, drawn)).mean(0)
+        return attach(synthetic.images, (mean - target).square().sum())

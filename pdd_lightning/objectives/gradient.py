@@ -1,0 +1,145 @@
+"""Gradient matching: one class at a time, the synthetic images give the gradient that real images give.
+
+Sources: Zhao et al., "Dataset Condensation with Gradient Matching", ICLR 2021, equation 5 and the distance in its
+appendix; Zhao and Bilen, "Dataset Condensation with Differentiable Siamese Augmentation", ICML 2021, equation 4; Kim et
+al., ICML 2022, section 4.3.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from pdd_lightning.augment import Augmentation
+from pdd_lightning.dynamics.base import MatchPoint, StageContext
+from pdd_lightning.errors import ConfigError
+from pdd_lightning.objectives.base import Objective, SyntheticSide, attach
+from pdd_lightning.rng import generator
+from pdd_lightning.store import Json
+
+Distance = Literal["layerwise", "mse", "l1", "l1-mean", "cosine"]
+Layers = Literal["weights", "convolutions", "all"]
+
+_SMALL = 1e-6
+"""Added to norms, as in the published distance: a unit without gradient has no direction."""
+
+
+class GradientMatching(Objective):
+    """Distance between the gradients of a class of real and of synthetic images.
+
+    Args:
+        distance: "layerwise" is one minus the cosine of each output unit's gradient, added up (DC, DSA); "mse" the
+            squared and "l1" the absolute difference, added up (IDC uses either); "l1-mean" averages over each output
+            unit's inputs; "cosine" compares all gradients as one vector.
+        layers: "weights" leaves out biases and the norms' parameters (DC, DSA); "convolutions" leaves out the
+            classifier too (IDC); "all" compares everything.
+        real_batch_size: Real images per class and step.
+        syn_batch_size: At most this many synthetic images per class and step; null takes all.
+        augmentation: Drawn once for each class and step, and applied to the real and the synthetic images alike
+            (siamese); null means the method's.
+
+    Raises:
+        ConfigError: If an option is unknown or not positive.
+    """
+
+    def __init__(
+        self,
+        distance: Distance = "layerwise",
+        layers: Layers = "weights",
+        real_batch_size: int = 256,
+        syn_batch_size: int | None = None,
+        augmentation: Augmentation | None = None,
+    ) -> None:
+        for name, value in {"real_batch_size": real_batch_size, "syn_batch_size": syn_batch_size}.items():
+            if value is not None and value < 1:
+                raise ConfigError(f"objective.{name} must be at least 1, got {value}")
+        for name, word, words in (
+            ("distance", distance, get_args(Distance)),
+            ("layers", layers, get_args(Layers)),
+        ):
+            if word not in words:
+                raise ConfigError(f"objective.{name}={word!r}: choose from {', '.join(words)}")
+        self.distance, self.layers = distance, layers
+        self.real_batch_size, self.syn_batch_size = real_batch_size, syn_batch_size
+        self.augmentation = augmentation
+
+    def describe(self) -> Json:
+        """See :meth:`Objective.describe`."""
+        return {
+            "class_path": f"{type(self).__module__}.{type(self).__qualname__}",
+            "distance": self.distance,
+            "layers": self.layers,
+            "real_batch_size": self.real_batch_size,
+            "syn_batch_size": self.syn_batch_size,
+            "augmentation": None if self.augmentation is None else self.augmentation.describe(),
+        }
+
+    def parts(self, context: StageContext) -> int:
+        """One for each class."""
+        return context.num_classes
+
+    def loss(
+        self, synthetic: SyntheticSide, point: MatchPoint, context: StageContext, step: int, index: int, part: int = 0
+    ) -> Tensor:
+        """See :meth:`Objective.loss`; a part is a class."""
+        keys = ("match", step, index, part)
+        augmentation = context.augmentation if self.augmentation is None else self.augmentation
+        draw = generator(context.seed, *context.keys(*keys))
+        # A draw for one image is one that any number of images share.
+        parameters = augmentation.draw(1, context.image_shape, draw)
+        real = context.real_images(part, self.real_batch_size, *keys)
+        images = synthetic.of_class(part)
+        if self.syn_batch_size is not None and len(images) > self.syn_batch_size:
+            images = images[torch.randperm(len(images), generator=draw)[: self.syn_batch_size].to(images.device)]
+        target = self._gradient(point, context, augmentation.apply(real, parameters), part, differentiable=False)
+        mine = self._gradient(point, context, augmentation.apply(images, parameters), part, differentiable=True)
+        return attach(synthetic.images, gradient_distance(mine, target, self.distance))
+
+    def _gradient(
+        self, point: MatchPoint, context: StageContext, images: Tensor, label: int, *, differentiable: bool
+    ) -> Sequence[Tensor]:
+        """Gradients of the layers that count."""
+        parameters = context.network.layout.unflatten(point.start.detach().clone())
+        least = {"all": 0, "weights": 2, "convolutions": 4}[self.layers]
+        counted = {name: value.requires_grad_() for name, value in parameters.items() if value.ndim >= least}
+        labels = torch.full((len(images),), label, device=images.device)
+        loss = context.network.loss({**parameters, **counted}, images, labels)
+        return torch.autograd.grad(loss, list(counted.values()), create_graph=differentiable)
+
+
+def gradient_distance(mine: Sequence[Tensor], target: Sequence[Tensor], distance: Distance) -> Tensor:
+    """The distance between two lists of gradients.
+
+    Args:
+        mine: One tensor for each layer, the first dimension being the output units.
+        target: The same shapes.
+        distance: See :class:`GradientMatching`.
+
+    Returns:
+        A scalar.
+    """
+    if distance == "cosine":
+        flat = [torch.cat([layer.reshape(-1) for layer in side]) for side in (mine, target)]
+        return _per_unit_cosine(flat[0][None], flat[1][None])
+    return torch.stack([_LAYER[distance](a, b) for a, b in zip(mine, target, strict=True)]).sum()
+
+
+def _per_unit_cosine(mine: Tensor, target: Tensor) -> Tensor:
+    a, b = mine.flatten(1), target.flatten(1)
+    norms = torch.linalg.vector_norm(a, dim=1) * torch.linalg.vector_norm(b, dim=1)
+    cosines: Tensor = (a * b).sum(1) / (norms + _SMALL)
+    return (1 - cosines).sum()
+
+
+def _layerwise(mine: Tensor, target: Tensor) -> Tensor:
+    # A bias has one number for each unit, which has no direction: it is compared as one vector.
+    return _per_unit_cosine(mine[None], target[None]) if mine.ndim == 1 else _per_unit_cosine(mine, target)
+
+
+_LAYER: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "layerwise": _layerwise,
+    "mse": lambda a, b: (a - b).square().sum(),
+    "l1": lambda a, b: (a - b).abs().sum(),
+    "l1-mean": lambda a, b: (a - b).abs().reshape(len(a), -1).mean(1).sum(),
+}
