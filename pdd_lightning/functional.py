@@ -113,19 +113,29 @@ class FunctionalNetwork:
         Raises:
             ConfigError: If the network is not a `Classifier`, with features and a head.
         """
-        if not isinstance(self.template, Classifier):
-            raise ConfigError(
-                f"model.network builds a {type(self.template).__name__}, whose features are unknown: build a "
-                "pdd_lightning.networks.Classifier to use an objective that compares features"
-            )
+        extractor = features_of(self.template)
         prefix = "features."
         mine = {name[len(prefix) :]: value for name, value in parameters.items() if name.startswith(prefix)}
-        features: Tensor = functional_call(self.template.features, mine, (images,))
+        features: Tensor = functional_call(extractor, mine, (images,))
         return features
 
     def loss(self, parameters: dict[str, Tensor], images: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy, a scalar."""
         return F.cross_entropy(self(parameters, images), labels)
+
+
+def features_of(network: nn.Module) -> nn.Module:
+    """The part of a network that computes what its linear head reads.
+
+    Raises:
+        ConfigError: If the network is not a `Classifier`, with features and a head.
+    """
+    if not isinstance(network, Classifier):
+        raise ConfigError(
+            f"model.network builds a {type(network).__name__}, whose features are unknown: build a "
+            "pdd_lightning.networks.Classifier to use an objective that compares features"
+        )
+    return network.features
 
 
 def detached(state: Mapping[str, Tensor]) -> State:

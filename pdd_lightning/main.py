@@ -1,4 +1,4 @@
-"""The command line: `pdd-cli fit`, `pdd-cli evaluate`; `pdd-cli run` is in :mod:`pdd_lightning.run`."""
+"""The command line: `pdd-cli fit`, `evaluate` and `select`; `pdd-cli run` is in :mod:`pdd_lightning.run`."""
 
 import json
 import os
@@ -19,7 +19,8 @@ from rich.console import Console
 
 from pdd_lightning.callbacks import ImageMonitor, StageCallback, StepProgress
 from pdd_lightning.datamodules import ImageDataModule
-from pdd_lightning.errors import ArtifactError, ConfigError, PDDError
+from pdd_lightning.disk import latest_checkpoint, read_checkpoint, require_writable
+from pdd_lightning.errors import ConfigError, PDDError
 from pdd_lightning.memory import keep_freed_memory
 from pdd_lightning.modules.stage import StageModule
 from pdd_lightning.parsing import OptionParser, check_file, config_files, qualify
@@ -29,6 +30,8 @@ from pdd_lightning.run import main as run
 from pdd_lightning.scoring.evaluate import Evaluator
 from pdd_lightning.scoring.protocol import Evaluation
 from pdd_lightning.scoring.report import render_table
+from pdd_lightning.scoring.select import SelectedRun, Selecting
+from pdd_lightning.scoring.selected import selected_by
 from pdd_lightning.store import atomic_write
 
 STATUS_VARIABLE = "PDD_STATUS_FILE"
@@ -42,6 +45,10 @@ class PDDTrainer(Trainer):
         """Train fresh networks on the finished run and report their test accuracy after every stage."""
         # LightningCLI looks commands up here; PDDCLI.evaluate does the work, with one trainer for each fit.
         raise RuntimeError("use `pdd-cli evaluate`")
+
+    def select(self) -> None:
+        """Choose real images in place of distilled ones, as a finished run of one stage that `evaluate` scores."""
+        raise RuntimeError("use `pdd-cli select`")
 
 
 class StageConfig(SaveConfigCallback):
@@ -60,11 +67,20 @@ class PDDCLI(LightningCLI):
     model: StageModule
     datamodule: ImageDataModule
 
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        if subcommand != "select":
+            return super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        # The trainer's method has no options, and the group that Lightning would make for it is that of our own.
+        parser = self.init_parser(**kwargs)
+        self._add_arguments(parser)
+        self._subcommand_method_arguments[subcommand] = []
+        return parser
+
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """The commands and what the parser leaves out of each."""
         hidden = {"model", "train_dataloaders", "val_dataloaders", "datamodule", "ckpt_path", "weights_only"}
-        return {"fit": hidden, "evaluate": set()}
+        return {"fit": hidden, "evaluate": set(), "select": set()}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Options of a run, beside those of its parts."""
@@ -96,6 +112,8 @@ class PDDCLI(LightningCLI):
         for name in ("run_dir", "stage", "experts_dir"):
             parser.link_arguments(name, f"model.{name}")
         parser.add_class_arguments(Evaluation, "evaluation")
+        # For every command, so that one file serves all of them.
+        parser.add_class_arguments(Selecting, "select")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse, without Lightning's warning about programs that have arguments of their own, as pytest has."""
@@ -147,7 +165,7 @@ class PDDCLI(LightningCLI):
         Raises:
             ConfigError: If the trainer's options are impossible.
         """
-        if self.subcommand == "evaluate":
+        if self.subcommand != "fit":
             return self._make_trainer(**kwargs)
         every = self._get(self.config_init, "checkpoint_every")
         if every < 1:
@@ -178,6 +196,10 @@ class PDDCLI(LightningCLI):
         module, data = self.model, self.datamodule
         data.prepare_data()
         data.setup("fit")
+        if (selected := selected_by(module.run)) is not None:
+            raise ConfigError(
+                f"--run_dir={module.run.directory} holds images selected by {selected}; choose another folder to distil"
+            )
         module.verify_finished(data.fingerprint)
         if module.folder.complete:
             which = "all stages are" if module.stage == module.stages else f"stage {module.stage} is"
@@ -218,11 +240,34 @@ class PDDCLI(LightningCLI):
         rows = Evaluator(self.model, self.datamodule, evaluation, self._evaluation_trainer).run()
         folder = self.model.run.evaluation
         if self.trainer.is_global_zero:
-            dump = self._parser(self.subcommand).dump(self.config[str(self.subcommand)], skip_unset=False)
-            atomic_write(folder / "config.yaml", dump.encode())
+            self._keep_config(folder)
             Console().print(render_table(rows))
             say(f"results: {folder / 'results.json'}, {folder / 'results.md'}")
-            say(f"pictures: {self.model.run.stage(self.model.stages).pictures}")
+            say(f"pictures: {self.model.run.stage(self.model.run.completed(self.model.stages)).pictures}")
+
+    def select(self, **_: Any) -> None:
+        """Choose real images, tune their learning rate and write them as a finished run."""
+        module, data, run = self.model, self.datamodule, self.model.run
+        selecting, evaluation = self._get(self.config_init, "select"), self._get(self.config_init, "evaluation")
+        data.prepare_data()
+        data.setup("fit")
+        evaluator = Evaluator(module, data, evaluation, self._evaluation_trainer)
+        selected = SelectedRun(evaluator, selecting)
+        if selected.complete:
+            say(f"the images are selected already in {run.directory}: nothing to do")
+            return
+        require_writable(run.stage(1).directory, "--run_dir")
+        if self.trainer.is_global_zero:
+            self._keep_config(run.stage(1).directory)
+        subset = selected.make()
+        if self.trainer.is_global_zero:
+            selected.write(subset)
+        say(f"{len(subset.data)} images selected by {selecting.method.name}: {run.stage(1).synthetic}")
+
+    def _keep_config(self, folder: Path) -> None:
+        """Keep the exact configuration beside what the command made."""
+        text = self._parser(self.subcommand).dump(self.config[str(self.subcommand)], skip_unset=False)
+        atomic_write(folder / "config.yaml", text.encode())
 
     def _evaluation_trainer(self, steps: int, callbacks: Sequence[Callback]) -> Trainer:
         config = {
@@ -252,45 +297,6 @@ class PDDCLI(LightningCLI):
                 "baselines": list(self._get(self.config_init, "evaluation").baselines),
             }
             atomic_write(Path(path), json.dumps(status).encode())
-
-
-def latest_checkpoint(folder: Path) -> str | None:
-    """The checkpoint with most steps, if there is one."""
-    found = {int(path.stem.partition("=")[2]): path for path in folder.glob("step=*.ckpt")}
-    return str(found[max(found)]) if found else None
-
-
-def read_checkpoint(path: str) -> dict[str, Any]:
-    """Lightning's checkpoint, tensors and primitives only.
-
-    Raises:
-        ArtifactError: If it is damaged or holds anything else.
-    """
-    try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        # torch raises many kinds, and its text proposes to read the file without any caution.
-        raise ArtifactError(
-            f"{path} is damaged or not a checkpoint ({type(error).__name__}); delete it to start the stage again"
-        ) from error
-    return checkpoint
-
-
-def require_writable(folder: Path, option: str) -> None:
-    """Make a folder, before others try to write to it.
-
-    Raises:
-        ConfigError: If that is not possible.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        reason = "" if os.access(folder, os.W_OK | os.X_OK) else "Permission denied"
-    except OSError as error:
-        reason = error.strerror or str(error)
-    if reason:
-        raise ConfigError(
-            f"{option}: cannot write to {folder} ({reason}); choose another folder or mend its permissions"
-        )
 
 
 @rank_zero_only

@@ -66,7 +66,7 @@ def explain(message: str, types: dict[str, Any]) -> str:
     if found := re.search(r"does not accept option '([^']+)'", message):
         return _unknown(f"--{found[1]}", types)
     if found := re.search(r"invalid choice: '?([^'\s]+)'? \(choose from", message):
-        return f"{found[1]}: there is no such command; the commands are fit, evaluate and run"
+        return f"{found[1]}: there is no such command; the commands are run, fit, evaluate and select"
     if found := re.match(r"the following arguments are required: (.*)", message):
         missing = ", ".join(f"--{name.partition('.')[2]}" for name in found[1].split(", "))
         return f"{missing}: required; give a file that holds them with --config, or the options themselves"

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from pdd_lightning.augment import Augmentation
+from pdd_lightning.errors import ConfigError
 from pdd_lightning.functional import FunctionalNetwork
 from pdd_lightning.rng import Key, generator
 from pdd_lightning.states import StateBank
@@ -82,22 +83,24 @@ class StageContext:
         return tuple((labels == label).nonzero().flatten() for label in range(self.num_classes))
 
     def real_images(self, label: int, count: int, *keys: Key) -> Tensor:
-        """Random real images of one class, without repetition where it has enough.
+        """Random real images of one class, without repetition.
 
         Args:
             label: The class.
-            count: How many, n.
+            count: How many at most; a class with fewer gives all that it has.
             keys: What they are for.
 
         Returns:
             Shape (n, C, H, W), on the device.
+
+        Raises:
+            ConfigError: If there is no image of this class.
         """
         positions = self.positions[label]
+        if not len(positions):
+            raise ConfigError(f"data: stage {self.stage} has no real image of class {label} to compare with")
         draw = generator(self.seed, *self.keys("real", *keys, label))
-        if count <= len(positions):
-            chosen = torch.randperm(len(positions), generator=draw)[:count]
-        else:
-            chosen = torch.randint(len(positions), (count,), generator=draw)
+        chosen = torch.randperm(len(positions), generator=draw)[:count]
         return self.real.images[positions[chosen].to(self.device)]
 
     def keys(self, *keys: Key) -> tuple[Key, ...]:

@@ -17,13 +17,19 @@ class EvolvingNetwork(Dynamics):
     Args:
         members: Start states; each episode draws one. At stage 1 the bank is made of fresh networks.
         episode: Optimiser steps before the next start state is drawn.
+        learning_rate: Of the network.
+
+    Raises:
+        ConfigError: If an option is not positive.
     """
 
-    def __init__(self, members: int, episode: int) -> None:
+    def __init__(self, members: int, episode: int, learning_rate: float) -> None:
         for name, value in {"start_states": members, "episode": episode}.items():
             if value < 1:
                 raise ConfigError(f"dynamics.{name} must be at least 1, got {value}")
-        self._members, self.episode = members, episode
+        if not 0 < learning_rate < float("inf"):
+            raise ConfigError(f"dynamics.learning_rate must be positive and finite, got {learning_rate}")
+        self._members, self.episode, self.learning_rate = members, episode, learning_rate
         self._learner: Learner | None = None
         self._context: StageContext | None = None
 
@@ -58,9 +64,19 @@ class EvolvingNetwork(Dynamics):
         return MatchPoint(self.learner.parameters())
 
     def advance(self, step: int, synthetic: LabelledImages, rate: float) -> None:
-        """Train the network, unless the next step begins a new episode anyway."""
-        if (step + 1) % self.episode:
-            self.train(step, synthetic, rate)
+        """Train the network, unless the next step begins a new episode anyway.
+
+        Raises:
+            ConfigError: If the network diverged.
+        """
+        if (step + 1) % self.episode == 0:
+            return
+        self.train(step, synthetic, rate)
+        if not torch.isfinite(self.learner.parameters()).all():
+            raise ConfigError(
+                f"dynamics.learning_rate={self.learning_rate}: the network diverged in training after step {step} of "
+                f"stage {self.context.stage}; lower it"
+            )
 
     @abstractmethod
     def train(self, step: int, synthetic: LabelledImages, rate: float) -> None:

@@ -4,6 +4,8 @@ Source: Kim et al., "Dataset Condensation via Efficient Synthetic-Data Parameter
 gradients vanish along training on a small synthetic set, which a network soon memorises; on real data they do not.
 """
 
+import math
+
 from pdd_lightning.augment import Augmentation
 from pdd_lightning.dynamics.evolving import EvolvingNetwork
 from pdd_lightning.errors import ConfigError
@@ -18,12 +20,16 @@ class RealTraining(EvolvingNetwork):
     Args:
         start_states: Size of the bank.
         episode: Optimiser steps per network, the inner loop (published: 100).
-        examples: Real examples of network training after every optimiser step (published: 2000).
+        examples: Real examples of network training after every optimiser step, rounded up to whole minibatches
+            (published: 500, and 2000 inside PDD).
         batch_size: Real images per network step.
         learning_rate: Of the network.
         momentum: Of the network.
         weight_decay: Of the network.
         augmentation: Of the real images in network training; null means the method's.
+
+    Raises:
+        ConfigError: If an option is out of range.
     """
 
     def __init__(
@@ -37,12 +43,10 @@ class RealTraining(EvolvingNetwork):
         weight_decay: float = 5e-4,
         augmentation: Augmentation | None = None,
     ) -> None:
-        super().__init__(start_states, episode)
+        super().__init__(start_states, episode, learning_rate)
         if examples < 1:
             raise ConfigError(f"dynamics.examples must be at least 1, got {examples}")
-        if not learning_rate > 0:
-            raise ConfigError(f"dynamics.learning_rate must be positive, got {learning_rate}")
-        self.examples, self.learning_rate, self.augmentation = examples, learning_rate, augmentation
+        self.examples, self.augmentation = examples, augmentation
         self.recipe = Recipe(epochs=1, batch_size=batch_size, momentum=momentum, weight_decay=weight_decay, decay_at=())
 
     def describe(self) -> Json:
@@ -60,13 +64,14 @@ class RealTraining(EvolvingNetwork):
         }
 
     def train(self, step: int, synthetic: LabelledImages, rate: float) -> None:
-        """A number of examples of the real data, going on where the last step ended."""
+        """Some minibatches of the real data, going on where the last step ended."""
         context = self.context
         episode, inner = divmod(step, self.episode)
-        batch = self.recipe.batch_size
+        # A small data set is one minibatch, whatever the batch size.
+        steps = math.ceil(self.examples / min(self.recipe.batch_size, len(context.real)))
         self.learner.train_steps(
             context.real,
-            range(inner * self.examples // batch, (inner + 1) * self.examples // batch),
+            range(inner * steps, (inner + 1) * steps),
             self.learning_rate,
             self.recipe,
             context.augmentation if self.augmentation is None else self.augmentation,

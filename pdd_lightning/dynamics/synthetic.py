@@ -4,7 +4,6 @@ Source: Zhao et al., "Dataset Condensation with Gradient Matching", ICLR 2021, a
 """
 
 from pdd_lightning.dynamics.evolving import EvolvingNetwork
-from pdd_lightning.errors import ConfigError
 from pdd_lightning.learning import Recipe
 from pdd_lightning.store import Json
 from pdd_lightning.types import LabelledImages
@@ -22,6 +21,9 @@ class SyntheticTraining(EvolvingNetwork):
         learning_rate: Of the network.
         momentum: Of the network.
         weight_decay: Of the network.
+
+    Raises:
+        ConfigError: If an option is out of range.
     """
 
     def __init__(
@@ -34,10 +36,7 @@ class SyntheticTraining(EvolvingNetwork):
         momentum: float = 0.5,
         weight_decay: float = 5e-4,
     ) -> None:
-        super().__init__(start_states, episode)
-        if not learning_rate > 0:
-            raise ConfigError(f"dynamics.learning_rate must be positive, got {learning_rate}")
-        self.learning_rate = learning_rate
+        super().__init__(start_states, episode, learning_rate)
         self.recipe = Recipe(
             epochs=epochs, batch_size=batch_size, momentum=momentum, weight_decay=weight_decay, decay_at=()
         )

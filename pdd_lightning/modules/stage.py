@@ -171,7 +171,7 @@ class StageModule(LightningModule):
         Raises:
             ConfigError: Naming the option.
         """
-        build_template(self.architecture, data.image_shape, data.num_classes)
+        self.objective.check(build_template(self.architecture, data.image_shape, data.num_classes))
         random_images(data.train, data.class_names, max(self.per_stage), self.seed, "check")
 
     def setup(self, stage: str) -> None:

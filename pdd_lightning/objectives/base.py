@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from pdd_lightning.dynamics.base import MatchPoint, StageContext
@@ -65,6 +65,16 @@ class Objective(ABC):
 
     needs_target: ClassVar[bool] = False
     """Whether it needs match points with a target."""
+
+    def check(self, network: nn.Module) -> None:  # noqa: B027 (most take any network)
+        """Refuse a network that this objective cannot use, before anything is written.
+
+        Args:
+            network: As the architecture builds it for the data.
+
+        Raises:
+            ConfigError: Naming what it lacks.
+        """
 
     def parts(self, context: StageContext) -> int:
         """Into how many parts the loss of a match point falls, which may be computed on different devices."""

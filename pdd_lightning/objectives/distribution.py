@@ -4,10 +4,11 @@ Source: Zhao and Bilen, "Dataset Condensation with Distribution Matching", WACV 
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pdd_lightning.dynamics.base import MatchPoint, StageContext
 from pdd_lightning.errors import ConfigError
+from pdd_lightning.functional import features_of
 from pdd_lightning.objectives.base import Objective, SyntheticSide, attach
 from pdd_lightning.rng import generator
 from pdd_lightning.store import Json
@@ -19,7 +20,7 @@ class MeanEmbedding(Objective):
     The method's augmentation is drawn once for each class and step, and applied to both sides alike.
 
     Args:
-        real_batch_size: Real images per class and step.
+        real_batch_size: Real images per class and step; a class with fewer shows all it has.
 
     Raises:
         ConfigError: If it is not positive.
@@ -36,6 +37,10 @@ class MeanEmbedding(Objective):
             "class_path": f"{type(self).__module__}.{type(self).__qualname__}",
             "real_batch_size": self.real_batch_size,
         }
+
+    def check(self, network: nn.Module) -> None:
+        """See :meth:`Objective.check`: it needs features."""
+        features_of(network)
 
     def parts(self, context: StageContext) -> int:
         """One for each class."""

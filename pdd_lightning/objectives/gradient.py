@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pdd_lightning.augment import Augmentation
 from pdd_lightning.dynamics.base import MatchPoint, StageContext
@@ -21,6 +21,9 @@ from pdd_lightning.store import Json
 Distance = Literal["layerwise", "mse", "l1", "l1-mean", "cosine"]
 Layers = Literal["weights", "convolutions", "all"]
 
+# A weight of a linear layer is a matrix and one of a convolution has four dimensions; biases and norms have one.
+_DIMENSIONS: dict[Layers, int] = {"all": 0, "weights": 2, "convolutions": 4}
+
 _SMALL = 1e-6
 """Added to norms, as in the published distance: a unit without gradient has no direction."""
 
@@ -28,13 +31,16 @@ _SMALL = 1e-6
 class GradientMatching(Objective):
     """Distance between the gradients of a class of real and of synthetic images.
 
+    Batch norm takes the statistics of each class's own images, as in IDC; the code of DC freezes those of a real batch
+    of all classes instead. Instance norm, as published, knows no such difference.
+
     Args:
         distance: "layerwise" is one minus the cosine of each output unit's gradient, added up (DC, DSA); "mse" the
             squared and "l1" the absolute difference, added up (IDC uses either); "l1-mean" averages over each output
             unit's inputs; "cosine" compares all gradients as one vector.
         layers: "weights" leaves out biases and the norms' parameters (DC, DSA); "convolutions" leaves out the
             classifier too (IDC); "all" compares everything.
-        real_batch_size: Real images per class and step.
+        real_batch_size: Real images per class and step; a class with fewer shows all it has.
         syn_batch_size: At most this many synthetic images per class and step; null takes all.
         augmentation: Drawn once for each class and step, and applied to the real and the synthetic images alike
             (siamese); null means the method's.
@@ -75,6 +81,14 @@ class GradientMatching(Objective):
             "augmentation": None if self.augmentation is None else self.augmentation.describe(),
         }
 
+    def check(self, network: nn.Module) -> None:
+        """See :meth:`Objective.check`: it needs a parameter to compare."""
+        if not any(parameter.ndim >= _DIMENSIONS[self.layers] for parameter in network.parameters()):
+            raise ConfigError(
+                f"objective.layers={self.layers!r}: model.network builds a {type(network).__name__} that has none; "
+                "choose 'all'"
+            )
+
     def parts(self, context: StageContext) -> int:
         """One for each class."""
         return context.num_classes
@@ -101,7 +115,7 @@ class GradientMatching(Objective):
     ) -> Sequence[Tensor]:
         """Gradients of the layers that count."""
         parameters = context.network.layout.unflatten(point.start.detach().clone())
-        least = {"all": 0, "weights": 2, "convolutions": 4}[self.layers]
+        least = _DIMENSIONS[self.layers]
         counted = {name: value.requires_grad_() for name, value in parameters.items() if value.ndim >= least}
         labels = torch.full((len(images),), label, device=images.device)
         loss = context.network.loss({**parameters, **counted}, images, labels)

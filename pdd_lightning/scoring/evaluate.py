@@ -1,9 +1,10 @@
 """Scoring a run: every row is trained, scored once on the test set and kept."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.tensorboard import SummaryWriter
@@ -16,16 +17,20 @@ from pdd_lightning.modules.evaluation import EvaluationModule
 from pdd_lightning.modules.stage import StageModule
 from pdd_lightning.networks import Architecture
 from pdd_lightning.scoring.protocol import (
+    SELECTIONS,
+    Baseline,
     Evaluation,
     Job,
     distilled_job,
     full_job,
     progressive_steps,
     random_job,
+    selected_job,
     tuning_groups,
     with_steps,
 )
 from pdd_lightning.scoring.report import Row, write_results
+from pdd_lightning.scoring.selected import selected_by, selection_context
 from pdd_lightning.store import RunFolder, fingerprint, read_json, write_json
 from pdd_lightning.subsets import Subset, read_subset
 from pdd_lightning.types import LabelledImages
@@ -34,7 +39,7 @@ MakeTrainer = Callable[[int, Sequence[Callback]], Trainer]
 """(optimiser steps, callbacks) -> a trainer for one fit."""
 
 TUNING_REPEATS = 2
-"""Networks that try each learning rate for the random subset."""
+"""Networks that try each learning rate for a random or selected subset."""
 
 
 class Evaluator:
@@ -56,6 +61,7 @@ class Evaluator:
         self.recipe: Recipe = evaluation.recipe or module.recipe
         self.networks: list[Architecture] = evaluation.networks or [module.architecture]
         self.folder = module.run.evaluation
+        self._chosen: dict[Baseline, LabelledImages] = {}
 
     def run(self) -> list[Row]:
         """Train and score everything, and write results.json and results.md.
@@ -63,10 +69,10 @@ class Evaluator:
         Raises:
             ArtifactError: If the run or the one-stage baseline is not complete, or changed.
         """
-        subsets = self._subsets()
+        name, subsets = self._subsets()
         rows: list[Row] = []
         for network in self.networks:
-            for job in self._jobs(network, subsets):
+            for job in self._jobs(network, name, subsets):
                 rows += self._rows(job)
         self._publish(rows)
         return rows
@@ -79,29 +85,36 @@ class Evaluator:
             for row in rows:
                 writer.add_scalar(f"test accuracy {row.order}, {row.network}/{row.name}", row.mean, row.stage)
 
-    def _subsets(self) -> list[Subset]:
+    def _subsets(self) -> tuple[str, list[Subset]]:
+        """The name of the run's rows, and its subsets."""
         run, stages = self.module.run, self.module.stages
+        if (selected := selected_by(run)) is not None:
+            run.stage(1).verify(None, self.data.fingerprint, None)
+            return selected, [read_subset(run.stage(1))]
         if (done := run.completed(stages)) < stages:
             raise ArtifactError(
                 f"{run.directory} has {done} of {stages} stages complete: run `pdd-cli run` or `pdd-cli fit` with the "
                 "same configuration first"
             )
         self.module.verify_finished(self.data.fingerprint)
-        return [read_subset(run.stage(k)) for k in range(1, stages + 1)]
+        return "pdd", [read_subset(run.stage(k)) for k in range(1, stages + 1)]
 
-    def _jobs(self, network: Architecture, subsets: Sequence[Subset]) -> list[Job]:
+    def _jobs(self, network: Architecture, name: str, subsets: Sequence[Subset]) -> list[Job]:
         """In the order of the table."""
-        evaluation, ipc = self.evaluation, sum(self.module.per_stage)
-        budget = progressive_steps(subsets, self.recipe)
+        evaluation, budget = self.evaluation, progressive_steps(subsets, self.recipe)
+        ipc = sum(len(subset.data) for subset in subsets) // self.data.num_classes
         jobs: list[Job] = []
-        if "random" in evaluation.baselines:
+        # A run of selected images needs no second row for them.
+        wanted = [baseline for baseline in evaluation.baselines if baseline != name]
+        if "random" in wanted:
             jobs.append(self._random(network, ipc, budget))
+        jobs += [self._selected(network, baseline, ipc, budget) for baseline in SELECTIONS if baseline in wanted]
         if "one-stage" in evaluation.baselines:
             one = self._one_stage()
             recipe = with_steps(self.recipe, len(one.data), budget)
             jobs.append(distilled_job("one-stage", "union", network, [one], recipe, evaluation.seeds))
         jobs += [
-            distilled_job("pdd", order, network, subsets, self.recipe, evaluation.seeds) for order in evaluation.orders
+            distilled_job(name, order, network, subsets, self.recipe, evaluation.seeds) for order in evaluation.orders
         ]
         if "full" in evaluation.baselines:
             jobs.append(full_job(network, self.data, evaluation))
@@ -119,21 +132,48 @@ class Evaluator:
 
     def _random(self, network: Architecture, ipc: int, budget: int) -> Job:
         """The random subset, at the best of the candidate rates."""
-        recipe = with_steps(self.recipe, ipc * self.data.num_classes, budget)
-        rates, seed = self.evaluation.random_rates, self.module.seed
-        best = rates[0]
-        if len(rates) > 1:
-            if not len(self.data.validation):
-                raise ConfigError(
-                    f"evaluation.random_rates={rates} are compared on held-out training images, and "
-                    "data.validation_fraction=0 holds none out: raise it or give a single rate"
-                )
-            trials = [rate for rate in rates for _ in range(TUNING_REPEATS)]
-            job = random_job(network, self.data, ipc, trials, recipe, seed, "tune")
-            accuracies = self._accuracies(replace(job, name="random-tuning"), self.data.validation)[-1]
-            means = {rate: sum(accuracies[i] for i in at) for rate, at in tuning_groups(rates, TUNING_REPEATS)}
-            best = max(means, key=lambda rate: means[rate])
+        recipe, seed = with_steps(self.recipe, ipc * self.data.num_classes, budget), self.module.seed
+        best = self.tuned_rate(lambda rates: random_job(network, self.data, ipc, rates, recipe, seed, "tune"))
         return random_job(network, self.data, ipc, [best] * self.evaluation.seeds, recipe, seed, "random")
+
+    def _selected(self, network: Architecture, baseline: Baseline, ipc: int, budget: int) -> Job:
+        """Selected real images, at the best of the candidate rates."""
+        if baseline not in self._chosen:
+            options = {**asdict(self.evaluation.full), "learning_rate": self.evaluation.full_rate}
+            selection = SELECTIONS[baseline](**options)
+            context = selection_context(self.module, self.data, self.device)
+            self._chosen[baseline] = self.data.train.take(selection.select(context, ipc))
+        subset = self._chosen[baseline]
+        recipe = with_steps(self.recipe, len(subset), budget)
+        best = self.tuned_rate(lambda rates: selected_job(baseline, network, subset, ipc, rates, recipe))
+        return selected_job(baseline, network, subset, ipc, [best] * self.evaluation.seeds, recipe)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the fits of this process run."""
+        return self.make_trainer(1, []).strategy.root_device
+
+    def tuned_rate(self, make_job: Callable[[Sequence[float]], Job]) -> float:
+        """The best of the candidate learning rates on the held-out training images.
+
+        Args:
+            make_job: Makes the training whose networks have these rates.
+
+        Raises:
+            ConfigError: If there are several candidates and no held-out images to compare them on.
+        """
+        rates = self.evaluation.random_rates
+        if len(rates) == 1:
+            return rates[0]
+        if not len(self.data.validation):
+            raise ConfigError(
+                f"evaluation.random_rates={rates} are compared on held-out training images, and "
+                "data.validation_fraction=0 holds none out: raise it or give a single rate"
+            )
+        job = make_job([rate for rate in rates for _ in range(TUNING_REPEATS)])
+        accuracies = self._accuracies(replace(job, name=f"{job.name}-tuning"), self.data.validation)[-1]
+        means = {rate: sum(accuracies[i] for i in at) for rate, at in tuning_groups(rates, TUNING_REPEATS)}
+        return max(means, key=lambda rate: means[rate])
 
     def _rows(self, job: Job) -> list[Row]:
         accuracies = self._accuracies(job, self.data.test)

@@ -1,21 +1,29 @@
 """What is trained and scored in an evaluation: the run's unions, and the baselines beside them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Final, Literal
 
 from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.learning import Recipe
 from pdd_lightning.modules.evaluation import Phase
 from pdd_lightning.networks import Architecture
+from pdd_lightning.selection import Forgetting, Herding, KCenter
 from pdd_lightning.selection.random import random_images
 from pdd_lightning.store import Json
 from pdd_lightning.subsets import Subset, union_of
 from pdd_lightning.types import LabelledImages
 
 Order = Literal["progressive", "union", "sequential"]
-Baseline = Literal["random", "one-stage", "full"]
+Baseline = Literal["random", "herding", "k-center", "forgetting", "one-stage", "full"]
+
+SELECTIONS: Final[Mapping[Baseline, type[Herding | KCenter | Forgetting]]] = {
+    "herding": Herding,
+    "k-center": KCenter,
+    "forgetting": Forgetting,
+}
+"""Baselines that choose real images by what a network trained on the real data says of them."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +36,12 @@ class Evaluation:
         orders: How the subsets are shown: progressively (U_1, then U_2, ...), their union at once, or one after
             the other (PDD section 5.4).
         baselines: What to compare with, at the same total images per class and the same optimiser steps: a random
-            subset of the real images; one-stage distillation, which `pdd-cli run` makes beside the run with as
-            many iterations as all stages together; and training on the full data.
+            subset of the real images; real images selected by herding, k-center or forgetting events, from a
+            network trained as `full` and `full_rate` say; one-stage distillation, which `pdd-cli run` makes beside
+            the run with as many iterations as all stages together; and training on the full data.
         recipe: How networks train on the distilled sets; null means as in the transition.
-        random_rates: Learning rates tried for the random subset; the best on the held-out training images is used.
+        random_rates: Learning rates tried for a random or selected subset; for each of them the best on the
+            held-out training images is used.
         full: How networks train on the full data.
         full_rate: Learning rate on the full data.
     """
@@ -146,6 +156,28 @@ def random_job(
     ]
     size = subsets[0].images.nbytes + subsets[0].labels.nbytes
     return Job("random", "union", network, [Phase(subsets, rates, recipe)], [1], [ipc], [size])
+
+
+def selected_job(
+    name: str,
+    network: Architecture,
+    subset: LabelledImages,
+    ipc: int,
+    rates: Sequence[float],
+    recipe: Recipe,
+) -> Job:
+    """Train on selected real images, the same ones for every network.
+
+    Args:
+        name: Of the selection.
+        network: What is trained.
+        subset: The images.
+        ipc: Images per class.
+        rates: Learning rate of each network.
+        recipe: Of the one phase.
+    """
+    size = subset.images.nbytes + subset.labels.nbytes
+    return Job(name, "union", network, [Phase([subset] * len(rates), rates, recipe)], [1], [ipc], [size])
 
 
 def full_job(network: Architecture, data: ImageDataModule, evaluation: Evaluation) -> Job:

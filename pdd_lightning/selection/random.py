@@ -1,15 +1,32 @@
 """Random real images: how a distillation begins, and the simplest baseline."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-from pdd_lightning.errors import ConfigError
-from pdd_lightning.rng import generator
+from pdd_lightning.rng import Key, generator
+from pdd_lightning.selection.base import Selection, SelectionContext, class_positions
 from pdd_lightning.types import LabelledImages
 
 
+@dataclass(frozen=True)
+class RandomSelection(Selection):
+    """Images drawn without replacement, class by class."""
+
+    @property
+    def name(self) -> str:
+        """See :attr:`Selection.name`."""
+        return "random"
+
+    def choose(self, context: SelectionContext, classes: Sequence[Tensor], ipc: int) -> list[Tensor]:
+        """See :meth:`Selection.choose`."""
+        return [_draw(positions, ipc, context.seed, "select", label) for label, positions in enumerate(classes)]
+
+
 def random_images(
-    real: LabelledImages, class_names: tuple[str, ...], ipc: int, seed: int, *keys: int | str
+    real: LabelledImages, class_names: tuple[str, ...], ipc: int, seed: int, *keys: Key
 ) -> tuple[Tensor, Tensor]:
     """Real images, drawn without replacement, class by class.
 
@@ -26,15 +43,12 @@ def random_images(
     Raises:
         ConfigError: If a class has fewer images.
     """
-    chosen = []
-    for label, name in enumerate(class_names):
-        positions = (real.labels == label).nonzero().flatten()
-        if len(positions) < ipc:
-            raise ConfigError(
-                f"model.ipc={ipc}: class {name!r} has only {len(positions)} training images (after the validation "
-                "split); lower ipc or data.validation_fraction"
-            )
-        order = torch.randperm(len(positions), generator=generator(seed, "draw", *keys, label))
-        chosen.append(positions[order[:ipc].to(positions.device)])
+    classes = class_positions(real.labels, class_names, ipc)
+    chosen = [_draw(positions, ipc, seed, *keys, label) for label, positions in enumerate(classes)]
     subset = real.take(torch.cat(chosen))
     return subset.images.clone(), subset.labels.clone()
+
+
+def _draw(positions: Tensor, count: int, seed: int, *keys: Key) -> Tensor:
+    order = torch.randperm(len(positions), generator=generator(seed, "draw", *keys))
+    return positions[order[:count]]

@@ -1,0 +1,168 @@
+"""What every selection has in common: the classes' positions, and the result on disk."""
+
+import dataclasses
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pdd_lightning.augment import Augmentation
+from pdd_lightning.errors import ArtifactError, ConfigError
+from pdd_lightning.networks import Architecture
+from pdd_lightning.store import Json, differing_keys, fingerprint, read_tensors, write_tensors
+from pdd_lightning.types import ImageShape, LabelledImages
+
+
+@dataclass(frozen=True)
+class SelectionContext:
+    """What a selection has to choose from and to train with.
+
+    Attributes:
+        real: The N real training images, on the device.
+        class_names: In the order of the labels.
+        data: Fingerprint of the data.
+        architecture: Network whose training or features decide.
+        augmentation: Applied when that network is trained.
+        seed: The run's seed.
+        device: Where to compute.
+        folder: The run's folder: results are kept in it.
+    """
+
+    real: LabelledImages
+    class_names: tuple[str, ...]
+    data: str
+    architecture: Architecture
+    augmentation: Augmentation
+    seed: int
+    device: torch.device
+    folder: Path
+
+    @property
+    def image_shape(self) -> ImageShape:
+        """Channels, height, width."""
+        channels, height, width = self.real.images.shape[1:]
+        return channels, height, width
+
+    def settings(self) -> Json:
+        """What a choice or a training depends on, apart from its own options."""
+        return {
+            "data": self.data,
+            "network": self.architecture.describe(),
+            "augmentation": self.augmentation.describe(),
+            "seed": self.seed,
+        }
+
+
+class Selection(ABC):
+    """A way to choose some of the real images; in a configuration it is named by ``class_path``.
+
+    Subclasses are best frozen dataclasses of their options. This class itself must not become one, or the command
+    line would stop accepting subclasses in its place.
+    """
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """A short name for tables and files."""
+
+    @abstractmethod
+    def choose(self, context: SelectionContext, classes: Sequence[Tensor], ipc: int) -> list[Tensor]:
+        """Choose within each class.
+
+        Args:
+            context: The images, and what to train with.
+            classes: Positions of each class's images, ascending, on the CPU, at least ``ipc`` of them.
+            ipc: Images per class.
+
+        Returns:
+            For each class ``ipc`` of its positions, best first, on the CPU.
+        """
+
+    def describe(self) -> Json:
+        """The class and its options, ready for JSON: the fields of a dataclass, else the public attributes."""
+        instance: Any = self
+        if dataclasses.is_dataclass(instance):
+            options = {field.name: getattr(instance, field.name) for field in dataclasses.fields(instance)}
+        else:
+            options = {key: value for key, value in vars(instance).items() if not key.startswith("_")}
+        return {"class_path": f"{type(self).__module__}.{type(self).__qualname__}", **options}
+
+    def select(self, context: SelectionContext, ipc: int, option: str = "model.ipc") -> Tensor:
+        """Choose, or read what was chosen before under the same settings.
+
+        Stored as ``selection/<name>-<fingerprint>.safetensors`` in the run's folder, so that an evaluation that is
+        run again trains nothing.
+
+        Args:
+            context: The images, and what to train with.
+            ipc: Images per class.
+            option: Name of the option that ``ipc`` came from, for the message.
+
+        Returns:
+            Positions in ``context.real``, shape (C * ipc,), int64, class by class, on the CPU.
+
+        Raises:
+            ConfigError: If a class has fewer images, or the network does not suit the method.
+            ArtifactError: If the stored choice is damaged or was made under other settings.
+        """
+        classes = class_positions(context.real.labels, context.class_names, ipc, option)
+        settings: Json = {**context.settings(), "selection": self.describe(), "ipc": ipc}
+        path = context.folder / "selection" / f"{self.name}-{fingerprint(settings)[:12]}.safetensors"
+        if path.is_file():
+            positions = read_checked(path, settings)["positions"]
+            if positions.shape == (len(classes) * ipc,) and int(positions.max()) < len(context.real):
+                return positions
+            raise ArtifactError(f"{path} does not hold {ipc} positions per class; delete it to have it made again")
+        positions = torch.cat(self.choose(context, classes, ipc))
+        write_tensors(path, {"positions": positions}, {"settings": json.dumps(settings)})
+        return positions
+
+
+def class_positions(labels: Tensor, class_names: Sequence[str], ipc: int, option: str = "model.ipc") -> list[Tensor]:
+    """Where the images of each class are.
+
+    Args:
+        labels: Shape (N,).
+        class_names: In the order of the labels.
+        ipc: Images needed of each class.
+        option: Name of the option that ``ipc`` came from, for the message.
+
+    Returns:
+        Ascending positions for each class, on the CPU.
+
+    Raises:
+        ConfigError: If a class has fewer images than needed.
+    """
+    labels = labels.cpu()
+    found = [(labels == label).nonzero().flatten() for label in range(len(class_names))]
+    for name, positions in zip(class_names, found, strict=True):
+        if len(positions) < ipc:
+            raise ConfigError(
+                f"{option}={ipc}: class {name!r} has only {len(positions)} training images (after the validation "
+                "split); lower ipc or data.validation_fraction"
+            )
+    return found
+
+
+def read_checked(path: Path, settings: Json) -> dict[str, Tensor]:
+    """Read a file of ours whose name says its settings, and whose metadata must say the same.
+
+    Raises:
+        ArtifactError: If it is damaged or was made under other settings, naming them.
+    """
+    tensors, metadata = read_tensors(path)
+    try:
+        found = json.loads(metadata["settings"])
+    except (KeyError, ValueError):
+        found = {}
+    # As JSON would read them back, so that tuples compare equal to lists.
+    if changed := differing_keys(found, json.loads(json.dumps(settings))):
+        raise ArtifactError(
+            f"{path} was made under other settings: {'; '.join(changed)}. Delete it to have it made again"
+        )
+    return tensors
