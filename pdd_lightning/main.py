@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -147,6 +147,7 @@ class PDDCLI(LightningCLI):
         Raises:
             ConfigError: If the trainer's options are impossible.
         """
+        refuse_unrecorded(self._get(self.config_init, "trainer"))
         if self.subcommand == "evaluate":
             return self._make_trainer(**kwargs)
         every = self._get(self.config_init, "checkpoint_every")
@@ -169,7 +170,7 @@ class PDDCLI(LightningCLI):
         given = self._get(self.config_init, "trainer")
         if given.get("logger") in (None, True):
             kwargs["logger"] = TensorBoardLogger(str(module.run.tensorboard), f"stage_{module.stage:02d}", version="")
-        if given.get("max_steps", -1) == -1:
+        if not 0 <= given.get("max_steps", -1) <= module.iterations:
             kwargs["max_steps"] = module.iterations
         return self._make_trainer(default_root_dir=str(module.run.directory), **kwargs)
 
@@ -185,6 +186,7 @@ class PDDCLI(LightningCLI):
         else:
             # Everything that can be refused is refused before the first file is written.
             module.check(data)
+            self._evaluator().check()
             checkpoint = latest_checkpoint(module.folder.checkpoints)
             if checkpoint is not None:
                 module.verify_checkpoint(read_checkpoint(checkpoint), data.fingerprint)
@@ -214,8 +216,7 @@ class PDDCLI(LightningCLI):
         """Score the run and print the table."""
         self.datamodule.prepare_data()
         self.datamodule.setup("test")
-        evaluation = self._get(self.config_init, "evaluation")
-        rows = Evaluator(self.model, self.datamodule, evaluation, self._evaluation_trainer).run()
+        rows = self._evaluator().run()
         folder = self.model.run.evaluation
         if self.trainer.is_global_zero:
             dump = self._parser(self.subcommand).dump(self.config[str(self.subcommand)], skip_unset=False)
@@ -223,6 +224,10 @@ class PDDCLI(LightningCLI):
             Console().print(render_table(rows))
             say(f"results: {folder / 'results.json'}, {folder / 'results.md'}")
             say(f"pictures: {self.model.run.stage(self.model.stages).pictures}")
+
+    def _evaluator(self) -> Evaluator:
+        evaluation = self._get(self.config_init, "evaluation")
+        return Evaluator(self.model, self.datamodule, evaluation, self._evaluation_trainer)
 
     def _evaluation_trainer(self, steps: int, callbacks: Sequence[Callback]) -> Trainer:
         config = {
@@ -254,6 +259,31 @@ class PDDCLI(LightningCLI):
             atomic_write(Path(path), json.dumps(status).encode())
 
 
+_UNRECORDED: dict[str, tuple[object, ...]] = {
+    "precision": (None, "32-true", "32", 32),
+    "accumulate_grad_batches": (1,),
+    "gradient_clip_val": (None,),
+    "limit_train_batches": (None, 1.0),
+    "overfit_batches": (0.0,),
+    "fast_dev_run": (False,),
+}
+"""Options of the trainer that would change a result without being recorded in it, and what they may be."""
+
+
+def refuse_unrecorded(trainer: Mapping[str, object]) -> None:
+    """Refuse options of Lightning's trainer that have no meaning here and would silently change results.
+
+    Raises:
+        ConfigError: Naming the option.
+    """
+    for option, allowed in _UNRECORDED.items():
+        value = trainer.get(option, allowed[0])
+        if value not in allowed:
+            raise ConfigError(
+                f"--trainer.{option}={value}: this would change the result without being recorded in it; leave it out"
+            )
+
+
 def latest_checkpoint(folder: Path) -> str | None:
     """The checkpoint with most steps, if there is one."""
     found = {int(path.stem.partition("=")[2]): path for path in folder.glob("step=*.ckpt")}
@@ -277,20 +307,19 @@ def read_checkpoint(path: str) -> dict[str, Any]:
 
 
 def require_writable(folder: Path, option: str) -> None:
-    """Make a folder, before others try to write to it.
+    """Check that a folder can be written or made, without making it: others may still refuse.
 
     Raises:
         ConfigError: If that is not possible.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        reason = "" if os.access(folder, os.W_OK | os.X_OK) else "Permission denied"
-    except OSError as error:
-        reason = error.strerror or str(error)
-    if reason:
-        raise ConfigError(
-            f"{option}: cannot write to {folder} ({reason}); choose another folder or mend its permissions"
-        )
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        reason = f"{existing} is not a folder"
+    elif not os.access(existing, os.W_OK | os.X_OK):
+        reason = f"no permission to write in {existing}"
+    else:
+        return
+    raise ConfigError(f"{option}: cannot write to {folder} ({reason}); choose another folder or mend its permissions")
 
 
 @rank_zero_only

@@ -10,11 +10,12 @@ from torch.utils.tensorboard import SummaryWriter
 
 from pdd_lightning.callbacks import StepProgress
 from pdd_lightning.datamodules import ImageDataModule
+from pdd_lightning.digest import digest
 from pdd_lightning.errors import ArtifactError, ConfigError
 from pdd_lightning.learning import Recipe
 from pdd_lightning.modules.evaluation import EvaluationModule
 from pdd_lightning.modules.stage import StageModule
-from pdd_lightning.networks import Architecture
+from pdd_lightning.networks import Architecture, build_template
 from pdd_lightning.scoring.protocol import (
     Evaluation,
     Job,
@@ -22,18 +23,18 @@ from pdd_lightning.scoring.protocol import (
     full_job,
     progressive_steps,
     random_job,
-    tuning_groups,
     with_steps,
 )
 from pdd_lightning.scoring.report import Row, write_results
-from pdd_lightning.store import RunFolder, fingerprint, read_json, write_json
+from pdd_lightning.selection.random import random_images
+from pdd_lightning.store import FORMAT, RunFolder, fingerprint, read_json, write_json
 from pdd_lightning.subsets import Subset, read_subset
 from pdd_lightning.types import LabelledImages
 
 MakeTrainer = Callable[[int, Sequence[Callback]], Trainer]
 """(optimiser steps, callbacks) -> a trainer for one fit."""
 
-TUNING_REPEATS = 2
+TUNING_REPEATS = 3
 """Networks that try each learning rate for the random subset."""
 
 
@@ -57,12 +58,32 @@ class Evaluator:
         self.networks: list[Architecture] = evaluation.networks or [module.architecture]
         self.folder = module.run.evaluation
 
+    def check(self) -> None:
+        """Refuse before a run what its evaluation would refuse after it.
+
+        Raises:
+            ConfigError: Naming the option.
+        """
+        evaluation, data, ipc = self.evaluation, self.data, sum(self.module.per_stage)
+        for network in self.networks:
+            build_template(network, data.image_shape, data.num_classes)
+        if len({network.name for network in self.networks}) < len(self.networks):
+            raise ConfigError(f"evaluation.networks={[n.name for n in self.networks]}: rows could not be told apart")
+        if "random" in evaluation.baselines:
+            random_images(data.train, data.class_names, ipc, self.module.seed, "check")
+            if len(evaluation.random_rates) > 1 and not len(data.validation):
+                raise ConfigError(
+                    f"evaluation.random_rates={evaluation.random_rates} are compared on held-out training images, and "
+                    "data.validation_fraction=0 holds none out: raise it or give a single rate"
+                )
+
     def run(self) -> list[Row]:
         """Train and score everything, and write results.json and results.md.
 
         Raises:
             ArtifactError: If the run or the one-stage baseline is not complete, or changed.
         """
+        self.check()
         subsets = self._subsets()
         rows: list[Row] = []
         for network in self.networks:
@@ -114,7 +135,13 @@ class Evaluator:
                 f"the one-stage baseline is not in {run.directory}: `pdd-cli run` makes it, or leave `one-stage` out "
                 "of evaluation.baselines"
             )
-        run.stage(1).verify(None, self.data.fingerprint, None)
+        module = self.module
+        settings = {
+            **module.settings(),
+            "ipc": sum(module.per_stage),
+            "iterations": module.iterations * module.stages,
+        }
+        run.stage(1).verify(settings, self.data.fingerprint, None)
         return read_subset(run.stage(1))
 
     def _random(self, network: Architecture, ipc: int, budget: int) -> Job:
@@ -123,17 +150,17 @@ class Evaluator:
         rates, seed = self.evaluation.random_rates, self.module.seed
         best = rates[0]
         if len(rates) > 1:
-            if not len(self.data.validation):
-                raise ConfigError(
-                    f"evaluation.random_rates={rates} are compared on held-out training images, and "
-                    "data.validation_fraction=0 holds none out: raise it or give a single rate"
-                )
+            # Every rate is tried on the same subsets and initialisations, which differ more than close rates do.
+            members = [member for _ in rates for member in range(TUNING_REPEATS)]
             trials = [rate for rate in rates for _ in range(TUNING_REPEATS)]
-            job = random_job(network, self.data, ipc, trials, recipe, seed, "tune")
+            job = random_job(network, self.data, ipc, trials, recipe, seed, members, "tune")
             accuracies = self._accuracies(replace(job, name="random-tuning"), self.data.validation)[-1]
-            means = {rate: sum(accuracies[i] for i in at) for rate, at in tuning_groups(rates, TUNING_REPEATS)}
-            best = max(means, key=lambda rate: means[rate])
-        return random_job(network, self.data, ipc, [best] * self.evaluation.seeds, recipe, seed, "random")
+            totals = {
+                rate: sum(a for a, tried in zip(accuracies, trials, strict=True) if tried == rate) for rate in rates
+            }
+            best = max(totals, key=lambda rate: totals[rate])
+        seeds = self.evaluation.seeds
+        return random_job(network, self.data, ipc, [best] * seeds, recipe, seed, range(seeds), "random")
 
     def _rows(self, job: Job) -> list[Row]:
         accuracies = self._accuracies(job, self.data.test)
@@ -159,7 +186,10 @@ class Evaluator:
 
     def _accuracies(self, job: Job, score: LabelledImages) -> list[list[float]]:
         """Accuracies after every phase, from disk if they are known."""
-        identity = fingerprint([job.describe(), self.data.fingerprint, self.module.seed, _digests(job)])
+        sets = [] if job.name == "full" else [digest(d.images, d.labels) for p in job.phases for d in p.data]
+        identity = fingerprint(
+            [FORMAT, job.describe(), self.module.augmentation.describe(), self.module.seed, self.data.fingerprint, sets]
+        )
         path = self._path(job)
         if path.is_file():
             kept = read_json(path)
@@ -175,6 +205,7 @@ class Evaluator:
             self.module.augmentation,
             self.module.seed,
             job.name,
+            job.members,
         )
         title = f"evaluation: {job.name}, {len(job.phases[0].data)} networks"
         trainer = self.make_trainer(module.total_steps, [StepProgress(title, module.total_steps)])
@@ -192,8 +223,3 @@ class Evaluator:
 def one_stage_directory(run: Path) -> Path:
     """Where `pdd-cli run` puts the one-stage baseline of a run."""
     return run / "one_stage"
-
-
-def _digests(job: Job) -> list[tuple[int, float, float]]:
-    """Enough of the sets to notice when one changed."""
-    return [data.digest() for phase in job.phases for data in {id(d): d for d in phase.data}.values()]
