@@ -1,4 +1,4 @@
-"""Train a network on a distilled set, progressively, in plain PyTorch; then write the images as pictures.
+"""Train a network on a distilled set of digits, progressively, in plain PyTorch; then write its images as pictures.
 
 python examples/use_distilled_set.py checkpoints/sample
 """
@@ -7,38 +7,47 @@ import sys
 from pathlib import Path
 
 import torch
+from torch.nn import functional as F
 from torchvision.utils import save_image  # type: ignore[import-untyped]
 
+from pdd_lightning.augment import DSA
 from pdd_lightning.datamodules import DigitsData, Preprocessing
 from pdd_lightning.networks import ConvNet
 from pdd_lightning.store import RunFolder, read_tensors
 from pdd_lightning.subsets import read_run
 
-EPOCHS = 150  # on each union
+# How the sample says it wants to be used, in stage_01/config.yaml: model.transition, model.network, model.augmentation.
+EPOCHS, WIDTH = 150, 32
+AUGMENTATION = DSA(operations=("color", "crop", "cutout", "scale", "rotate"))
 
 
 def main(folder: str) -> None:
     run = RunFolder(Path(folder))
-    subsets = read_run(run)
-    data = DigitsData()
+    data = DigitsData()  # only to test on; the subsets are all that is trained on
     data.setup()
-
     torch.manual_seed(0)
-    network = ConvNet(width=32).build(data.image_shape, data.num_classes)
+    draws = torch.Generator().manual_seed(0)
+    network = ConvNet(width=WIDTH).build(data.image_shape, data.num_classes)
+
     images, labels = torch.empty(0), torch.empty(0, dtype=torch.int64)
-    for subset in subsets:
-        images = torch.cat([images, subset.data.images])
+    for subset in read_run(run):
+        images = torch.cat([images, subset.data.images])  # U_k = S_1 ∪ ... ∪ S_k
         labels = torch.cat([labels, subset.data.labels])
         optimizer = torch.optim.SGD(network.parameters(), lr=subset.rate, momentum=0.9, weight_decay=5e-4)
         schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [EPOCHS // 2], gamma=0.1)
+        network.train()
         for _ in range(EPOCHS):
             optimizer.zero_grad()
-            torch.nn.functional.cross_entropy(network(images), labels).backward()
+            augmented = AUGMENTATION.apply(images, AUGMENTATION.draw(len(images), data.image_shape, draws))
+            F.cross_entropy(network(augmented), labels).backward()
             optimizer.step()
             schedule.step()
-        accuracy = (network(data.test.images).argmax(1) == data.test.labels).float().mean().item()
-        print(f"after stage {subset.stage}: {len(labels)} images, test accuracy {100 * accuracy:.1f} %")
+        network.eval()
+        with torch.no_grad():
+            correct = network(data.test.images).argmax(1) == data.test.labels
+        print(f"after stage {subset.stage}: {len(labels)} images, accuracy {100 * correct.float().mean().item():.1f} %")
 
+    # Images are stored as networks read them; the run knows the way back to pictures.
     preprocessing = Preprocessing.from_tensors(read_tensors(run.preprocessing)[0])
     save_image(preprocessing.invert(images).clamp(0, 1), "distilled.png", nrow=data.num_classes)
     print("pictures: distilled.png")

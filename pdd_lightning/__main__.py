@@ -1,5 +1,6 @@
 """`python -m pdd_lightning` and `pdd-cli`."""
 
+import os
 import sys
 
 from pdd_lightning.run import INTERRUPTED, OVERVIEW
@@ -15,6 +16,8 @@ def main() -> None:
     try:
         if args[0] == "run":
             raise SystemExit(run(args[1:]))
+        # As for `python -m`: classes of the user's own are named by where they are imported from.
+        sys.path.insert(0, os.getcwd())
         from pdd_lightning.main import main as command_line  # noqa: PLC0415 (only what the command needs)
 
         command_line(args)

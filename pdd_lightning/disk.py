@@ -32,17 +32,16 @@ def read_checkpoint(path: str) -> dict[str, Any]:
 
 
 def require_writable(folder: Path, option: str) -> None:
-    """Make a folder, before others try to write to it.
+    """Check that a folder can be written or made, without making it: others may still refuse.
 
     Raises:
         ConfigError: If that is not possible.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        reason = "" if os.access(folder, os.W_OK | os.X_OK) else "Permission denied"
-    except OSError as error:
-        reason = error.strerror or str(error)
-    if reason:
-        raise ConfigError(
-            f"{option}: cannot write to {folder} ({reason}); choose another folder or mend its permissions"
-        )
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        reason = f"{existing} is not a folder"
+    elif not os.access(existing, os.W_OK | os.X_OK):
+        reason = f"no permission to write in {existing}"
+    else:
+        return
+    raise ConfigError(f"{option}: cannot write to {folder} ({reason}); choose another folder or mend its permissions")

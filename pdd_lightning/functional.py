@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.networks.base import Classifier
@@ -77,12 +78,20 @@ class FunctionalNetwork:
     Args:
         template: A network of the right shape; its values never matter. It is changed as said above.
         device: Where the template's constant buffers live.
+
+    Raises:
+        ConfigError: If the network is not a function of its state and input.
     """
 
     def __init__(self, template: nn.Module, device: torch.device | str = "cpu") -> None:
         self.template = template.to(device).train().requires_grad_(False)
         self.layout = Layout.of(template)
         for module in template.modules():
+            if isinstance(module, _DropoutNd):
+                raise ConfigError(
+                    f"model.network builds a {type(module).__name__}, which draws from the global generator: matching "
+                    "differentiates through training and needs every step to be repeatable; leave it out"
+                )
             if isinstance(module, _BatchNorm):
                 module.running_mean = module.running_var = module.num_batches_tracked = None
                 module.track_running_stats = False

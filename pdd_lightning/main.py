@@ -23,7 +23,7 @@ from pdd_lightning.disk import latest_checkpoint, read_checkpoint, require_writa
 from pdd_lightning.errors import ConfigError, PDDError
 from pdd_lightning.memory import keep_freed_memory
 from pdd_lightning.modules.stage import StageModule
-from pdd_lightning.parsing import OptionParser, check_file, config_files, qualify
+from pdd_lightning.parsing import OptionParser, check_file, config_files, qualify, refuse_unrecorded
 from pdd_lightning.quiet import quiet
 from pdd_lightning.run import OVERVIEW
 from pdd_lightning.run import main as run
@@ -165,6 +165,7 @@ class PDDCLI(LightningCLI):
         Raises:
             ConfigError: If the trainer's options are impossible.
         """
+        refuse_unrecorded(self._get(self.config_init, "trainer"))
         if self.subcommand != "fit":
             return self._make_trainer(**kwargs)
         every = self._get(self.config_init, "checkpoint_every")
@@ -187,7 +188,7 @@ class PDDCLI(LightningCLI):
         given = self._get(self.config_init, "trainer")
         if given.get("logger") in (None, True):
             kwargs["logger"] = TensorBoardLogger(str(module.run.tensorboard), f"stage_{module.stage:02d}", version="")
-        if given.get("max_steps", -1) == -1:
+        if not 0 <= given.get("max_steps", -1) <= module.iterations:
             kwargs["max_steps"] = module.iterations
         return self._make_trainer(default_root_dir=str(module.run.directory), **kwargs)
 
@@ -207,6 +208,7 @@ class PDDCLI(LightningCLI):
         else:
             # Everything that can be refused is refused before the first file is written.
             module.check(data)
+            self._evaluator().check()
             checkpoint = latest_checkpoint(module.folder.checkpoints)
             if checkpoint is not None:
                 module.verify_checkpoint(read_checkpoint(checkpoint), data.fingerprint)
@@ -236,8 +238,7 @@ class PDDCLI(LightningCLI):
         """Score the run and print the table."""
         self.datamodule.prepare_data()
         self.datamodule.setup("test")
-        evaluation = self._get(self.config_init, "evaluation")
-        rows = Evaluator(self.model, self.datamodule, evaluation, self._evaluation_trainer).run()
+        rows = self._evaluator().run()
         folder = self.model.run.evaluation
         if self.trainer.is_global_zero:
             self._keep_config(folder)
@@ -247,12 +248,11 @@ class PDDCLI(LightningCLI):
 
     def select(self, **_: Any) -> None:
         """Choose real images, tune their learning rate and write them as a finished run."""
-        module, data, run = self.model, self.datamodule, self.model.run
-        selecting, evaluation = self._get(self.config_init, "select"), self._get(self.config_init, "evaluation")
+        data, run = self.datamodule, self.model.run
+        selecting = self._get(self.config_init, "select")
         data.prepare_data()
         data.setup("fit")
-        evaluator = Evaluator(module, data, evaluation, self._evaluation_trainer)
-        selected = SelectedRun(evaluator, selecting)
+        selected = SelectedRun(self._evaluator(), selecting)
         if selected.complete:
             say(f"the images are selected already in {run.directory}: nothing to do")
             return
@@ -268,6 +268,10 @@ class PDDCLI(LightningCLI):
         """Keep the exact configuration beside what the command made."""
         text = self._parser(self.subcommand).dump(self.config[str(self.subcommand)], skip_unset=False)
         atomic_write(folder / "config.yaml", text.encode())
+
+    def _evaluator(self) -> Evaluator:
+        evaluation = self._get(self.config_init, "evaluation")
+        return Evaluator(self.model, self.datamodule, evaluation, self._evaluation_trainer)
 
     def _evaluation_trainer(self, steps: int, callbacks: Sequence[Callback]) -> Trainer:
         config = {

@@ -6,7 +6,7 @@ the value and the remedy in that text; what they do not recognise is passed on, 
 
 import inspect
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from pydoc import locate
@@ -229,3 +229,28 @@ def _join(names: Iterable[str], word: str = "and") -> str:
 
 def _fold(text: str) -> str:
     return " ".join(text.split())
+
+
+_UNRECORDED: dict[str, tuple[object, ...]] = {
+    "precision": (None, "32-true", "32", 32),
+    "accumulate_grad_batches": (1,),
+    "gradient_clip_val": (None,),
+    "limit_train_batches": (None, 1.0),
+    "overfit_batches": (0.0,),
+    "fast_dev_run": (False,),
+}
+"""Options of the trainer that would change a result without being recorded in it, and what they may be."""
+
+
+def refuse_unrecorded(trainer: Mapping[str, object]) -> None:
+    """Refuse options of Lightning's trainer that have no meaning here and would silently change results.
+
+    Raises:
+        ConfigError: Naming the option.
+    """
+    for option, allowed in _UNRECORDED.items():
+        value = trainer.get(option, allowed[0])
+        if value not in allowed:
+            raise ConfigError(
+                f"--trainer.{option}={value}: this would change the result without being recorded in it; leave it out"
+            )

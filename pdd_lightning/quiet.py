@@ -12,6 +12,7 @@ def quiet() -> None:
         (r".*isinstance\(treespec, LeafSpec\).*", FutureWarning),
         (r".*isinstance\(treespec, LeafSpec\).*", DeprecationWarning),
         (r".*does not have many workers.*", UserWarning),  # the loader holds numbers of steps
+        (r".*`IterableDataset` has `__len__` defined.*", UserWarning),  # and no workers
         (r".*Checkpoint directory .* exists and is not empty.*", UserWarning),  # that is how a stage continues
         (r".*callbacks used to create the checkpoint need to be provided.*", UserWarning),  # other checkpoint_every
         (r".*GPU available but not used.*", UserWarning),

@@ -42,6 +42,10 @@ def scoped_seed(seed: int, *keys: Key) -> Iterator[None]:
 
     This is the one place that touches it: layers' own initialisers take no generator.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, *keys))
+    # Not torch.manual_seed, which would reseed every device as well.
+    kept = torch.default_generator.get_state()
+    try:
+        torch.default_generator.manual_seed(derive_seed(seed, *keys))
         yield
+    finally:
+        torch.default_generator.set_state(kept)

@@ -77,7 +77,9 @@ def main(args: Sequence[str]) -> int:
             # Stopped early on purpose, by max_steps or max_time.
             return 0
     if code == 0 and "one-stage" in status["baselines"]:
-        code, _ = _fit([*args, *_one_stage(status)])
+        code, one_stage = _fit([*args, *_one_stage(status)])
+        if code == 0 and not one_stage["completed"]:
+            return 0
     return code or _call("evaluate", args)
 
 
@@ -96,7 +98,8 @@ def _fit(args: Sequence[str]) -> tuple[int, dict[str, Any]]:
     """Fit one stage; returns the exit status and what the stage says of the run."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "status.json"
-        code = _call("fit", args, PDD_STATUS_FILE=str(path))
+        # A stage named in the file is for `fit`; a whole run takes each in turn.
+        code = _call("fit", [*args, "--stage=null"], PDD_STATUS_FILE=str(path))
         return (code, json.loads(path.read_bytes())) if code == 0 else (code, {})
 
 

@@ -3,12 +3,12 @@
 A run folder holds::
 
     stage_01/synthetic.safetensors     images, labels and learning rate of S_1
-    stage_01/synthetic.png             pictures of S_1
+    stage_01/synthetic.png             pictures of S_1 ... S_k
     stage_01/end_states.safetensors    theta^(1) of every member of the bank: where stage 2 starts
     stage_01/stage.json                written last: settings, digests of the files, digest of the stage before
     stage_01/checkpoints/              Lightning checkpoints while the stage is being fitted
     stage_01/last_good.safetensors     only if the stage diverged: what it held at the last finite loss
-    experts/<fingerprint>/             expert trajectories, one file per expert
+    experts/stage_01-<fingerprint>/             expert trajectories, one file per expert
     preprocessing.safetensors          how to turn the images back into pictures
     evaluation/                        results
     tensorboard/                       logs

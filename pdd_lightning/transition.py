@@ -6,6 +6,7 @@ Source: PDD (arXiv 2310.06982), section 4.1: theta^(k) is where training from th
 from dataclasses import dataclass
 from pathlib import Path
 
+from pdd_lightning.digest import digest
 from pdd_lightning.dynamics.base import StageContext
 from pdd_lightning.errors import ArtifactError
 from pdd_lightning.learning import Learner, Recipe
@@ -50,7 +51,7 @@ def make_transition(
         [
             *(context.bank.identity, context.stage, context.seed, rate),
             *(recipe.describe(), context.augmentation.describe()),
-            *union.digest(),
+            digest(union.images, union.labels),
         ]
     )
     paths = [folder / f"member_{member:04d}.safetensors" for member in range(len(context.bank))]

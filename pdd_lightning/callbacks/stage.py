@@ -36,16 +36,18 @@ class StageCallback(Callback):
         transition = make_transition(
             module.context, union.to(module.context.device), subset.rate, module.recipe, waiting
         )
+        module.context.ranks.barrier()  # the others must have read the members before they go
         if trainer.is_global_zero:
             self._finish(trainer, module, subset, transition)
-            shutil.rmtree(waiting)
+            for folder in (waiting, module.folder.checkpoints):
+                shutil.rmtree(folder, ignore_errors=True)
+            module.folder.last_good.unlink(missing_ok=True)
         module.context.ranks.barrier()
 
     def _finish(self, trainer: Trainer, module: StageModule, subset: Subset, transition: Transition) -> None:
         folder = module.folder
         transition.bank.write(folder.end_states)
-        if not module.run.preprocessing.is_file():
-            write_tensors(module.run.preprocessing, module.data.preprocessing.tensors())
+        write_tensors(module.run.preprocessing, module.data.preprocessing.tensors())
         self._draw(module, [*module.previous, subset])
         accuracies = torch.tensor(transition.accuracies)
         loss = trainer.callback_metrics.get("loss")  # none if a resumed stage had no step left

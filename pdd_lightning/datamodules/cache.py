@@ -9,7 +9,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from pdd_lightning.datamodules.digest import digest
+from pdd_lightning.digest import digest
 from pdd_lightning.errors import DataError
 from pdd_lightning.types import State
 

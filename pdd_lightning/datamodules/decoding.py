@@ -9,13 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from rich.console import Console
-from rich.progress import Progress
 from torch import Tensor
 
 from pdd_lightning.datamodules.cache import cached
-from pdd_lightning.datamodules.digest import digest
+from pdd_lightning.digest import digest
 from pdd_lightning.errors import DataError
+from pdd_lightning.progress import Progress
 
 _BATCH = 256
 """Files per task: enough that handing out tasks costs nothing, few enough that a bar moves."""
@@ -76,16 +75,14 @@ def _decode(files: Sequence[Path], image_size: int | None, grey: bool) -> Tensor
             out[row] = pixels
         return len(batch)
 
-    console = Console(stderr=True)
-    hidden = len(files) < _LONG or not console.is_terminal
     with (
-        Progress(console=console, transient=True, disable=hidden) as progress,
+        Progress(enabled=len(files) >= _LONG) as progress,
+        progress.task("reading images", len(files)) as task,
         ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
     ):
-        task = progress.add_task("Reading images", total=len(files))
         # Results come in the order of the files, so the first bad file is the one reported, every time.
         for done in pool.map(fill, range(0, len(files), _BATCH)):
-            progress.advance(task, done)
+            task.advance(done)
     return torch.from_numpy(out)
 
 

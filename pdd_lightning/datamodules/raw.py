@@ -48,6 +48,8 @@ class RawData:
                 f"{part} images must be uint8 of shape (N, C, H, W) with N > 0, got {images.dtype} of shape "
                 f"{tuple(images.shape)}"
             )
+        if images.shape[1] not in (1, 3):
+            raise DataError(f"{part} images have {images.shape[1]} channels: 1 (grey) or 3 (colour) can be shown")
         if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
             raise DataError(
                 f"{part} labels must be int64, one for each of the {len(images)} images, got {labels.dtype} "

@@ -149,6 +149,7 @@ class ExpertTrajectories(Dynamics):
     def close(self) -> None:
         """Close the files."""
         self._readers = []
+        self._files.close()
         self._files = ExitStack()
 
     def _row(self, expert: int, epoch: int) -> Tensor:

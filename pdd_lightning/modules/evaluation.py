@@ -16,6 +16,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from pdd_lightning.augment import Augmentation
 from pdd_lightning.batches import Batches
 from pdd_lightning.learning import Recipe
+from pdd_lightning.modules.steps import Steps
 from pdd_lightning.networks import Architecture, build_template, initial_state
 from pdd_lightning.rng import generator
 from pdd_lightning.types import ImageShape, LabelledImages
@@ -58,6 +59,8 @@ class EvaluationModule(LightningModule):
         augmentation: Applied to every minibatch.
         seed: Of everything random; every network has an initialisation of its own.
         name: Names this training's random streams.
+        members: Numbers of the networks, which decide initialisation, minibatches and augmentation; 0, 1, ... by
+            default. Two networks of one number differ in nothing but their rates.
     """
 
     def __init__(
@@ -70,15 +73,17 @@ class EvaluationModule(LightningModule):
         augmentation: Augmentation,
         seed: int,
         name: str,
+        members: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         self.phases, self.score_images, self.augmentation = list(phases), score, augmentation
         self.image_shape, self.seed, self.name = image_shape, seed, name
         count = len(self.phases[0].data)
         self.networks = nn.ModuleList(build_template(architecture, image_shape, num_classes) for _ in range(count))
-        for index, network in enumerate(self.networks):
+        self.members = list(range(count)) if members is None else list(members)
+        for member, network in zip(self.members, self.networks, strict=True):
             # Not keyed by name: every set is tried on the same initialisations.
-            network.load_state_dict(initial_state(architecture, image_shape, num_classes, seed, "fresh", index))
+            network.load_state_dict(initial_state(architecture, image_shape, num_classes, seed, "fresh", member))
         self.metrics = nn.ModuleList(MulticlassAccuracy(num_classes, average="micro") for _ in range(count))
         self._ends = list(accumulate(phase.steps for phase in self.phases))
         self._batches: list[Batches] = []
@@ -101,7 +106,7 @@ class EvaluationModule(LightningModule):
 
     def train_dataloader(self) -> DataLoader[int]:
         """The numbers of the steps."""
-        return DataLoader(cast(Any, range(self.total_steps)), batch_size=None)
+        return Steps(self.total_steps).loader()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """SGD with one group for each network; `training_step` sets the rates."""
@@ -132,8 +137,8 @@ class EvaluationModule(LightningModule):
         phase = self.phases[number]
         self._phase = number
         self._batches = [
-            phase.recipe.batches(len(data), self.seed, self.name, "phase", number, index)
-            for index, data in enumerate(phase.data)
+            phase.recipe.batches(len(data), self.seed, self.name, "phase", number, member)
+            for member, data in zip(self.members, phase.data, strict=True)
         ]
         self._optimizer.state.clear()
         for group in self._optimizer.param_groups:
@@ -143,7 +148,7 @@ class EvaluationModule(LightningModule):
         """One network's mean loss on its minibatch, or this rank's part of it."""
         batches = self._batches[index]
         positions = batches[local]
-        draws = generator(self.seed, self.name, "augment", number, index, local)
+        draws = generator(self.seed, self.name, "augment", number, self.members[index], local)
         parameters = self.augmentation.draw(len(positions), self.image_shape, draws)
         batch = data if batches.whole else data.take(positions)
         images, labels = self.augmentation.apply(batch.images, parameters), batch.labels

@@ -1,7 +1,7 @@
 """A stage of progressive distillation as a LightningModule."""
 
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule
@@ -15,6 +15,7 @@ from pdd_lightning.dynamics import Dynamics, Ranks, StageContext
 from pdd_lightning.errors import ArtifactError, ConfigError, DivergenceError
 from pdd_lightning.functional import FunctionalNetwork
 from pdd_lightning.learning import Recipe
+from pdd_lightning.modules.steps import Steps
 from pdd_lightning.networks import Architecture, build_template
 from pdd_lightning.objectives import Objective, SyntheticSide
 from pdd_lightning.rng import generator
@@ -79,6 +80,10 @@ class StageModule(LightningModule):
         for name, value in {"iterations": iterations, "points": points}.items():
             if value < 1:
                 raise ConfigError(f"model.{name} must be at least 1, got {value}")
+        if not 0 <= learning_rate_lr < float("inf"):
+            raise ConfigError(f"model.learning_rate_lr must be at least 0 and finite, got {learning_rate_lr}")
+        if not run_dir.strip():
+            raise ConfigError(f"--run_dir={run_dir!r}: name a folder, such as checkpoints/mine")
         for name, rate in {"image_lr": image_lr, "learning_rate": learning_rate}.items():
             if not 0 < rate < float("inf"):
                 raise ConfigError(f"model.{name} must be positive and finite, got {rate}")
@@ -105,6 +110,7 @@ class StageModule(LightningModule):
         self.images: nn.Parameter
         self.labels: Tensor
         self.previous: list[Subset] = []
+        self._conditioning: LabelledImages | None = None
         self._context: StageContext | None = None
         self._resumed: State | None = None
         self._good: tuple[Tensor, float, int] | None = None
@@ -175,8 +181,14 @@ class StageModule(LightningModule):
         random_images(data.train, data.class_names, max(self.per_stage), self.seed, "check")
 
     def setup(self, stage: str) -> None:
-        """Read the earlier subsets and place the images of this one, before Lightning restores a checkpoint."""
+        """Read the earlier subsets and place the images of this one, before Lightning restores a checkpoint.
+
+        Raises:
+            ArtifactError: If the stage is complete already, or what it builds on is missing or changed.
+        """
         self.verify_finished(self.data.fingerprint)
+        if self.folder.complete:
+            raise ArtifactError(f"stage {self.stage} is complete in {self.run.directory}: there is nothing to fit")
         self.previous = [read_subset(self.run.stage(k)) for k in range(1, self.stage)]
         images, labels = random_images(self.data.train, self.data.class_names, self.ipc, self.seed, self.stage)
         if self.initial == "noise":
@@ -221,7 +233,7 @@ class StageModule(LightningModule):
 
     def train_dataloader(self) -> DataLoader[int]:
         """The numbers of the steps: everything random in a step is derived from its number."""
-        return DataLoader(cast(Any, range(self.iterations)), batch_size=None)
+        return Steps(self.iterations).loader()
 
     def training_step(self, batch: int, batch_idx: int) -> Tensor:
         """The mean loss over the step's match points, of which this rank takes its share."""
@@ -243,6 +255,11 @@ class StageModule(LightningModule):
         self.log("loss", loss, prog_bar=True, sync_dist=ranks.world > 1)
         self.log("alpha", self.alpha.detach(), prog_bar=True)
         return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """End the fit with the last iteration, whatever the trainer's own limits are."""
+        if self.global_step >= self.iterations:
+            self.trainer.should_stop = True
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step, and refuse a state in which the learning rate means nothing before anything stores it."""
@@ -283,11 +300,7 @@ class StageModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Remember what the checkpoint was made of."""
-        checkpoint["pdd_stage"] = {
-            "settings": self.settings(),
-            "stage": self.stage,
-            "data": self.data.fingerprint,
-        }
+        checkpoint["pdd_stage"] = {"settings": self.settings(), **self._origin(self.data.fingerprint)}
         checkpoint["pdd_dynamics"] = self.dynamics.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -295,16 +308,21 @@ class StageModule(LightningModule):
         self.verify_checkpoint(checkpoint, self.data.fingerprint)
         self._resumed = checkpoint["pdd_dynamics"]
 
+    def _origin(self, data: str) -> Json:
+        """Which stage this is, and what it builds on."""
+        previous = self.run.stage(self.stage - 1).fingerprint() if self.stage > 1 else None
+        return {"stage": self.stage, "data": data, "previous stage": previous}
+
     def verify_checkpoint(self, checkpoint: dict[str, Any], data: str) -> None:
         """Compare what a checkpoint was made of with the present settings and data.
 
         Raises:
             ArtifactError: Naming what differs.
         """
-        mine = {"settings": self.settings(), "stage": self.stage, "data": data}
         found = checkpoint.get("pdd_stage", {})
-        changed = differing_keys(found.get("settings", {}), mine.pop("settings"), "model.")  # type: ignore[arg-type]
-        changed += differing_keys({key: found.get(key) for key in mine}, mine)
+        origin = self._origin(data)
+        changed = differing_keys(found.get("settings", {}), self.settings(), "model.")
+        changed += differing_keys({key: found.get(key) for key in origin}, origin)
         if changed:
             raise ArtifactError(
                 f"the checkpoint in {self.folder.checkpoints} was made under other settings: {'; '.join(changed)}. "

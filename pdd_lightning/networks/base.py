@@ -3,7 +3,6 @@
 import dataclasses
 import sys
 from abc import ABC, abstractmethod
-from itertools import chain
 from typing import Any
 
 from torch import Tensor, nn
@@ -108,8 +107,7 @@ def initial_state(
     """
     with scoped_seed(seed, *keys):
         network = architecture.build(image_shape, num_classes)
-    tensors = chain(network.named_parameters(), network.named_buffers())
-    return {name: tensor.detach().clone() for name, tensor in tensors}
+    return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
 
 
 def build_template(architecture: Architecture, image_shape: ImageShape, num_classes: int) -> nn.Module:

@@ -34,6 +34,9 @@ def normalised_distance(end: Tensor, start: Tensor, target: Tensor) -> Tensor:
 class TrajectoryMatching(Objective):
     """Distance between where N synthetic steps and M expert epochs arrive, relative to how far the expert went.
 
+    The experts and the synthetic walk see the same family of augmentations. As published, each step draws one operation
+    and each image its own parameters; ``siamese: true`` in `DSA` makes all images of a step share them.
+
     Args:
         syn_steps: Synthetic steps N.
         syn_batch_size: Synthetic images per step, drawn from the union; null takes all of them.

@@ -11,11 +11,12 @@ from torch.utils.tensorboard import SummaryWriter
 
 from pdd_lightning.callbacks import StepProgress
 from pdd_lightning.datamodules import ImageDataModule
+from pdd_lightning.digest import digest
 from pdd_lightning.errors import ArtifactError, ConfigError
 from pdd_lightning.learning import Recipe
 from pdd_lightning.modules.evaluation import EvaluationModule
 from pdd_lightning.modules.stage import StageModule
-from pdd_lightning.networks import Architecture
+from pdd_lightning.networks import Architecture, build_template
 from pdd_lightning.scoring.protocol import (
     SELECTIONS,
     Baseline,
@@ -26,19 +27,19 @@ from pdd_lightning.scoring.protocol import (
     progressive_steps,
     random_job,
     selected_job,
-    tuning_groups,
     with_steps,
 )
 from pdd_lightning.scoring.report import Row, write_results
 from pdd_lightning.scoring.selected import selected_by, selection_context
-from pdd_lightning.store import RunFolder, fingerprint, read_json, write_json
+from pdd_lightning.selection.random import random_images
+from pdd_lightning.store import FORMAT, RunFolder, fingerprint, read_json, write_json
 from pdd_lightning.subsets import Subset, read_subset
 from pdd_lightning.types import LabelledImages
 
 MakeTrainer = Callable[[int, Sequence[Callback]], Trainer]
 """(optimiser steps, callbacks) -> a trainer for one fit."""
 
-TUNING_REPEATS = 2
+TUNING_REPEATS = 3
 """Networks that try each learning rate for a random or selected subset."""
 
 
@@ -63,12 +64,40 @@ class Evaluator:
         self.folder = module.run.evaluation
         self._chosen: dict[Baseline, LabelledImages] = {}
 
+    def check(self) -> None:
+        """Refuse before a run what its evaluation would refuse after it.
+
+        Raises:
+            ConfigError: Naming the option.
+        """
+        evaluation, data, ipc = self.evaluation, self.data, sum(self.module.per_stage)
+        for network in self.networks:
+            build_template(network, data.image_shape, data.num_classes)
+        if len({network.name for network in self.networks}) < len(self.networks):
+            raise ConfigError(f"evaluation.networks={[n.name for n in self.networks]}: rows could not be told apart")
+        if {"random", *SELECTIONS} & set(evaluation.baselines):
+            random_images(data.train, data.class_names, ipc, self.module.seed, "check")
+            self.check_rates()
+
+    def check_rates(self) -> None:
+        """Refuse to compare learning rates without held-out images to compare them on.
+
+        Raises:
+            ConfigError: Naming the option.
+        """
+        if len(self.evaluation.random_rates) > 1 and not len(self.data.validation):
+            raise ConfigError(
+                f"evaluation.random_rates={self.evaluation.random_rates} are compared on held-out training images, and "
+                "data.validation_fraction=0 holds none out: raise it or give a single rate"
+            )
+
     def run(self) -> list[Row]:
         """Train and score everything, and write results.json and results.md.
 
         Raises:
             ArtifactError: If the run or the one-stage baseline is not complete, or changed.
         """
+        self.check()
         name, subsets = self._subsets()
         rows: list[Row] = []
         for network in self.networks:
@@ -127,14 +156,23 @@ class Evaluator:
                 f"the one-stage baseline is not in {run.directory}: `pdd-cli run` makes it, or leave `one-stage` out "
                 "of evaluation.baselines"
             )
-        run.stage(1).verify(None, self.data.fingerprint, None)
+        module = self.module
+        settings = {
+            **module.settings(),
+            "ipc": sum(module.per_stage),
+            "iterations": module.iterations * module.stages,
+        }
+        run.stage(1).verify(settings, self.data.fingerprint, None)
         return read_subset(run.stage(1))
 
     def _random(self, network: Architecture, ipc: int, budget: int) -> Job:
         """The random subset, at the best of the candidate rates."""
         recipe, seed = with_steps(self.recipe, ipc * self.data.num_classes, budget), self.module.seed
-        best = self.tuned_rate(lambda rates: random_job(network, self.data, ipc, rates, recipe, seed, "tune"))
-        return random_job(network, self.data, ipc, [best] * self.evaluation.seeds, recipe, seed, "random")
+        best = self.tuned_rate(
+            lambda rates, members: random_job(network, self.data, ipc, rates, recipe, seed, members, "tune")
+        )
+        seeds = self.evaluation.seeds
+        return random_job(network, self.data, ipc, [best] * seeds, recipe, seed, range(seeds), "random")
 
     def _selected(self, network: Architecture, baseline: Baseline, ipc: int, budget: int) -> Job:
         """Selected real images, at the best of the candidate rates."""
@@ -145,35 +183,32 @@ class Evaluator:
             self._chosen[baseline] = self.data.train.take(selection.select(context, ipc))
         subset = self._chosen[baseline]
         recipe = with_steps(self.recipe, len(subset), budget)
-        best = self.tuned_rate(lambda rates: selected_job(baseline, network, subset, ipc, rates, recipe))
-        return selected_job(baseline, network, subset, ipc, [best] * self.evaluation.seeds, recipe)
+        best = self.tuned_rate(
+            lambda rates, members: selected_job(baseline, network, subset, ipc, rates, recipe, members)
+        )
+        seeds = self.evaluation.seeds
+        return selected_job(baseline, network, subset, ipc, [best] * seeds, recipe, range(seeds))
 
     @property
     def device(self) -> torch.device:
         """Where the fits of this process run."""
         return self.make_trainer(1, []).strategy.root_device
 
-    def tuned_rate(self, make_job: Callable[[Sequence[float]], Job]) -> float:
+    def tuned_rate(self, make_job: Callable[[Sequence[float], Sequence[int]], Job]) -> float:
         """The best of the candidate learning rates on the held-out training images.
 
         Args:
-            make_job: Makes the training whose networks have these rates.
-
-        Raises:
-            ConfigError: If there are several candidates and no held-out images to compare them on.
+            make_job: Makes the training of networks with these rates and these numbers.
         """
         rates = self.evaluation.random_rates
         if len(rates) == 1:
             return rates[0]
-        if not len(self.data.validation):
-            raise ConfigError(
-                f"evaluation.random_rates={rates} are compared on held-out training images, and "
-                "data.validation_fraction=0 holds none out: raise it or give a single rate"
-            )
-        job = make_job([rate for rate in rates for _ in range(TUNING_REPEATS)])
+        # Every rate is tried on the same subsets and initialisations, which differ more than close rates do.
+        trials = [rate for rate in rates for _ in range(TUNING_REPEATS)]
+        job = make_job(trials, list(range(TUNING_REPEATS)) * len(rates))
         accuracies = self._accuracies(replace(job, name=f"{job.name}-tuning"), self.data.validation)[-1]
-        means = {rate: sum(accuracies[i] for i in at) for rate, at in tuning_groups(rates, TUNING_REPEATS)}
-        return max(means, key=lambda rate: means[rate])
+        results = list(zip(trials, accuracies, strict=True))
+        return max(rates, key=lambda rate: sum(accuracy for tried, accuracy in results if tried == rate))
 
     def _rows(self, job: Job) -> list[Row]:
         accuracies = self._accuracies(job, self.data.test)
@@ -199,7 +234,10 @@ class Evaluator:
 
     def _accuracies(self, job: Job, score: LabelledImages) -> list[list[float]]:
         """Accuracies after every phase, from disk if they are known."""
-        identity = fingerprint([job.describe(), self.data.fingerprint, self.module.seed, _digests(job)])
+        sets = [] if job.name == "full" else [digest(d.images, d.labels) for p in job.phases for d in p.data]
+        identity = fingerprint(
+            [FORMAT, job.describe(), self.module.augmentation.describe(), self.module.seed, self.data.fingerprint, sets]
+        )
         path = self._path(job)
         if path.is_file():
             kept = read_json(path)
@@ -215,6 +253,7 @@ class Evaluator:
             self.module.augmentation,
             self.module.seed,
             job.name,
+            job.members,
         )
         title = f"evaluation: {job.name}, {len(job.phases[0].data)} networks"
         trainer = self.make_trainer(module.total_steps, [StepProgress(title, module.total_steps)])
@@ -232,8 +271,3 @@ class Evaluator:
 def one_stage_directory(run: Path) -> Path:
     """Where `pdd-cli run` puts the one-stage baseline of a run."""
     return run / "one_stage"
-
-
-def _digests(job: Job) -> list[tuple[int, float, float]]:
-    """Enough of the sets to notice when one changed."""
-    return [data.digest() for phase in job.phases for data in {id(d): d for d in phase.data}.values()]

@@ -1,6 +1,6 @@
 """What is trained and scored in an evaluation: the run's unions, and the baselines beside them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
@@ -35,10 +35,10 @@ class Evaluation:
         networks: Networks to train; null means the one that the images were distilled with.
         orders: How the subsets are shown: progressively (U_1, then U_2, ...), their union at once, or one after
             the other (PDD section 5.4).
-        baselines: What to compare with, at the same total images per class and the same optimiser steps: a random
-            subset of the real images; real images selected by herding, k-center or forgetting events, from a
-            network trained as `full` and `full_rate` say; one-stage distillation, which `pdd-cli run` makes beside
-            the run with as many iterations as all stages together; and training on the full data.
+        baselines: What to compare with. At the same total images per class, and at as many optimiser steps as whole
+            epochs allow: a random subset of the real images; real images selected by herding, k-center or forgetting
+            events, from a network trained as `full` and `full_rate` say; one-stage distillation, which `pdd-cli run`
+            makes beside the run with as many iterations as all stages together. By a recipe of its own: the full data.
         recipe: How networks train on the distilled sets; null means as in the transition.
         random_rates: Learning rates tried for a random or selected subset; for each of them the best on the
             held-out training images is used.
@@ -51,13 +51,19 @@ class Evaluation:
     orders: list[Order] = field(default_factory=lambda: ["progressive"])
     baselines: list[Baseline] = field(default_factory=lambda: ["random", "full"])
     recipe: Recipe | None = None
-    random_rates: list[float] = field(default_factory=lambda: [0.003, 0.01, 0.03, 0.1])
+    random_rates: list[float] = field(default_factory=lambda: [0.01, 0.03, 0.1, 0.3])
     full: Recipe = field(default_factory=lambda: Recipe(epochs=50))
     full_rate: float = 0.01
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
             raise ConfigError(f"evaluation.seeds must be at least 1, got {self.seeds}")
+        if not self.orders and not self.baselines:
+            raise ConfigError("evaluation.orders and evaluation.baselines are both empty: name what to score")
+        chosen: dict[str, Sequence[str]] = {"orders": self.orders, "baselines": self.baselines}
+        for name, words in chosen.items():
+            if len(set(words)) < len(words):
+                raise ConfigError(f"evaluation.{name}={list(words)}: name each once")
         for name, rates in {"random_rates": self.random_rates, "full_rate": [self.full_rate]}.items():
             if not rates or not all(0 < rate < float("inf") for rate in rates):
                 raise ConfigError(f"evaluation.{name} must be positive, got {rates}")
@@ -75,6 +81,7 @@ class Job:
         stages: Number of the row after each phase.
         images_per_class: After each phase; None for the full data.
         stored_bytes: Of the set after each phase; None for the full data.
+        members: Number of each network; see :class:`EvaluationModule`.
     """
 
     name: str
@@ -84,6 +91,7 @@ class Job:
     stages: Sequence[int]
     images_per_class: Sequence[float | None]
     stored_bytes: Sequence[int | None]
+    members: Sequence[int]
 
     def describe(self) -> Json:
         """What the rows depend on, apart from the images."""
@@ -91,6 +99,7 @@ class Job:
             "name": self.name,
             "order": self.order,
             "network": self.network.describe(),
+            "members": list(self.members),
             "phases": [
                 {"rates": list(p.rates), "recipe": p.recipe.describe(), "examples": len(p.data[0])} for p in self.phases
             ],
@@ -127,6 +136,7 @@ def distilled_job(
         [s.stage for s in subsets][-len(shown) :],
         [len(u) / classes for u in held],
         [u.images.nbytes + u.labels.nbytes for u in held],
+        range(seeds),
     )
 
 
@@ -137,9 +147,10 @@ def random_job(
     rates: Sequence[float],
     recipe: Recipe,
     seed: int,
+    members: Sequence[int],
     *keys: str,
 ) -> Job:
-    """Train on random real images, a subset of its own for every network.
+    """Train on random real images, a subset of its own for every member.
 
     Args:
         network: What is trained.
@@ -147,15 +158,17 @@ def random_job(
         ipc: Images per class.
         rates: Learning rate of each network.
         recipe: Of the one phase.
-        seed: Decides the subsets, with the keys.
+        seed: Decides the subsets, with the member and the keys.
+        members: Number of each network; those of one number share their subset.
         keys: What they are for.
     """
-    subsets = [
-        LabelledImages(*random_images(data.train, data.class_names, ipc, seed, *keys, index))
-        for index in range(len(rates))
-    ]
-    size = subsets[0].images.nbytes + subsets[0].labels.nbytes
-    return Job("random", "union", network, [Phase(subsets, rates, recipe)], [1], [ipc], [size])
+    drawn = {
+        member: LabelledImages(*random_images(data.train, data.class_names, ipc, seed, *keys, member))
+        for member in sorted(set(members))
+    }
+    size = drawn[members[0]].images.nbytes + drawn[members[0]].labels.nbytes
+    phase = Phase([drawn[member] for member in members], rates, recipe)
+    return Job("random", "union", network, [phase], [1], [ipc], [size], members)
 
 
 def selected_job(
@@ -165,6 +178,7 @@ def selected_job(
     ipc: int,
     rates: Sequence[float],
     recipe: Recipe,
+    members: Sequence[int],
 ) -> Job:
     """Train on selected real images, the same ones for every network.
 
@@ -175,15 +189,16 @@ def selected_job(
         ipc: Images per class.
         rates: Learning rate of each network.
         recipe: Of the one phase.
+        members: Number of each network.
     """
     size = subset.images.nbytes + subset.labels.nbytes
-    return Job(name, "union", network, [Phase([subset] * len(rates), rates, recipe)], [1], [ipc], [size])
+    return Job(name, "union", network, [Phase([subset] * len(rates), rates, recipe)], [1], [ipc], [size], members)
 
 
 def full_job(network: Architecture, data: ImageDataModule, evaluation: Evaluation) -> Job:
     """Train on all training images that are not held out."""
     phase = Phase([data.train] * evaluation.seeds, [evaluation.full_rate] * evaluation.seeds, evaluation.full)
-    return Job("full", "union", network, [phase], [0], [None], [None])
+    return Job("full", "union", network, [phase], [0], [None], [None], range(evaluation.seeds))
 
 
 def with_steps(recipe: Recipe, examples: int, steps: int) -> Recipe:
@@ -195,12 +210,6 @@ def with_steps(recipe: Recipe, examples: int, steps: int) -> Recipe:
 def progressive_steps(subsets: Sequence[Subset], recipe: Recipe) -> int:
     """Optimiser steps of progressive training on U_1 ... U_P."""
     return sum(recipe.steps(len(_union(subsets[: k + 1]))) for k in range(len(subsets)))
-
-
-def tuning_groups(rates: Sequence[float], repeats: int) -> Iterator[tuple[float, list[int]]]:
-    """Each rate with the positions of the networks that try it."""
-    for index, rate in enumerate(rates):
-        yield rate, list(range(index * repeats, (index + 1) * repeats))
 
 
 def _union(subsets: Sequence[Subset]) -> LabelledImages:

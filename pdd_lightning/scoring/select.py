@@ -103,10 +103,13 @@ class SelectedRun:
             ConfigError: If the network does not suit the method, or its training diverges.
         """
         evaluator, method, ipc = self.evaluator, self.selecting.method, self.ipc
+        evaluator.check_rates()
         context = selection_context(self.module, self.data, evaluator.device)
         images = self.data.train.take(method.select(context, ipc, self.option))
         rate = evaluator.tuned_rate(
-            lambda rates: selected_job(method.name, self.module.architecture, images, ipc, rates, evaluator.recipe)
+            lambda rates, members: selected_job(
+                method.name, self.module.architecture, images, ipc, rates, evaluator.recipe, members
+            )
         )
         return Subset(images, rate, 1)
 

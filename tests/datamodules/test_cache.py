@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import save_file
 
 from pdd_lightning.datamodules.cache import cached
-from pdd_lightning.datamodules.digest import digest
+from pdd_lightning.digest import digest
 from pdd_lightning.errors import DataError
 from pdd_lightning.types import State
 
