@@ -9,6 +9,7 @@ A run folder holds::
     stage_01/checkpoints/              Lightning checkpoints while the stage is being fitted
     stage_01/last_good.safetensors     only if the stage diverged: what it held at the last finite loss
     experts/stage_01-<fingerprint>/             expert trajectories, one file per expert
+    forgetting/, selection/            what selecting real images computed
     preprocessing.safetensors          how to turn the images back into pictures
     evaluation/                        results
     tensorboard/                       logs
