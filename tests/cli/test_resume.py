@@ -133,6 +133,10 @@ def test_a_run_stops_with_the_status_of_its_child(monkeypatch: pytest.MonkeyPatc
     assert whole.main(["--config", str(CONFIG), "--run_dir", str(run)]) == 2
 
 
+def obey_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(run: Path, command: str = "fit", *args: str) -> "subprocess.Popen[str]":
     """A process of its own, with steps enough to be met in the middle."""
     line = [sys.executable, "-m", "pdd_lightning", command, "--config", str(CONFIG), "--run_dir", str(run)]
@@ -142,6 +146,8 @@ def start(run: Path, command: str = "fit", *args: str) -> "subprocess.Popen[str]
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # Where the tests run in the background, a shell has told them to ignore Ctrl-C, and children inherit that.
+        preexec_fn=obey_interrupts,  # noqa: PLW1509 (one system call, safe beside threads)
     )
 
 
