@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pdd_lightning.errors import ArtifactError, ConfigError, DataError
+from pdd_lightning.progress import track
 from pdd_lightning.types import State
 
 _EXACT_CHUNK = 256
@@ -14,6 +15,9 @@ _EXACT_CHUNK = 256
 
 _CHUNK = 1024
 """Images transformed at a time, so that temporaries stay small beside the data."""
+
+_MANY = 10_000
+"""Images whose preprocessing may take long enough to want a progress bar."""
 
 _CONSTANT_VARIANCE = 1e-10
 """In squared grey levels: below one differing level among any number of pixels that fits in memory."""
@@ -169,7 +173,8 @@ class Preprocessing:
         out = torch.empty(images.shape, dtype=dtype, device=images.device)
         mean, std = (t.to(images.device, dtype)[:, None, None] for t in (self.mean, self.std))
         white = self.whitening and self.whitening.to(images.device, dtype)
-        for chunk, target in zip(torch.split(images, _CHUNK), torch.split(out, _CHUNK), strict=True):
+        pairs = list(zip(torch.split(images, _CHUNK), torch.split(out, _CHUNK), strict=True))
+        for chunk, target in track(pairs, description="preprocessing", enabled=len(images) >= _MANY):
             x = chunk.to(dtype) / 255 if chunk.dtype == torch.uint8 else chunk
             if forward:
                 x = (x - mean) / std
@@ -211,7 +216,8 @@ def _covariance(images: Tensor, pixel_mean: Tensor) -> Tensor:
     nothing.
     """
     products = torch.zeros(len(pixel_mean), len(pixel_mean), dtype=torch.float64)
-    for chunk in torch.split(images, _EXACT_CHUNK):
+    chunks = torch.split(images, _EXACT_CHUNK)
+    for chunk in track(chunks, description="whitening: covariance", enabled=len(images) >= _MANY):
         rows = chunk.flatten(1).float()
         products += rows.T @ rows
     return products.div_(len(images)).sub_(torch.outer(pixel_mean, pixel_mean))
