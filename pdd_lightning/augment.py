@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pdd_lightning.errors import ConfigError
-from pdd_lightning.types import ImageShape
+from pdd_lightning.types import ImageShape, class_path
 
 Operation = Literal["color", "crop", "cutout", "flip", "scale", "rotate"]
 
@@ -65,7 +65,7 @@ class Augmentation(ABC):
     def describe(self) -> dict[str, object]:
         """The class path and every option, ready for JSON."""
         options = {key: list(x) if isinstance(x, tuple) else x for key, x in vars(self).items()}
-        return {"class_path": f"{type(self).__module__}.{type(self).__qualname__}", **options}
+        return {"class_path": class_path(type(self)), **options}
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pdd_lightning.datamodules.raw import RawData
 from pdd_lightning.datamodules.split import stratified_split
 from pdd_lightning.digest import digest
 from pdd_lightning.errors import ConfigError
-from pdd_lightning.types import ImageShape, LabelledImages
+from pdd_lightning.types import ImageShape, LabelledImages, class_path
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +80,7 @@ class ImageDataModule(LightningDataModule, ABC):
     def describe(self) -> dict[str, object]:
         """The class and the options that decide the numbers, for a report. Holds no paths and suits JSON."""
         return {
-            "class_path": f"{type(self).__module__}.{type(self).__qualname__}",
+            "class_path": class_path(type(self)),
             "validation_fraction": self.validation_fraction,
             "split_seed": self.split_seed,
             "zca": self.zca,

@@ -20,6 +20,7 @@ from pdd_lightning.learning import Learner, Recipe
 from pdd_lightning.progress import track
 from pdd_lightning.rng import generator
 from pdd_lightning.store import FORMAT, Json, differing_keys, fingerprint, write_json, write_tensors
+from pdd_lightning.types import class_path
 
 
 class ExpertTrajectories(Dynamics):
@@ -98,7 +99,7 @@ class ExpertTrajectories(Dynamics):
     def describe(self) -> Json:
         """See :meth:`Dynamics.describe`."""
         return {
-            "class_path": f"{type(self).__module__}.{type(self).__qualname__}",
+            "class_path": class_path(type(self)),
             "experts": self.experts,
             "epochs": self.epochs,
             "max_start_epoch": self.max_start_epoch,

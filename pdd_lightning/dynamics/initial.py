@@ -10,6 +10,7 @@ from pdd_lightning.dynamics.base import Dynamics, MatchPoint, StageContext
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.rng import generator
 from pdd_lightning.store import Json
+from pdd_lightning.types import class_path
 
 
 class StartStates(Dynamics):
@@ -32,7 +33,7 @@ class StartStates(Dynamics):
 
     def describe(self) -> Json:
         """See :meth:`Dynamics.describe`."""
-        return {"class_path": f"{type(self).__module__}.{type(self).__qualname__}", "start_states": self.members}
+        return {"class_path": class_path(type(self)), "start_states": self.members}
 
     def prepare(self, context: StageContext) -> None:
         """Nothing but to remember the bank."""

@@ -11,7 +11,7 @@ from pdd_lightning.dynamics.evolving import EvolvingNetwork
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.learning import Recipe
 from pdd_lightning.store import Json
-from pdd_lightning.types import LabelledImages
+from pdd_lightning.types import LabelledImages, class_path
 
 
 class RealTraining(EvolvingNetwork):
@@ -52,7 +52,7 @@ class RealTraining(EvolvingNetwork):
     def describe(self) -> Json:
         """See :meth:`Dynamics.describe`."""
         return {
-            "class_path": f"{type(self).__module__}.{type(self).__qualname__}",
+            "class_path": class_path(type(self)),
             "start_states": self.members,
             "episode": self.episode,
             "examples": self.examples,

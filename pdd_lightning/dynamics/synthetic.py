@@ -6,7 +6,7 @@ Source: Zhao et al., "Dataset Condensation with Gradient Matching", ICLR 2021, a
 from pdd_lightning.dynamics.evolving import EvolvingNetwork
 from pdd_lightning.learning import Recipe
 from pdd_lightning.store import Json
-from pdd_lightning.types import LabelledImages
+from pdd_lightning.types import LabelledImages, class_path
 
 
 class SyntheticTraining(EvolvingNetwork):
@@ -44,7 +44,7 @@ class SyntheticTraining(EvolvingNetwork):
     def describe(self) -> Json:
         """See :meth:`Dynamics.describe`."""
         return {
-            "class_path": f"{type(self).__module__}.{type(self).__qualname__}",
+            "class_path": class_path(type(self)),
             "start_states": self.members,
             "episode": self.episode,
             "epochs": self.recipe.epochs,

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from pdd_lightning.rng import Key, scoped_seed
-from pdd_lightning.types import ImageShape, State
+from pdd_lightning.types import ImageShape, State, class_path
 
 
 class Architecture(ABC):
@@ -53,7 +53,7 @@ class Architecture(ABC):
             options = {key: value for key, value in vars(instance).items() if not key.startswith("_")}
         # As JSON would read them back, so that a stored description compares equal to a fresh one.
         plain = {key: list(value) if isinstance(value, tuple) else value for key, value in options.items()}
-        return {"class_path": _class_path(type(self)), **plain}
+        return {"class_path": _exported_path(type(self)), **plain}
 
 
 class Classifier(nn.Module):
@@ -129,8 +129,8 @@ def build_template(architecture: Architecture, image_shape: ImageShape, num_clas
         return architecture.build(image_shape, num_classes)
 
 
-def _class_path(cls: type) -> str:
+def _exported_path(cls: type) -> str:
     """Where to import a class from: its package where that exports it, else its module."""
     package = cls.__module__.rpartition(".")[0]
     exported = getattr(sys.modules.get(package), cls.__qualname__, None) is cls
-    return f"{package if exported else cls.__module__}.{cls.__qualname__}"
+    return f"{package}.{cls.__qualname__}" if exported else class_path(cls)

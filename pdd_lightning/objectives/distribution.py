@@ -12,6 +12,7 @@ from pdd_lightning.functional import features_of
 from pdd_lightning.objectives.base import Objective, SyntheticSide, attach
 from pdd_lightning.rng import generator
 from pdd_lightning.store import Json
+from pdd_lightning.types import class_path
 
 
 class MeanEmbedding(Objective):
@@ -34,7 +35,7 @@ class MeanEmbedding(Objective):
     def describe(self) -> Json:
         """See :meth:`Objective.describe`."""
         return {
-            "class_path": f"{type(self).__module__}.{type(self).__qualname__}",
+            "class_path": class_path(type(self)),
             "real_batch_size": self.real_batch_size,
         }
 

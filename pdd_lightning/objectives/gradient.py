@@ -17,6 +17,7 @@ from pdd_lightning.errors import ConfigError
 from pdd_lightning.objectives.base import Objective, SyntheticSide, attach
 from pdd_lightning.rng import generator
 from pdd_lightning.store import Json
+from pdd_lightning.types import class_path
 
 Distance = Literal["layerwise", "mse", "l1", "l1-mean", "cosine"]
 Layers = Literal["weights", "convolutions", "all"]
@@ -73,7 +74,7 @@ class GradientMatching(Objective):
     def describe(self) -> Json:
         """See :meth:`Objective.describe`."""
         return {
-            "class_path": f"{type(self).__module__}.{type(self).__qualname__}",
+            "class_path": class_path(type(self)),
             "distance": self.distance,
             "layers": self.layers,
             "real_batch_size": self.real_batch_size,

@@ -15,6 +15,7 @@ from pdd_lightning.objectives.base import Objective, SyntheticSide
 from pdd_lightning.objectives.walk import StepData, Walk, walk_end
 from pdd_lightning.rng import generator
 from pdd_lightning.store import Json
+from pdd_lightning.types import class_path
 
 
 def normalised_distance(end: Tensor, start: Tensor, target: Tensor) -> Tensor:
@@ -60,7 +61,7 @@ class TrajectoryMatching(Objective):
     def describe(self) -> Json:
         """See :meth:`Objective.describe`."""
         return {
-            "class_path": f"{type(self).__module__}.{type(self).__qualname__}",
+            "class_path": class_path(type(self)),
             "syn_steps": self.syn_steps,
             "syn_batch_size": self.syn_batch_size,
         }

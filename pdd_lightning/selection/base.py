@@ -15,7 +15,7 @@ from pdd_lightning.augment import Augmentation
 from pdd_lightning.errors import ArtifactError, ConfigError
 from pdd_lightning.networks import Architecture
 from pdd_lightning.store import Json, differing_keys, fingerprint, read_tensors, write_tensors
-from pdd_lightning.types import ImageShape, LabelledImages
+from pdd_lightning.types import ImageShape, LabelledImages, class_path
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Selection(ABC):
             options = {field.name: getattr(instance, field.name) for field in dataclasses.fields(instance)}
         else:
             options = {key: value for key, value in vars(instance).items() if not key.startswith("_")}
-        return {"class_path": f"{type(self).__module__}.{type(self).__qualname__}", **options}
+        return {"class_path": class_path(type(self)), **options}
 
     def select(self, context: SelectionContext, ipc: int, option: str = "model.ipc") -> Tensor:
         """Choose, or read what was chosen before under the same settings.
