@@ -16,7 +16,7 @@ from pdd_lightning.networks import ConvNet
 from pdd_lightning.store import RunFolder, read_tensors
 from pdd_lightning.subsets import read_run
 
-# How the sample says it wants to be used, in stage_01/config.yaml: model.transition, model.network, model.augmentation.
+# How the sample says it wants to be used, in stage_01/config.yaml: model.recipe, model.network, model.augmentation.
 EPOCHS, WIDTH = 150, 32
 AUGMENTATION = DSA(operations=("color", "crop", "cutout", "scale", "rotate"))
 
@@ -31,8 +31,8 @@ def main(folder: str) -> None:
 
     images, labels = torch.empty(0), torch.empty(0, dtype=torch.int64)
     for subset in read_run(run):
-        images = torch.cat([images, subset.data.images])  # U_k = S_1 ∪ ... ∪ S_k
-        labels = torch.cat([labels, subset.data.labels])
+        part = subset.decoded  # with multi-formation (model.factor), a stored image holds several training images
+        images, labels = torch.cat([images, part.images]), torch.cat([labels, part.labels])  # U_k = S_1 ∪ ... ∪ S_k
         optimizer = torch.optim.SGD(network.parameters(), lr=subset.rate, momentum=0.9, weight_decay=5e-4)
         schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [EPOCHS // 2], gamma=0.1)
         network.train()

@@ -116,7 +116,8 @@ class DSA(Augmentation):
         ConfigError: If an option is out of its range.
     """
 
-    operations: tuple[Operation, ...] = get_args(Operation)
+    # Plain strings, for the check below says more than a type can.
+    operations: tuple[str, ...] = get_args(Operation)
     one_per_step: bool = True
     siamese: bool = False
     flip_probability: float = 0.5
@@ -133,6 +134,11 @@ class DSA(Augmentation):
         if not self.operations:
             raise ConfigError("operations is empty: name at least one, or use NoAugmentation")
         for operation in self.operations:
+            if operation == "cutmix":
+                raise ConfigError(
+                    "operations has 'cutmix', which mixes labels, and an augmentation sees images only: set "
+                    "model.recipe.cutmix (transition and evaluation) or model.dynamics.cutmix (training on real data)"
+                )
             if operation not in _APPLY:
                 raise ConfigError(f"operations has {operation!r}: choose from {', '.join(_APPLY)}")
         if len(set(self.operations)) < len(self.operations):

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from pdd_lightning.augment import Augmentation
 from pdd_lightning.batches import Batches
+from pdd_lightning.cutmix import Mix, draw_mix, mixed_cross_entropy
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.functional import Layout, detached
 from pdd_lightning.rng import Key, generator
@@ -26,6 +26,7 @@ class Recipe:
         weight_decay: L2 penalty added to the gradient.
         decay_at: Fractions of the epochs after which the learning rate is multiplied by `decay`.
         decay: Factor of the learning rate at each point of `decay_at`.
+        cutmix: Probability with which a minibatch is mixed by CutMix after its augmentation; 0 never does.
     """
 
     epochs: int = 300
@@ -34,6 +35,7 @@ class Recipe:
     weight_decay: float = 5e-4
     decay_at: tuple[float, ...] = (0.5,)
     decay: float = 0.1
+    cutmix: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
@@ -41,6 +43,8 @@ class Recipe:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 <= self.momentum < 1:
             raise ConfigError(f"momentum must be in [0, 1), got {self.momentum}")
+        if not 0 <= self.cutmix <= 1:
+            raise ConfigError(f"cutmix is a probability in [0, 1], got {self.cutmix}")
         for name in ("weight_decay", "decay"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ConfigError(f"{name} must be at least 0 and finite, got {getattr(self, name)}")
@@ -68,6 +72,7 @@ class Recipe:
             "weight_decay": self.weight_decay,
             "decay_at": list(self.decay_at),
             "decay": self.decay,
+            "cutmix": self.cutmix,
         }
 
 
@@ -119,20 +124,21 @@ class Learner:
         """A copy of the present parameters, shape (P,)."""
         return self._values.clone()
 
-    def step(self, images: Tensor, labels: Tensor, rate: float, recipe: Recipe) -> Tensor:
+    def step(self, images: Tensor, labels: Tensor, rate: float, recipe: Recipe, mix: Mix | None = None) -> Tensor:
         """One step of SGD.
 
         Args:
-            images: Shape (B, C, H, W), augmented.
+            images: Shape (B, C, H, W), augmented and mixed.
             labels: Shape (B,).
             rate: Learning rate.
             recipe: Momentum and weight decay are read from it.
+            mix: How the images were mixed, if they were.
 
         Returns:
             The loss before the step, a detached scalar.
         """
         self._gradient.zero_()
-        loss = F.cross_entropy(self.network(images), labels)
+        loss = mixed_cross_entropy(self.network(images), labels, mix)
         loss.backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
             if recipe.weight_decay:
@@ -195,7 +201,7 @@ class Learner:
             data: Examples on the learner's device.
             steps: Numbers of the steps, which address minibatches and augmentation.
             rate: Learning rate.
-            recipe: Batch size, momentum and weight decay are read from it.
+            recipe: Batch size, momentum, weight decay and CutMix are read from it.
             augmentation: Applied to every minibatch.
             seed: The run's seed.
             keys: What this training is for.
@@ -219,7 +225,8 @@ class Learner:
         batch = data if batches.whole else data.take(batches[step])
         shape = (data.images.shape[1], data.images.shape[2], data.images.shape[3])
         images = augmentation.apply(batch.images, augmentation.draw(len(batch), shape, draws))
-        self.step(images, batch.labels, rate, recipe)
+        mix = draw_mix(recipe.cutmix, len(batch), shape, draws)
+        self.step(images if mix is None else mix.apply(images), batch.labels, rate, recipe, mix)
 
     @torch.no_grad()
     def accuracy(self, data: LabelledImages, batch_size: int = 1000) -> float:

@@ -218,6 +218,8 @@ class PDDCLI(LightningCLI):
             self._train(checkpoint)
             if self.trainer.global_step >= module.iterations:
                 say(f"stage {module.stage} of {module.stages} is complete: {module.folder.synthetic}")
+                if module.discard is not None:
+                    say(f"stage {module.stage}: {module.saving}")
             else:
                 say(
                     f"stage {module.stage} stopped at step {self.trainer.global_step} of {module.iterations}: run the "

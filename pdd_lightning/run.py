@@ -91,6 +91,7 @@ def _one_stage(status: dict[str, Any]) -> list[str]:
         "--model.stages=1",
         f"--model.ipc={status['images_per_class']}",
         f"--model.iterations={status['iterations']}",
+        "--model.discard=null",  # one stage is to learn from all real images
     ]
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pdd_lightning.errors import ArtifactError
+from pdd_lightning.formation import decode_set
 from pdd_lightning.store import RunFolder, StageFolder, read_tensors, write_tensors
 from pdd_lightning.types import LabelledImages
 
@@ -16,14 +17,21 @@ class Subset:
     """S_k: what a stage learned.
 
     Attributes:
-        data: Images and labels, in the networks' space.
+        data: Images and labels as they are stored, in the networks' space.
         rate: Learning rate alpha_k for training on U_k.
         stage: Number of the stage, from 1.
+        factor: Each stored image holds factor**2 training images.
     """
 
     data: LabelledImages
     rate: float
     stage: int
+    factor: int = 1
+
+    @property
+    def decoded(self) -> LabelledImages:
+        """What networks train on: the stored images themselves for a factor of 1."""
+        return decode_set(self.data, self.factor)
 
     @property
     def stored_bytes(self) -> int:
@@ -38,7 +46,7 @@ def write_subset(folder: StageFolder, subset: Subset) -> None:
         "labels": subset.data.labels,
         "learning_rate": torch.tensor(subset.rate, dtype=torch.float32),
     }
-    write_tensors(folder.synthetic, tensors, {"stage": str(subset.stage)})
+    write_tensors(folder.synthetic, tensors, {"stage": str(subset.stage), "factor": str(subset.factor)})
 
 
 def write_last_good(folder: StageFolder, images: Tensor, labels: Tensor, rate: float, step: int) -> None:
@@ -56,12 +64,15 @@ def read_subset(folder: StageFolder) -> Subset:
     tensors, metadata = read_tensors(folder.synthetic, ("images", "labels", "learning_rate"))
     images, labels, rate = tensors["images"], tensors["labels"], tensors["learning_rate"].item()
     well_formed = images.ndim == 4 and labels.shape == images.shape[:1] and labels.dtype == torch.int64
-    if not well_formed or metadata.get("stage") != str(folder.stage) or rate <= 0:
+    factor = metadata.get("factor", "")
+    decodable = well_formed and factor in map(str, range(1, min(images.shape[-2:]) + 1))
+    if not decodable or metadata.get("stage") != str(folder.stage) or rate <= 0:
         raise ArtifactError(
             f"{folder.synthetic} is not the subset of stage {folder.stage}: images {tuple(images.shape)}, labels "
-            f"{tuple(labels.shape)}, learning rate {rate}, stage {metadata.get('stage')}; restore it from a copy"
+            f"{tuple(labels.shape)}, learning rate {rate}, stage {metadata.get('stage')}, factor {factor!r}; restore "
+            "it from a copy"
         )
-    return Subset(LabelledImages(images, labels), rate, folder.stage)
+    return Subset(LabelledImages(images, labels), rate, folder.stage, int(factor))
 
 
 def read_run(run: RunFolder) -> list[Subset]:
@@ -79,10 +90,10 @@ def read_run(run: RunFolder) -> list[Subset]:
 
 
 def union_of(subsets: Sequence[Subset]) -> LabelledImages | None:
-    """U_k = S_1 ∪ ... ∪ S_k in the order of the stages; None of nothing."""
+    """U_k = S_1 ∪ ... ∪ S_k, decoded, in the order of the stages; None of nothing."""
     if not subsets:
         return None
-    union = subsets[0].data
+    union = subsets[0].decoded
     for subset in subsets[1:]:
-        union = union.append(subset.data)
+        union = union.append(subset.decoded)
     return union

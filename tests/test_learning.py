@@ -12,6 +12,7 @@ from toys import CLASSES, SHAPE, assert_same, toy_images, toy_module, toy_state
 
 from pdd_lightning.augment import DSA, Augmentation, NoAugmentation
 from pdd_lightning.batches import Batches
+from pdd_lightning.cutmix import Mix
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.functional import detached
 from pdd_lightning.learning import Learner, Recipe
@@ -109,10 +110,10 @@ class CountingLearner(Learner):
         self.rates: list[float] = []
         self.sizes: list[int] = []
 
-    def step(self, images: Tensor, labels: Tensor, rate: float, recipe: Recipe) -> Tensor:
+    def step(self, images: Tensor, labels: Tensor, rate: float, recipe: Recipe, mix: Mix | None = None) -> Tensor:
         self.rates.append(rate)
         self.sizes.append(len(labels))
-        return super().step(images, labels, rate, recipe)
+        return super().step(images, labels, rate, recipe, mix)
 
 
 @pytest.fixture

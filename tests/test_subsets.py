@@ -37,7 +37,7 @@ def test_what_was_read_is_written_bit_for_bit(folder: StageFolder, tmp_path: Pat
 
 def test_a_subset_of_another_stage_is_refused(folder: StageFolder) -> None:
     write_subset(folder, SUBSET)
-    with pytest.raises(ArtifactError, match=r"is not the subset of stage 3.*stage 2; restore it"):
+    with pytest.raises(ArtifactError, match=r"is not the subset of stage 3.*stage 2, factor '1'; restore it"):
         read_subset(StageFolder(folder.directory, 3))
 
 

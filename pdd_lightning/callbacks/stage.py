@@ -33,9 +33,11 @@ class StageCallback(Callback):
         union = union_of([*module.previous, subset])
         assert union is not None
         waiting = module.folder.directory / "transition"
-        transition = make_transition(
-            module.context, union.to(module.context.device), subset.rate, module.recipe, waiting
-        )
+        transition: Transition | None = None
+        if module.transition:
+            transition = make_transition(
+                module.context, union.to(module.context.device), subset.rate, module.recipe, waiting
+            )
         module.context.ranks.barrier()  # the others must have read the members before they go
         if trainer.is_global_zero:
             self._finish(trainer, module, subset, transition)
@@ -44,12 +46,13 @@ class StageCallback(Callback):
             module.folder.last_good.unlink(missing_ok=True)
         module.context.ranks.barrier()
 
-    def _finish(self, trainer: Trainer, module: StageModule, subset: Subset, transition: Transition) -> None:
+    def _finish(self, trainer: Trainer, module: StageModule, subset: Subset, transition: Transition | None) -> None:
         folder = module.folder
-        transition.bank.write(folder.end_states)
+        if transition is not None:
+            transition.bank.write(folder.end_states)
         write_tensors(module.run.preprocessing, module.data.preprocessing.tensors())
         self._draw(module, [*module.previous, subset])
-        accuracies = torch.tensor(transition.accuracies)
+        accuracies = torch.tensor(() if transition is None else transition.accuracies)
         loss = trainer.callback_metrics.get("loss")  # none if a resumed stage had no step left
         summary: dict[str, object] = {
             "images_per_class": module.ipc,
@@ -57,7 +60,8 @@ class StageCallback(Callback):
             "image_shape": list(module.data.image_shape),
             "learning_rate": subset.rate,
             "loss": None if loss is None else float(loss),
-            "validation_accuracies": [round(a, 6) for a in transition.accuracies],
+            "validation_accuracies": [round(a, 6) for a in accuracies.tolist()],
+            "real_examples": None if module.saving is None else module.saving.to_json(),
         }
         previous = module.run.stage(module.stage - 1).fingerprint() if module.stage > 1 else None
         folder.finish(module.settings(), module.data.fingerprint, previous, summary)
@@ -68,8 +72,7 @@ class StageCallback(Callback):
                 writer.add_scalar("alpha", subset.rate, module.stage)
 
     def _draw(self, module: StageModule, subsets: list[Subset]) -> None:
-        union = union_of(subsets)
-        assert union is not None
+        images, labels = (torch.cat([getattr(s.data, name) for s in subsets]) for name in ("images", "labels"))
         stages = torch.cat([torch.full_like(s.data.labels, s.stage) for s in subsets])
-        pixels = module.data.preprocessing.invert(union.images)
-        save_grid(module.folder.pictures, pixels, union.labels, stages, module.data.class_names)
+        pixels = module.data.preprocessing.invert(images)
+        save_grid(module.folder.pictures, pixels, labels, stages, module.data.class_names)

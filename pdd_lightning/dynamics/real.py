@@ -27,6 +27,7 @@ class RealTraining(EvolvingNetwork):
         momentum: Of the network.
         weight_decay: Of the network.
         augmentation: Of the real images in network training; null means the method's.
+        cutmix: Probability of CutMix for each of its minibatches (published: 0.5).
 
     Raises:
         ConfigError: If an option is out of range.
@@ -42,12 +43,15 @@ class RealTraining(EvolvingNetwork):
         momentum: float = 0.9,
         weight_decay: float = 5e-4,
         augmentation: Augmentation | None = None,
+        cutmix: float = 0.0,
     ) -> None:
         super().__init__(start_states, episode, learning_rate)
         if examples < 1:
             raise ConfigError(f"dynamics.examples must be at least 1, got {examples}")
         self.examples, self.augmentation = examples, augmentation
-        self.recipe = Recipe(epochs=1, batch_size=batch_size, momentum=momentum, weight_decay=weight_decay, decay_at=())
+        self.recipe = Recipe(
+            epochs=1, batch_size=batch_size, momentum=momentum, weight_decay=weight_decay, decay_at=(), cutmix=cutmix
+        )
 
     def describe(self) -> Json:
         """See :meth:`Dynamics.describe`."""
@@ -61,6 +65,7 @@ class RealTraining(EvolvingNetwork):
             "momentum": self.recipe.momentum,
             "weight_decay": self.recipe.weight_decay,
             "augmentation": None if self.augmentation is None else self.augmentation.describe(),
+            "cutmix": self.recipe.cutmix,
         }
 
     def train(self, step: int, synthetic: LabelledImages, rate: float) -> None:

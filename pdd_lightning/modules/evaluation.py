@@ -9,12 +9,12 @@ from typing import Any, cast
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from torchmetrics.classification import MulticlassAccuracy
 
 from pdd_lightning.augment import Augmentation
 from pdd_lightning.batches import Batches
+from pdd_lightning.cutmix import draw_mix, mixed_cross_entropy
 from pdd_lightning.learning import Recipe
 from pdd_lightning.modules.steps import Steps
 from pdd_lightning.networks import Architecture, build_template, initial_state
@@ -152,12 +152,15 @@ class EvaluationModule(LightningModule):
         parameters = self.augmentation.draw(len(positions), self.image_shape, draws)
         batch = data if batches.whole else data.take(positions)
         images, labels = self.augmentation.apply(batch.images, parameters), batch.labels
+        mix = draw_mix(self.phases[number].recipe.cutmix, len(positions), self.image_shape, draws)
+        if mix is not None:
+            images = mix.apply(images)
         world = self.trainer.world_size
         if world == 1:
-            return F.cross_entropy(self.networks[index](images), labels)
+            return mixed_cross_entropy(self.networks[index](images), labels, mix)
         # Lightning averages gradients over ranks, so that parts of unequal size add up to the mean of the whole.
         mine = slice(self.global_rank, None, world)
-        loss = F.cross_entropy(self.networks[index](images[mine]), labels[mine], reduction="sum")
+        loss = mixed_cross_entropy(self.networks[index](images[mine]), labels, mix, mine, "sum")
         return loss * world / len(positions)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:

@@ -1,5 +1,6 @@
 """A stage of progressive distillation as a LightningModule."""
 
+import time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,15 +14,19 @@ from pdd_lightning.augment import Augmentation, NoAugmentation
 from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.dynamics import Dynamics, Ranks, StageContext
 from pdd_lightning.errors import ArtifactError, ConfigError, DivergenceError
+from pdd_lightning.formation import check_factor
 from pdd_lightning.functional import FunctionalNetwork
 from pdd_lightning.learning import Recipe
+from pdd_lightning.modules.initial import Initial, initial_images, pixel_bounds, real_images_needed
+from pdd_lightning.modules.options import at_least_one, per_stage, positive, require_target
+from pdd_lightning.modules.provenance import origin, verify_checkpoint, verify_finished
 from pdd_lightning.modules.steps import Steps
 from pdd_lightning.networks import Architecture, build_template
 from pdd_lightning.objectives import Objective, SyntheticSide
-from pdd_lightning.rng import generator
-from pdd_lightning.selection.random import random_images
+from pdd_lightning.selection import SelectionContext
+from pdd_lightning.selection.discard import EasyDiscard, Saving
 from pdd_lightning.states import StateBank
-from pdd_lightning.store import Json, RunFolder, differing_keys
+from pdd_lightning.store import Json, RunFolder, fingerprint
 from pdd_lightning.subsets import Subset, read_subset, union_of, write_last_good
 from pdd_lightning.types import LabelledImages, State
 
@@ -36,7 +41,11 @@ class StageModule(LightningModule):
         stages: Number of stages P.
         ipc: Images per class of every stage, or one number for each stage.
         iterations: Optimiser steps of a stage.
-        initial: Initialise the images from real ones or from Gaussian noise.
+        initial: Initialise the images from real ones, from Gaussian noise, or "mixed", which puts a reduced real image
+            into every tile (IDC).
+        factor: Of multi-formation (IDC): each stored image holds factor x factor training images. With 1, images are
+            stored as they are trained on.
+        clamp_pixels: Keep pixels within [0, 1] after every step (IDC).
         image_lr: Learning rate of the images.
         learning_rate: Initial value of the learned learning rate alpha.
         learning_rate_lr: Learning rate of alpha; 0 keeps alpha as it is.
@@ -44,7 +53,11 @@ class StageModule(LightningModule):
             iterations where the scale of the gradients changes from stage to stage.
         points: Match points averaged in every step.
         augmentation: The method's augmentation, used wherever networks train on the images.
-        transition: How networks are trained on the cumulative union, between stages and at evaluation.
+        recipe: How networks are trained on the cumulative union, in the transition and at evaluation.
+        conditioning: Match with the earlier subsets beside the one that is learned. False is the paper's ablation.
+        transition: Begin where training on the earlier subsets ended. False, the paper's ablation, begins every stage
+            at fresh networks.
+        discard: Give each stage only those real examples that training forgets so and so often; null gives it all.
         seed: Of everything random in the run.
         run_dir: The run's folder.
         stage: Number of the stage; null takes the first that is not complete.
@@ -62,36 +75,35 @@ class StageModule(LightningModule):
         stages: int = 5,
         ipc: int | list[int] = 10,
         iterations: int = 5000,
-        initial: Literal["real", "noise"] = "real",
+        initial: Initial = "real",
+        factor: int = 1,
+        clamp_pixels: bool = False,
         image_lr: float = 1000.0,
         learning_rate: float = 0.01,
         learning_rate_lr: float = 1e-5,
         optimizer: Literal["sgd", "adam"] = "sgd",
         points: int = 1,
         augmentation: Augmentation = NoAugmentation(),  # noqa: B008 (immutable)
-        transition: Recipe = Recipe(),  # noqa: B008 (immutable)
+        recipe: Recipe = Recipe(),  # noqa: B008 (immutable)
+        conditioning: bool = True,
+        transition: bool = True,
+        discard: EasyDiscard | None = None,
         seed: int = 0,
         run_dir: str = "checkpoints/run",
         stage: int | None = None,
         experts_dir: str | None = None,
     ) -> None:
         super().__init__()
-        self.per_stage = _per_stage(ipc, stages)
-        for name, value in {"iterations": iterations, "points": points}.items():
-            if value < 1:
-                raise ConfigError(f"model.{name} must be at least 1, got {value}")
+        self.per_stage = per_stage(ipc, stages)
+        at_least_one(iterations=iterations, points=points, factor=factor)
+        positive(image_lr=image_lr, learning_rate=learning_rate)
         if not 0 <= learning_rate_lr < float("inf"):
             raise ConfigError(f"model.learning_rate_lr must be at least 0 and finite, got {learning_rate_lr}")
         if not run_dir.strip():
             raise ConfigError(f"--run_dir={run_dir!r}: name a folder, such as checkpoints/mine")
-        for name, rate in {"image_lr": image_lr, "learning_rate": learning_rate}.items():
-            if not 0 < rate < float("inf"):
-                raise ConfigError(f"model.{name} must be positive and finite, got {rate}")
-        if objective.needs_target and not dynamics.has_target:
-            raise ConfigError(
-                f"model.objective={type(objective).__name__} compares with a target, which "
-                f"model.dynamics={type(dynamics).__name__} does not have: use ExpertTrajectories"
-            )
+        require_target(objective, dynamics)
+        if discard is not None:
+            discard.check(stages)
         self.run = RunFolder(Path(run_dir))
         self.stages = stages
         # Past the last stage there is nothing to fit; the last stage then stands for the whole run.
@@ -104,16 +116,21 @@ class StageModule(LightningModule):
         self.ipc = self.per_stage[self.stage - 1]
         self.iterations, self.initial, self.points, self.seed = iterations, initial, points, seed
         self.image_lr, self.learning_rate_lr, self.optimizer_name = image_lr, learning_rate_lr, optimizer
-        self.augmentation, self.recipe = augmentation, transition
+        self.factor, self.clamp_pixels = factor, clamp_pixels
+        self.augmentation, self.recipe = augmentation, recipe
+        self.conditioning, self.transition, self.discard = conditioning, transition, discard
         self.initial_rate = learning_rate
         self.alpha = nn.Parameter(torch.tensor(float(learning_rate)))
         self.images: nn.Parameter
         self.labels: Tensor
+        self.positions: Tensor | None = None
+        self.saving: Saving | None = None
         self.previous: list[Subset] = []
         self._conditioning: LabelledImages | None = None
         self._context: StageContext | None = None
         self._resumed: State | None = None
         self._good: tuple[Tensor, float, int] | None = None
+        self._bounds: tuple[Tensor, Tensor] | None = None
 
     @property
     def data(self) -> ImageDataModule:
@@ -140,10 +157,15 @@ class StageModule(LightningModule):
             "objective": self.objective.describe(),
             "dynamics": self.dynamics.describe(),
             "augmentation": self.augmentation.describe(),
-            "transition": self.recipe.describe(),
+            "recipe": self.recipe.describe(),
+            "conditioning": self.conditioning,
+            "transition": self.transition,
+            "discard": None if self.discard is None else self.discard.describe(),
             "ipc": self.ipc,
             "iterations": self.iterations,
             "initial": self.initial,
+            "factor": self.factor,
+            "clamp_pixels": self.clamp_pixels,
             "image_lr": self.image_lr,
             "learning_rate": self.initial_rate,
             "learning_rate_lr": self.learning_rate_lr,
@@ -158,18 +180,7 @@ class StageModule(LightningModule):
         Raises:
             ArtifactError: If something changed, or if an earlier stage is not complete.
         """
-        previous: str | None = None
-        for k in range(1, self.stage + 1):
-            folder = self.run.stage(k)
-            if not folder.complete:
-                if k < self.stage:
-                    raise ArtifactError(
-                        f"--stage={self.stage} needs stage {k}, which is not complete in {self.run.directory}: fit "
-                        f"it first (--stage {k}, or leave --stage out to fit the next unfinished one)"
-                    )
-                return
-            folder.verify({**self.settings(), "ipc": self.per_stage[k - 1]}, data, previous)
-            previous = folder.fingerprint()
+        verify_finished(self.run, self.stage, lambda k: {**self.settings(), "ipc": self.per_stage[k - 1]}, data)
 
     def check(self, data: ImageDataModule) -> None:
         """Refuse a network or numbers of images that do not suit the data, before anything is written.
@@ -178,28 +189,60 @@ class StageModule(LightningModule):
             ConfigError: Naming the option.
         """
         self.objective.check(build_template(self.architecture, data.image_shape, data.num_classes))
-        random_images(data.train, data.class_names, max(self.per_stage), self.seed, "check")
+        check_factor(self.factor, *data.image_shape[1:])
+        if self.clamp_pixels:
+            pixel_bounds(data.preprocessing)
+        self._initial_images(data, data.train, max(self.per_stage))
+
+    def _initial_images(self, data: ImageDataModule, real: LabelledImages, ipc: int) -> tuple[Tensor, Tensor]:
+        return initial_images(real, data.class_names, ipc, self.factor, self.initial, self.seed, self.stage)
 
     def setup(self, stage: str) -> None:
         """Read the earlier subsets and place the images of this one, before Lightning restores a checkpoint.
 
         Raises:
             ArtifactError: If the stage is complete already, or what it builds on is missing or changed.
+            ConfigError: If the part of the real data that `discard` leaves lacks a class.
         """
         self.verify_finished(self.data.fingerprint)
         if self.folder.complete:
             raise ArtifactError(f"stage {self.stage} is complete in {self.run.directory}: there is nothing to fit")
+        data, real = self.data, self.data.train
         self.previous = [read_subset(self.run.stage(k)) for k in range(1, self.stage)]
-        images, labels = random_images(self.data.train, self.data.class_names, self.ipc, self.seed, self.stage)
-        if self.initial == "noise":
-            images = torch.randn(images.shape, generator=generator(self.seed, "stage", self.stage, "noise"))
+        if self.discard is not None:
+            context = self.selection_context(data, self.trainer.strategy.root_device)
+            needed = max(real_images_needed(ipc, self.factor, self.initial) for ipc in self.per_stage)
+            self.positions = self.discard.positions(context, self.stages, needed)[self.stage - 1]
+            real = real.take(self.positions)
+        images, labels = self._initial_images(data, real, self.ipc)
         self.images = nn.Parameter(images)
         self.register_buffer("labels", labels, persistent=False)
+
+    def selection_context(self, data: ImageDataModule, device: torch.device) -> SelectionContext:
+        """What selecting real images works with in this run.
+
+        Args:
+            data: The run's data, set up.
+            device: Where to compute.
+        """
+        return SelectionContext(
+            real=data.train_on(device),
+            class_names=data.class_names,
+            data=data.fingerprint,
+            architecture=self.architecture,
+            augmentation=self.augmentation,
+            seed=self.seed,
+            device=device,
+            folder=self.run.directory,
+        )
 
     def on_fit_start(self) -> None:
         """Gather start states and real data on the device, and let the dynamics prepare."""
         shape, classes = self.data.image_shape, self.data.num_classes
         network = FunctionalNetwork(build_template(self.architecture, shape, classes), self.device)
+        real, data = self.data.train_on(self.device), self.data.fingerprint
+        if self.positions is not None:
+            data = fingerprint([data, self.positions.tolist()])
         self._context = StageContext(
             seed=self.seed,
             stage=self.stage,
@@ -209,24 +252,29 @@ class StageModule(LightningModule):
             image_shape=shape,
             num_classes=classes,
             bank=self._bank(),
-            real=self.data.train_on(self.device),
+            real=real if self.positions is None else real.take(self.positions),
             validation=self.data.validation_on(self.device),
-            data=self.data.fingerprint,
+            data=data,
             augmentation=self.augmentation,
             experts=self.experts_dir,
             device=self.device,
             ranks=Ranks(self.global_rank, self.trainer.world_size, self.trainer.strategy.barrier),
         )
-        union = union_of(self.previous)
+        union = union_of(self.previous) if self.conditioning else None
         self._conditioning = None if union is None else union.to(self.device)
+        if self.clamp_pixels:
+            low, high = pixel_bounds(self.data.preprocessing)
+            self._bounds = low.to(self.device), high.to(self.device)
+        began = time.perf_counter()
         self.dynamics.prepare(self._context)
+        self.saving = Saving(len(self.context.real), len(self.data.train), time.perf_counter() - began)
         if self._resumed is not None:
             self.dynamics.load_state_dict(self._resumed)
 
     def _bank(self) -> StateBank:
-        """theta^(k-1): random networks at stage 1, later what the previous stage left."""
+        """theta^(k-1): random networks at stage 1, later what the previous stage left (without transition, never)."""
         shape, classes = self.data.image_shape, self.data.num_classes
-        if self.stage == 1:
+        if self.stage == 1 or not self.transition:
             return StateBank.random(self.architecture, shape, classes, self.dynamics.members, self.seed)
         like = StateBank.random(self.architecture, shape, classes, 1, self.seed)[0]
         return StateBank.read(self.run.stage(self.stage - 1).end_states, like)
@@ -237,7 +285,7 @@ class StageModule(LightningModule):
 
     def training_step(self, batch: int, batch_idx: int) -> Tensor:
         """The mean loss over the step's match points, of which this rank takes its share."""
-        synthetic = SyntheticSide(self.images, self.labels, self.alpha, self._conditioning)
+        synthetic = SyntheticSide(self.images, self.labels, self.alpha, self._conditioning, self.factor)
         step, ranks = self.global_step, self.context.ranks
         points = [self.dynamics.point(step, index) for index in range(self.points)]
         parts = self.objective.parts(self.context)
@@ -269,9 +317,12 @@ class StageModule(LightningModule):
             raise self._divergence(f"the learned learning rate alpha became {alpha}")
         if not torch.isfinite(self.images).all():
             raise self._divergence("the images are no longer finite")
+        if self._bounds is not None:
+            with torch.no_grad():
+                self.images.clamp_(*self._bounds)
         # Here and not in a hook after the step: a checkpoint of this step must hold where the dynamics is.
-        side = SyntheticSide(self.images.detach(), self.labels, self.alpha, self._conditioning)
-        union = LabelledImages(side.union(side.images), side.all_labels)
+        side = SyntheticSide(self.images.detach(), self.labels, self.alpha, self._conditioning, self.factor)
+        union = LabelledImages(side.union(side.decoded), side.all_labels)
         self.dynamics.advance(self.global_step, union, alpha)
 
     def _divergence(self, what: str) -> DivergenceError:
@@ -300,7 +351,7 @@ class StageModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Remember what the checkpoint was made of."""
-        checkpoint["pdd_stage"] = {"settings": self.settings(), **self._origin(self.data.fingerprint)}
+        checkpoint["pdd_stage"] = {"settings": self.settings(), **origin(self.run, self.stage, self.data.fingerprint)}
         checkpoint["pdd_dynamics"] = self.dynamics.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -308,41 +359,16 @@ class StageModule(LightningModule):
         self.verify_checkpoint(checkpoint, self.data.fingerprint)
         self._resumed = checkpoint["pdd_dynamics"]
 
-    def _origin(self, data: str) -> Json:
-        """Which stage this is, and what it builds on."""
-        previous = self.run.stage(self.stage - 1).fingerprint() if self.stage > 1 else None
-        return {"stage": self.stage, "data": data, "previous stage": previous}
-
     def verify_checkpoint(self, checkpoint: dict[str, Any], data: str) -> None:
         """Compare what a checkpoint was made of with the present settings and data.
 
         Raises:
             ArtifactError: Naming what differs.
         """
-        found = checkpoint.get("pdd_stage", {})
-        origin = self._origin(data)
-        changed = differing_keys(found.get("settings", {}), self.settings(), "model.")
-        changed += differing_keys({key: found.get(key) for key in origin}, origin)
-        if changed:
-            raise ArtifactError(
-                f"the checkpoint in {self.folder.checkpoints} was made under other settings: {'; '.join(changed)}. "
-                f"Restore the old options, or delete {self.folder.checkpoints} to start the stage again"
-            )
+        verify_checkpoint(self.run, self.stage, self.settings(), data, checkpoint.get("pdd_stage", {}))
 
     @torch.no_grad()
     def subset(self) -> Subset:
         """S_k as it is now, on the CPU."""
         images = LabelledImages(self.images.detach().cpu().clone(), self.labels.cpu())
-        return Subset(images, self.alpha.item(), self.stage)
-
-
-def _per_stage(ipc: int | list[int], stages: int) -> list[int]:
-    """Images per class of each stage."""
-    if stages < 1:
-        raise ConfigError(f"model.stages must be at least 1, got {stages}")
-    values = [ipc] * stages if isinstance(ipc, int) else list(ipc)
-    if len(values) != stages:
-        raise ConfigError(f"model.ipc={values} lists {len(values)} stages, model.stages={stages}: make them agree")
-    if any(value < 1 for value in values):
-        raise ConfigError(f"model.ipc must be at least 1 in every stage, got {ipc}")
-    return values
+        return Subset(images, self.alpha.item(), self.stage, self.factor)

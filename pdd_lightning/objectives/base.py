@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from pdd_lightning.dynamics.base import MatchPoint, StageContext
+from pdd_lightning.formation import decode, decode_labels
 from pdd_lightning.store import Json
 from pdd_lightning.types import LabelledImages
 
@@ -18,27 +20,36 @@ class SyntheticSide:
     """U_{k-1} ∪ S_k, of which only S_k is learned (PDD equation 4: conditioning on the earlier subsets).
 
     Attributes:
-        images: S_k, shape (n, C, H, W), requires grad.
+        images: S_k as it is stored, shape (n, C, H, W), requires grad.
         labels: Shape (n,).
         rate: Learning rate alpha_k, a scalar, requires grad.
-        previous: U_{k-1}; None at the first stage or without conditioning.
+        previous: U_{k-1}, decoded; None at the first stage or without conditioning.
+        factor: Of multi-formation: each stored image holds factor**2 training images.
     """
 
     images: Tensor
     labels: Tensor
     rate: Tensor
     previous: LabelledImages | None = None
+    factor: int = 1
 
     def __len__(self) -> int:
-        return len(self.labels) + (0 if self.previous is None else len(self.previous))
+        """Number of training images in the union."""
+        return len(self.all_labels)
 
-    @property
+    @cached_property
+    def decoded(self) -> Tensor:
+        """The training images of S_k, shape (n * factor**2, C, H, W), differentiable in `images`."""
+        return decode(self.images, self.factor)
+
+    @cached_property
     def all_labels(self) -> Tensor:
-        """Labels of the union, the earlier subsets first."""
-        return self.labels if self.previous is None else torch.cat([self.previous.labels, self.labels])
+        """Labels of the union's training images, the earlier subsets first."""
+        labels = decode_labels(self.labels, self.factor)
+        return labels if self.previous is None else torch.cat([self.previous.labels, labels])
 
     def of_class(self, label: int) -> Tensor:
-        """Images of one class in the union, the earlier subsets first.
+        """Training images of one class in the union, the earlier subsets first.
 
         Args:
             label: The class.
@@ -46,16 +57,16 @@ class SyntheticSide:
         Returns:
             Shape (n, C, H, W), differentiable in `images`.
         """
-        mine = self.images[self.labels == label]
+        mine = decode(self.images[self.labels == label], self.factor)
         if self.previous is None:
             return mine
         return torch.cat([self.previous.images[self.previous.labels == label], mine])
 
     def union(self, images: Tensor) -> Tensor:
-        """Images of the union, the earlier subsets first.
+        """Training images of the union, the earlier subsets first.
 
         Args:
-            images: Stands for S_k, shape (n, C, H, W).
+            images: Stand for `decoded`, shape (n * factor**2, C, H, W).
         """
         return images if self.previous is None else torch.cat([self.previous.images, images])
 

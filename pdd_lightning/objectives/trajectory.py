@@ -73,7 +73,7 @@ class TrajectoryMatching(Objective):
         assert point.target is not None, "StageModule pairs objectives with dynamics that suit them"
         data = self._data(synthetic, context, step, index)
         walk = Walk(context.network, point.start, self.syn_steps, data, store=not self.recompute)
-        end = walk_end(synthetic.images, synthetic.rate, walk)
+        end = walk_end(synthetic.decoded, synthetic.rate, walk)
         return normalised_distance(end, point.start, point.target)
 
     def _data(self, synthetic: SyntheticSide, context: StageContext, step: int, index: int) -> StepData:

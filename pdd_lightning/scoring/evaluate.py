@@ -30,7 +30,7 @@ from pdd_lightning.scoring.protocol import (
     with_steps,
 )
 from pdd_lightning.scoring.report import Row, write_results
-from pdd_lightning.scoring.selected import selected_by, selection_context
+from pdd_lightning.scoring.selected import selected_by
 from pdd_lightning.selection.random import random_images
 from pdd_lightning.store import FORMAT, RunFolder, fingerprint, read_json, write_json
 from pdd_lightning.subsets import Subset, read_subset
@@ -161,6 +161,7 @@ class Evaluator:
             **module.settings(),
             "ipc": sum(module.per_stage),
             "iterations": module.iterations * module.stages,
+            "discard": None,
         }
         run.stage(1).verify(settings, self.data.fingerprint, None)
         return read_subset(run.stage(1))
@@ -177,9 +178,10 @@ class Evaluator:
     def _selected(self, network: Architecture, baseline: Baseline, ipc: int, budget: int) -> Job:
         """Selected real images, at the best of the candidate rates."""
         if baseline not in self._chosen:
-            options = {**asdict(self.evaluation.full), "learning_rate": self.evaluation.full_rate}
-            selection = SELECTIONS[baseline](**options)
-            context = selection_context(self.module, self.data, self.device)
+            # A selection watches how plain examples are learned: it knows no CutMix.
+            options = {key: value for key, value in asdict(self.evaluation.full).items() if key != "cutmix"}
+            selection = SELECTIONS[baseline](**options, learning_rate=self.evaluation.full_rate)
+            context = self.module.selection_context(self.data, self.device)
             self._chosen[baseline] = self.data.train.take(selection.select(context, ipc))
         subset = self._chosen[baseline]
         recipe = with_steps(self.recipe, len(subset), budget)
@@ -224,6 +226,7 @@ class Evaluator:
                     stage=job.stages[index],
                     images_per_class=job.images_per_class[index],
                     accuracies=tuple(accuracies[index]),
+                    training_images=len(phase.data[0]),
                     steps=steps,
                     stored_bytes=job.stored_bytes[index],
                     learning_rate=tuple(p.rates[0] for p in job.phases[: index + 1]),

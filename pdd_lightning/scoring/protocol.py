@@ -127,15 +127,15 @@ def distilled_job(
     if order == "union":
         recipes = [with_steps(recipe, len(unions[-1]), sum(recipe.steps(len(u)) for u in unions))]
     classes = int(subsets[0].data.labels.max()) + 1
-    held = unions[-len(shown) :]
+    stored = [[s.data for s in subsets[: k + 1]] for k in range(len(subsets))][-len(shown) :]
     return Job(
         name,
         order,
         network,
         [Phase([d] * seeds, [rate] * seeds, r) for d, rate, r in zip(shown, rates, recipes, strict=True)],
         [s.stage for s in subsets][-len(shown) :],
-        [len(u) / classes for u in held],
-        [u.images.nbytes + u.labels.nbytes for u in held],
+        [sum(len(data) for data in held) / classes for held in stored],
+        [sum(data.images.nbytes + data.labels.nbytes for data in held) for held in stored],
         range(seeds),
     )
 

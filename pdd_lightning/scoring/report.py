@@ -20,9 +20,9 @@ PROTOCOLS: Final = ("held-out", "official")
 
 _DERIVED: Final = ("mean", "std")
 _TEXT: Final = ("name", "order", "network", "protocol")
-_COUNTS: Final = ("stage", "steps", "stored_bytes")
+_COUNTS: Final = ("stage", "training_images", "steps", "stored_bytes")
 _SERIES: Final = ("accuracies", "learning_rate")
-_NUMERIC: Final = ("stage", "images per class", "accuracy %", "seeds", "steps", "stored size")
+_NUMERIC: Final = ("stage", "images per class", "accuracy %", "seeds", "trained on", "steps", "stored size")
 _COLUMNS: Final = ("set", "order", "network", *_NUMERIC, "protocol")
 _OFTEN_COMMON: Final = ("network", "seeds", "protocol")
 _NOTE: Final = "Rows labelled official follow another protocol than held-out rows: do not compare the two."
@@ -39,6 +39,8 @@ class Row:
         stage: Number of subsets trained on so far; 0 for the full data.
         images_per_class: Images per class in those subsets; None where classes differ or it does not apply.
         accuracies: Test accuracies as fractions in [0, 1], one per seed.
+        training_images: Images that the last part of the training shows, decoded: with multi-formation more than are
+            stored.
         steps: Optimiser steps in total.
         stored_bytes: Size of the images and labels in bytes, None if not stored.
         learning_rate: One per phase of the training.
@@ -54,6 +56,7 @@ class Row:
     stage: int
     images_per_class: float | int | None
     accuracies: tuple[float, ...]
+    training_images: int
     steps: int
     stored_bytes: int | None
     learning_rate: tuple[float, ...]
@@ -69,7 +72,7 @@ class Row:
             raise ValueError(f"accuracies are {self.accuracies}, expected one fraction in [0, 1] per seed")
         if not all(math.isfinite(rate) and rate >= 0 for rate in self.learning_rate):
             raise ValueError(f"learning_rate is {self.learning_rate}, expected finite values of at least 0")
-        for key in ("stage", "images_per_class", "steps", "stored_bytes"):
+        for key in ("stage", "images_per_class", "training_images", "steps", "stored_bytes"):
             value = getattr(self, key)
             if value is not None and not (math.isfinite(value) and value >= 0):
                 raise ValueError(f"{key} is {value}, expected a finite value of at least 0")
@@ -218,7 +221,7 @@ def _cells(row: Row) -> list[str]:
     if len(row.accuracies) > 1:  # one seed says nothing about the spread, and "± 0.0" would
         accuracy += f" ± {100 * row.std:.1f}"
     per_class = "-" if row.images_per_class is None else f"{row.images_per_class:.12g}"
-    counts = [str(len(row.accuracies)), f"{row.steps:,}", _human(row.stored_bytes)]
+    counts = [str(len(row.accuracies)), f"{row.training_images:,}", f"{row.steps:,}", _human(row.stored_bytes)]
     return [row.name, row.order, row.network, str(row.stage), per_class, accuracy, *counts, row.protocol]
 
 

@@ -9,7 +9,7 @@ from pdd_lightning.errors import ArtifactError, ConfigError
 from pdd_lightning.pictures import save_grid
 from pdd_lightning.scoring.evaluate import Evaluator
 from pdd_lightning.scoring.protocol import selected_job
-from pdd_lightning.scoring.selected import selected_by, selection_context
+from pdd_lightning.scoring.selected import selected_by
 from pdd_lightning.selection import RandomSelection, Selection
 from pdd_lightning.selection.base import class_positions
 from pdd_lightning.store import Json, differing_keys, write_tensors
@@ -104,7 +104,7 @@ class SelectedRun:
         """
         evaluator, method, ipc = self.evaluator, self.selecting.method, self.ipc
         evaluator.check_rates()
-        context = selection_context(self.module, self.data, evaluator.device)
+        context = self.module.selection_context(self.data, evaluator.device)
         images = self.data.train.take(method.select(context, ipc, self.option))
         rate = evaluator.tuned_rate(
             lambda rates, members: selected_job(

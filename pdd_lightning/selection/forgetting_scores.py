@@ -3,7 +3,7 @@
 Source: Toneva et al., "An Empirical Study of Example Forgetting during Deep Neural Network Learning", ICLR 2019.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
@@ -67,8 +67,9 @@ def equal_edges(counts: Tensor, parts: int) -> list[int]:
     span = (int(learned.max()) if len(learned) else 0) + 1
     if not 1 <= parts <= span:
         raise ConfigError(
-            f"parts={parts}: forgetting counts reach from 0 to {span - 1} and make at most {span} parts; use fewer, or "
-            "count during a longer training"
+            f"model.discard: forgetting counts reach from 0 to {span - 1} and make at most {span} equal parts, not "
+            f"{parts}; use fewer stages, count during a longer training, or give model.discard.edges and "
+            "model.discard.schedule"
         )
     return [-(-span * part // parts) for part in range(1, parts)]
 
@@ -89,20 +90,28 @@ def partitions(counts: Tensor, edges: Sequence[int]) -> list[Tensor]:
     """
     bounds = [0, *edges, None]
     if any(later <= earlier for earlier, later in zip([0, *edges], edges, strict=False)):
-        raise ConfigError(f"edges={list(edges)}: forgetting counts that divide the data must be above 0 and increase")
+        raise ConfigError(
+            f"model.discard.edges={list(edges)}: forgetting counts that divide the data must be above 0 and increase"
+        )
     part_of = torch.bucketize(counts, torch.tensor(list(edges), dtype=torch.int64), right=True)
     parts = [(part_of == part).nonzero().flatten() for part in range(len(edges) + 1)]
     for number, part in enumerate(parts):
         if not len(part):
             end = bounds[number + 1]
             raise ConfigError(
-                f"edges={list(edges)}: no example has a forgetting count of at least {bounds[number]}"
+                f"model.discard.edges={list(edges)}: no example has a forgetting count of at least {bounds[number]}"
                 f"{'' if end is None else f' and below {end}'} (part {number + 1}); choose other edges"
             )
     return parts
 
 
-def require_classes(parts: Sequence[Tensor], labels: Tensor, class_names: Sequence[str], ipc: int = 1) -> None:
+def require_classes(
+    parts: Sequence[Tensor],
+    labels: Tensor,
+    class_names: Sequence[str],
+    ipc: int = 1,
+    used: Collection[int] | None = None,
+) -> None:
     """Refuse parts that lack a class: nothing could be distilled for it.
 
     Args:
@@ -110,15 +119,18 @@ def require_classes(parts: Sequence[Tensor], labels: Tensor, class_names: Sequen
         labels: Of all examples, shape (N,).
         class_names: In the order of the labels.
         ipc: Images that every class must have in every part.
+        used: Numbers of the parts that are distilled from, from 1; null means all.
 
     Raises:
         ConfigError: Naming the part and the class.
     """
     for number, part in enumerate(parts, start=1):
+        if used is not None and number not in used:
+            continue
         held = torch.bincount(labels[part.to(labels.device)], minlength=len(class_names)).tolist()
         for name, count in zip(class_names, held, strict=True):
             if count < ipc:
                 raise ConfigError(
-                    f"edges: part {number} of {len(parts)} by forgetting count has {count} examples of class {name!r}, "
-                    f"and {ipc} are needed; choose other edges or fewer stages"
+                    f"model.discard.edges: part {number} of {len(parts)} by forgetting count has {count} examples of "
+                    f"class {name!r}, and {ipc} are needed; choose other edges or fewer stages"
                 )

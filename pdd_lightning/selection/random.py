@@ -26,7 +26,7 @@ class RandomSelection(Selection):
 
 
 def random_images(
-    real: LabelledImages, class_names: tuple[str, ...], ipc: int, seed: int, *keys: Key
+    real: LabelledImages, class_names: tuple[str, ...], ipc: int, seed: int, *keys: Key, option: str = "model.ipc"
 ) -> tuple[Tensor, Tensor]:
     """Real images, drawn without replacement, class by class.
 
@@ -36,6 +36,7 @@ def random_images(
         ipc: Images per class.
         seed: The run's seed.
         keys: What they are for.
+        option: Name of the option that ``ipc`` came from, for the message.
 
     Returns:
         Images (C * ipc, channels, H, W) and labels (C * ipc,), class by class.
@@ -43,7 +44,7 @@ def random_images(
     Raises:
         ConfigError: If a class has fewer images.
     """
-    classes = class_positions(real.labels, class_names, ipc)
+    classes = class_positions(real.labels, class_names, ipc, option)
     chosen = [_draw(positions, ipc, seed, *keys, label) for label, positions in enumerate(classes)]
     subset = real.take(torch.cat(chosen))
     return subset.images.clone(), subset.labels.clone()

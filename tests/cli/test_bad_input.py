@@ -26,7 +26,7 @@ TYPING_MISTAKES = {
     "not a choice": (["--model.optimizer", "rmsprop"], ["--model.optimizer=rmsprop", "'sgd', 'adam'"]),
     "out of range": (["--model.ipc", "0"], ["model.ipc", "got 0", "at least 1"]),
     "network out of range": (["--model.network.width", "0"], ["model.network.width is 0", "width >= 1"]),
-    "transition out of range": (["--model.transition.epochs", "0"], ["model.transition.epochs must be", "got 0"]),
+    "recipe out of range": (["--model.recipe.epochs", "0"], ["model.recipe.epochs must be", "got 0"]),
     "evaluation out of range": (["--evaluation.full.epochs", "0"], ["evaluation.full.epochs must be", "got 0"]),
     "data out of range": (["--data.validation_fraction", "2"], ["data.validation_fraction=2", "below 1"]),
     "unknown accelerator": (["--trainer.accelerator", "abacus"], ["trainer", "abacus", "cpu"]),

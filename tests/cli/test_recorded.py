@@ -104,7 +104,7 @@ def stage_by_hand(run: Path) -> StageModule:
         iterations=5,
         image_lr=0.05,
         optimizer="adam",
-        transition=Recipe(epochs=2),
+        recipe=Recipe(epochs=2),
         run_dir=str(run),
     )
 

@@ -113,4 +113,4 @@ def make_case(
 
 def union(synthetic: SyntheticSide) -> LabelledImages:
     """U_k as a dynamics sees it after a step."""
-    return LabelledImages(synthetic.union(synthetic.images).detach(), synthetic.all_labels)
+    return LabelledImages(synthetic.union(synthetic.decoded).detach(), synthetic.all_labels)

@@ -23,6 +23,7 @@ ROW = Row(
     stage=5,
     images_per_class=10,
     accuracies=(0.5, 0.52, 0.57),
+    training_images=400,
     steps=12000,
     stored_bytes=1536,
     learning_rate=(0.01, 0.005),
@@ -67,7 +68,7 @@ def test_json_carries_mean_and_std() -> None:
     value = json.loads(json.dumps(ROW.to_json()))
     assert value["mean"] == ROW.mean
     assert value["std"] == ROW.std
-    assert len(value) == 12
+    assert len(value) == 13
 
 
 @pytest.mark.parametrize(
@@ -129,7 +130,7 @@ def test_a_row_that_could_not_be_read_cannot_be_made() -> None:
 
 def test_markdown_table() -> None:
     header, rule, first, second = markdown_table([ROW, ODD]).splitlines()
-    assert {len(cells(line)) for line in (header, rule, first, second)} == {10}
+    assert {len(cells(line)) for line in (header, rule, first, second)} == {11}
     assert set(rule) <= set("|:- ")
     row = dict(zip(cells(header), cells(first), strict=True))
     assert row == {
@@ -140,6 +141,7 @@ def test_markdown_table() -> None:
         "images per class": "10",
         "accuracy %": "53.0 ± 3.6",
         "seeds": "3",
+        "trained on": "400",
         "steps": "12,000",
         "stored size": "1.5 KiB",
         "protocol": "held-out",
