@@ -1,4 +1,4 @@
-"""The command line: `pdd-cli fit`, `evaluate` and `select`; `pdd-cli run` is in :mod:`pdd_lightning.run`."""
+"""The command line: `pdd-cli fit`, `evaluate`, `select` and `compare`; `run` is in :mod:`pdd_lightning.run`."""
 
 import json
 import os
@@ -27,6 +27,7 @@ from pdd_lightning.parsing import OptionParser, check_file, config_files, qualif
 from pdd_lightning.quiet import quiet
 from pdd_lightning.run import OVERVIEW
 from pdd_lightning.run import main as run
+from pdd_lightning.scoring.compare import main as compare
 from pdd_lightning.scoring.evaluate import Evaluator
 from pdd_lightning.scoring.protocol import Evaluation
 from pdd_lightning.scoring.report import render_table
@@ -329,6 +330,9 @@ def main(args: Sequence[str] | None = None) -> None:
     quiet()
     keep_freed_memory()
     try:
+        if arguments[0] == "compare":
+            compare(arguments[1:])
+            return
         PDDCLI(
             StageModule,
             ImageDataModule,

@@ -24,6 +24,7 @@ commands:
   fit        Distil the next unfinished stage, or the one given by --stage. Run it again to continue.
   evaluate   Train fresh networks on the finished run and report their test accuracy.
   select     Choose real images in place of distilled ones: --select.method Herding --select.ipc 10.
+  compare    One table of several evaluated runs: pdd-cli compare RUN_DIR RUN_DIR ...
 
 `pdd-cli COMMAND --help` describes a command. Any option of the file can be given on the command line too, for
 example --model.ipc 5 or --model.network ConvNet --model.network.width 64.

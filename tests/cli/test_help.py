@@ -26,7 +26,7 @@ def printed(capsys: pytest.CaptureFixture[str], *args: str) -> str:
 @pytest.mark.parametrize("args", [(), ("--help",), ("-h",)])
 def test_the_overview_lists_every_command(args: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     lines = printed(capsys, *args).splitlines()
-    for command in ("run", "fit", "evaluate", "select"):
+    for command in ("run", "fit", "evaluate", "select", "compare"):
         assert sum(line.startswith(f"  {command} ") for line in lines) == 1
 
 
