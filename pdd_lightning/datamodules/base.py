@@ -10,7 +10,7 @@ from torch import Tensor
 from pdd_lightning.datamodules.cache import cached
 from pdd_lightning.datamodules.preprocessing import Preprocessing
 from pdd_lightning.datamodules.raw import RawData
-from pdd_lightning.datamodules.split import stratified_split
+from pdd_lightning.datamodules.split import at_most, stratified_split
 from pdd_lightning.digest import digest
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.types import ImageShape, LabelledImages, class_path
@@ -35,6 +35,7 @@ class ImageDataModule(LightningDataModule, ABC):
     Args:
         validation_fraction: Part of each class's training images held out for validation, in [0, 1).
         split_seed: Decides which images are held out.
+        max_per_class: Train on at most this many images of each class, for tries on a small machine; null takes all.
         zca: Whether to whiten the images (ZCA) after normalising each channel.
         zca_eps: Added to the eigenvalues when whitening; larger values whiten less. Unused without ``zca``.
         cache_dir: Folder that keeps what is slow to compute (decoded image files, whitening matrices) for
@@ -49,6 +50,7 @@ class ImageDataModule(LightningDataModule, ABC):
         *,
         validation_fraction: float = 0.1,
         split_seed: int = 0,
+        max_per_class: int | None = None,
         zca: bool = False,
         zca_eps: float = 0.1,
         cache_dir: str | None = None,
@@ -59,10 +61,13 @@ class ImageDataModule(LightningDataModule, ABC):
                 f"validation_fraction={validation_fraction}: must be at least 0 (no validation images) and "
                 "below 1; 0.1 is usual"
             )
+        if max_per_class is not None and max_per_class < 1:
+            raise ConfigError(f"max_per_class={max_per_class}: must be at least 1, or null to take all images")
         if not zca_eps > 0:
             raise ConfigError(f"zca_eps={zca_eps}: must be above 0; 0.1 is usual")
         self.validation_fraction = validation_fraction
         self.split_seed = split_seed
+        self.max_per_class = max_per_class
         self.zca = zca
         self.zca_eps = zca_eps
         self.cache_dir = cache_dir
@@ -83,6 +88,7 @@ class ImageDataModule(LightningDataModule, ABC):
             "class_path": class_path(type(self)),
             "validation_fraction": self.validation_fraction,
             "split_seed": self.split_seed,
+            "max_per_class": self.max_per_class,
             "zca": self.zca,
             "zca_eps": self.zca_eps if self.zca else None,
         }
@@ -98,11 +104,14 @@ class ImageDataModule(LightningDataModule, ABC):
 
     def _prepare(self, raw: RawData) -> _Prepared:
         kept, held = stratified_split(raw.train_labels, self.validation_fraction, self.split_seed, "validation")
+        if self.max_per_class is not None:
+            kept = at_most(raw.train_labels, kept, self.max_per_class, self.split_seed)
         # The split enters by its outcome and the raw data by its contents, so where the files lie, or which
         # seed happens to give the same split, makes no difference.
         fingerprint = digest(
             *(raw.train_images, raw.train_labels, raw.test_images, raw.test_labels, raw.class_names),
             *(held, self.zca_eps if self.zca else None),
+            *(() if self.max_per_class is None else (kept,)),
         )
         train_images = raw.train_images[kept]
         preprocessing = self._fit(train_images, fingerprint)

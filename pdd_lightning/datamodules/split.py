@@ -27,3 +27,23 @@ def stratified_split(labels: Tensor, fraction: float, seed: int, purpose: str) -
         order = torch.randperm(len(members), generator=generator(seed, "split", purpose, label))
         held[members[order[:count]]] = True
     return (~held).nonzero().flatten(), held.nonzero().flatten()
+
+
+def at_most(labels: Tensor, positions: Tensor, count: int, seed: int) -> Tensor:
+    """Keep a limited number of examples of every class.
+
+    Args:
+        labels: Of all examples, shape (N,), int64.
+        positions: Those to choose from.
+        count: How many of each class at most.
+        seed: Decides which.
+
+    Returns:
+        Ascending positions.
+    """
+    chosen = []
+    for label in labels[positions].unique().tolist():
+        members = positions[labels[positions] == label]
+        order = torch.randperm(len(members), generator=generator(seed, "at most", label))
+        chosen.append(members[order[:count]])
+    return torch.cat(chosen).sort().values

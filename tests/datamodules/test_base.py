@@ -52,6 +52,16 @@ def test_splits_and_shapes() -> None:
         assert part.images.device.type == "cpu"
 
 
+def test_at_most_so_many_of_each_class() -> None:
+    few, whole = ready(validation_fraction=0.2, max_per_class=6), ready(validation_fraction=0.2)
+    assert few.train.labels.bincount(minlength=4).tolist() == [1, 4, 6, 6]
+    assert torch.equal(few.validation.labels, whole.validation.labels)
+    assert len(few.test) == len(whole.test)
+    pixels, all_pixels = (data.preprocessing.invert(data.train.images) for data in (few, whole))
+    for image in pixels:
+        assert ((all_pixels - image).abs().amax((1, 2, 3)) < 1e-4).any()
+
+
 def test_setup_reads_once() -> None:
     data = InMemory()
     data.setup("fit")
@@ -108,7 +118,13 @@ def test_the_split_depends_on_seed_and_purpose_alone() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"split_seed": 1}, {"validation_fraction": 0.3}, {"zca": True}, {"zca": True, "zca_eps": 0.2}],
+    [
+        {"split_seed": 1},
+        {"validation_fraction": 0.3},
+        {"max_per_class": 4},
+        {"zca": True},
+        {"zca": True, "zca_eps": 0.2},
+    ],
 )
 def test_fingerprint_follows_the_settings(options: dict[str, Any]) -> None:
     assert ready(**options).fingerprint != ready().fingerprint
@@ -168,6 +184,7 @@ def test_describe_suits_json_and_names_no_path() -> None:
         "class_path": f"{InMemory.__module__}.InMemory",
         "validation_fraction": 0.1,
         "split_seed": 0,
+        "max_per_class": None,
         "zca": True,
         "zca_eps": 0.1,
     }
@@ -177,6 +194,11 @@ def test_describe_suits_json_and_names_no_path() -> None:
 def test_fraction_outside_its_range(fraction: float) -> None:
     with pytest.raises(ConfigError, match=rf"validation_fraction={fraction}.*below 1"):
         InMemory(validation_fraction=fraction)
+
+
+def test_no_image_of_a_class_is_refused() -> None:
+    with pytest.raises(ConfigError, match="max_per_class=0: must be at least 1"):
+        InMemory(max_per_class=0)
 
 
 def test_eps_outside_its_range() -> None:
