@@ -12,8 +12,8 @@ from pdd_lightning.errors import ConfigError
 from pdd_lightning.scoring.report import Row, markdown_table, read_results, render_table
 from pdd_lightning.store import RunFolder, write_text
 
-DISTILLED = "pdd"
-"""Name of a run's own rows in its results."""
+OWN = ("pdd", "distilled")
+"""Names of a run's own rows in its results: of several stages, and of one."""
 
 
 def merged_rows(runs: Mapping[str, Sequence[Row]], *, every_stage: bool = False) -> list[Row]:
@@ -31,7 +31,7 @@ def merged_rows(runs: Mapping[str, Sequence[Row]], *, every_stage: bool = False)
     own: list[Row] = []
     for label, rows in runs.items():
         for row in rows:
-            if row.name != DISTILLED:
+            if row.name not in OWN:
                 if row not in [known for _, known in baselines]:
                     baselines.append((label, row))
             elif every_stage or row.stage == max(r.stage for r in rows if _kind(r) == _kind(row)):

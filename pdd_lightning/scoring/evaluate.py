@@ -126,7 +126,7 @@ class Evaluator:
                 "same configuration first"
             )
         self.module.verify_finished(self.data.fingerprint)
-        return "pdd", [read_subset(run.stage(k)) for k in range(1, stages + 1)]
+        return "pdd" if stages > 1 else "distilled", [read_subset(run.stage(k)) for k in range(1, stages + 1)]
 
     def _jobs(self, network: Architecture, name: str, subsets: Sequence[Subset]) -> list[Job]:
         """In the order of the table."""

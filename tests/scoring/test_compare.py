@@ -20,7 +20,8 @@ def names(rows: list[Row]) -> list[str]:
 
 
 def test_runs_bear_their_labels_and_share_their_baselines() -> None:
-    rows = merged_rows({"a": [RANDOM, FIRST, SECOND, FULL], "b": [RANDOM, FIRST, FULL]})
+    alone = replace(FIRST, name="distilled")
+    rows = merged_rows({"a": [RANDOM, FIRST, SECOND, FULL], "b": [RANDOM, alone, FULL]})
     assert names(rows) == ["random", "a", "b", "full"]
     assert rows[1] == replace(SECOND, name="a")
     assert rows[2] == replace(FIRST, name="b")
