@@ -18,6 +18,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
 from pdd_lightning.callbacks import ImageMonitor, StageCallback, StepProgress
+from pdd_lightning.class_paths import explained_imports
 from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.disk import latest_checkpoint, read_checkpoint, require_writable
 from pdd_lightning.errors import ConfigError, PDDError
@@ -120,7 +121,8 @@ class PDDCLI(LightningCLI):
         """Parse, without Lightning's warning about programs that have arguments of their own, as pytest has."""
         for path in config_files(args):
             check_file(path)
-        self.config = parser.parse_args(args)
+        with explained_imports():
+            self.config = parser.parse_args(args)
 
     def before_instantiate_classes(self) -> None:
         """Set what belongs to the process."""

@@ -7,15 +7,15 @@ the value and the remedy in that text; what they do not recognise is passed on, 
 import inspect
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from pydoc import locate
-from typing import Any, NoReturn, get_args
+from typing import Any, NoReturn
 
 import yaml
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
+from pdd_lightning.class_paths import class_of, fault_of, join, suggest
 from pdd_lightning.errors import ConfigError
 
 _TYPE_NAMES = {"int": "an integer", "float": "a number", "str": "text", "bool": "true or false", "list": "a list"}
@@ -139,12 +139,7 @@ def _unknown(option: str, types: Iterable[str]) -> str:
     if not option.startswith("-"):
         return f"{option}: expected an option that begins with --; `pdd-cli fit --help` lists them"
     name = option.lstrip("-").partition("=")[0]
-    return f"--{name}: there is no such option{_suggest(name, types)}; `pdd-cli fit --help` lists them"
-
-
-def _suggest(name: str, known: Iterable[str]) -> str:
-    close = get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f", did you mean {close[0]}?" if close else ""
+    return f"--{name}: there is no such option{suggest(name, types)}; `pdd-cli fit --help` lists them"
 
 
 def _bad_value(message: str, keys: list[str], types: dict[str, Any]) -> str:
@@ -155,16 +150,12 @@ def _bad_value(message: str, keys: list[str], types: dict[str, Any]) -> str:
     if found := re.search(r"Option '([^']+)' is not accepted", message):
         known = _options_of(class_path)
         name = str(class_path).rpartition(".")[2]
-        return f"--{option}.{found[1]}: {name} has no such option{_suggest(found[1], known)}; it has {_join(known)}"
+        return f"--{option}.{found[1]}: {name} has no such option{suggest(found[1], known)}; it has {join(known)}"
     if found := re.search(r"the following arguments are required: (.*)", message):
         return f"--{option}.{found[1]}: required by the chosen class; give it a value"
-    base = _class_of(types.get(option))
-    found = re.search(
-        r"(?:dot import path string: |Import path )(?!does)(\S+)|given class_path '([^']+)':\s+No module", message
-    ) or re.search(r"does not correspond to a subclass()[\s\S]*Given value: (\S+)", message)
-    if base is not None and found:
-        given = found[1] or found[2]
-        return f"--{option}={given}: this is not {_article(base)}{_offer(given, base)}"
+    base, given = class_of(types.get(option)), _named_class(message)
+    if base is not None and given is not None and (fault := fault_of(given, base)) is not None:
+        return f"--{option}={given}: {fault}"
     value = re.search(r"(?:Got value|Given value): (.*)", message)
     wanted = dict.fromkeys(_wanted(item) for item in re.findall(r"Expected an? (.*?)(?:\. Got value|$)", message, re.M))
     wanted = {name: None for name in wanted if name}
@@ -176,6 +167,18 @@ def _bad_value(message: str, keys: list[str], types: dict[str, Any]) -> str:
     return f"--{option}: {_fold(problem)}; `pdd-cli fit --help` describes the options"
 
 
+def _named_class(message: str) -> str | None:
+    """The class that could not be used, in any of the ways in which jsonargparse says so."""
+    patterns = (
+        r"given class_path '([^']+)'",
+        r"dot import path string: (\S+)",
+        r"Import path (?!does)(\S+)",
+        r"instantiatable class, but (\S+) is",
+        r"does not correspond to a subclass[\s\S]*Given value: (\S+)",
+    )
+    return next((found[1] for pattern in patterns if (found := re.search(pattern, message))), None)
+
+
 def _wanted(text: str) -> str:
     """A type as people say it; empty for what only says that there is no value."""
     if "NoneType" in text or text.startswith("path but"):
@@ -184,28 +187,6 @@ def _wanted(text: str) -> str:
         return f"one of {found[1]}"
     found = re.match(r"<class '([\w.]+)'>", text)
     return _TYPE_NAMES.get(found[1], found[1].rpartition(".")[2]) if found else text
-
-
-def _class_of(hint: Any) -> type | None:
-    """The class that an option takes, also where it may be null."""
-    candidates = [hint, *get_args(hint)]
-    return next((c for c in candidates if inspect.isclass(c) and c.__module__.startswith("pdd_lightning")), None)
-
-
-def _article(base: type) -> str:
-    return f"{'an' if base.__name__[0] in 'AEIOU' else 'a'} {base.__name__} that can be imported"
-
-
-def _offer(given: str, base: type) -> str:
-    names = sorted(cls.__name__ for cls in _subclasses(base) if not inspect.isabstract(cls))
-    return f"{_suggest(given, names)}; choose {_join(names, 'or')}, or give the import path of a class of your own"
-
-
-def _subclasses(base: type) -> set[type]:
-    """The classes of the package below one; those of others may have names of their own."""
-    below: list[type] = base.__subclasses__()
-    direct = {cls for cls in below if cls.__module__.startswith("pdd_lightning.")}
-    return direct.union(*(_subclasses(cls) for cls in direct))
 
 
 def _options_of(class_path: str | None) -> list[str]:
@@ -220,11 +201,6 @@ def _options_of(class_path: str | None) -> list[str]:
         if all(p.kind is not p.VAR_KEYWORD for p in parameters):
             break
     return list(names)
-
-
-def _join(names: Iterable[str], word: str = "and") -> str:
-    *most, last = list(names) or ["none"]
-    return f"{', '.join(most)} {word} {last}" if most else last
 
 
 def _fold(text: str) -> str:

@@ -18,7 +18,15 @@ from pdd_lightning.formation import check_factor
 from pdd_lightning.functional import FunctionalNetwork
 from pdd_lightning.learning import Recipe
 from pdd_lightning.modules.initial import Initial, initial_images, pixel_bounds, real_images_needed
-from pdd_lightning.modules.options import at_least_one, per_stage, positive, require_target
+from pdd_lightning.modules.options import (
+    at_least_one,
+    per_stage,
+    positive,
+    require_logits,
+    require_recordable,
+    require_scalar,
+    require_target,
+)
 from pdd_lightning.modules.provenance import origin, verify_checkpoint, verify_finished
 from pdd_lightning.modules.steps import Steps
 from pdd_lightning.networks import Architecture, build_template
@@ -183,12 +191,15 @@ class StageModule(LightningModule):
         verify_finished(self.run, self.stage, lambda k: {**self.settings(), "ipc": self.per_stage[k - 1]}, data)
 
     def check(self, data: ImageDataModule) -> None:
-        """Refuse a network or numbers of images that do not suit the data, before anything is written.
+        """Refuse parts that cannot be recorded or do not suit the data, before anything is written.
 
         Raises:
             ConfigError: Naming the option.
         """
-        self.objective.check(build_template(self.architecture, data.image_shape, data.num_classes))
+        require_recordable(self.settings())
+        network = build_template(self.architecture, data.image_shape, data.num_classes)
+        self.objective.check(network)
+        require_logits(network, data.image_shape, data.num_classes)
         check_factor(self.factor, *data.image_shape[1:])
         if self.clamp_pixels:
             pixel_bounds(data.preprocessing)
@@ -293,7 +304,9 @@ class StageModule(LightningModule):
         total = 0.0 * (self.images.sum() + self.alpha)
         for work in ranks.share(self.points * parts):
             index, part = divmod(work, parts)
-            total = total + self.objective.loss(synthetic, points[index], self.context, step, index, part)
+            part_loss = self.objective.loss(synthetic, points[index], self.context, step, index, part)
+            require_scalar(part_loss, self.objective)
+            total = total + part_loss
         loss = total * ranks.world / self.points
         # Every rank must come to the same verdict, or the others would wait for one that stopped.
         seen = self.trainer.strategy.reduce(loss.detach().clone(), reduce_op="sum") if ranks.world > 1 else loss
