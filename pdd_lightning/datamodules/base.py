@@ -37,7 +37,8 @@ class ImageDataModule(LightningDataModule, ABC):
         split_seed: Decides which images are held out.
         max_per_class: Train on at most this many images of each class, for tries on a small machine; null takes all.
         zca: Whether to whiten the images (ZCA) after normalising each channel.
-        zca_eps: Added to the eigenvalues when whitening; larger values whiten less. Unused without ``zca``.
+        zca_eps: Added to the eigenvalues when whitening, in units of a normalised pixel's variance; larger values
+            whiten less. Unused without ``zca``.
         cache_dir: Folder that keeps what is slow to compute (decoded image files, whitening matrices) for
             later runs. Null keeps nothing.
 

@@ -51,6 +51,16 @@ def test_a_constant_channel_stays_finite() -> None:
         torch.testing.assert_close(fitted.invert(out), images / 255, rtol=0, atol=1e-5)
 
 
+def test_eps_for_pixels_in_the_unit_interval_can_be_converted() -> None:
+    """Published settings whiten without normalising first: their eps is ours divided by the variance of the pixels."""
+    images = grey_levels(channels=1)
+    pixels = images.double().flatten(1) / 255
+    published = Whitening.from_covariance(pixels.mean(0), pixels.T.cov(correction=0), eps=0.1)
+    ours = Preprocessing.fit(images, zca=True, zca_eps=0.1 / pixels.var(correction=0).item())
+    wanted = (pixels - published.mean) @ published.matrix
+    torch.testing.assert_close(ours.apply(images).flatten(1).double(), wanted, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("zca", [False, True])
 def test_invert_undoes_apply(zca: bool) -> None:
     images = grey_levels(channels=1 if zca else 3)
