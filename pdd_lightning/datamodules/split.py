@@ -42,7 +42,7 @@ def at_most(labels: Tensor, positions: Tensor, count: int, seed: int) -> Tensor:
         Ascending positions.
     """
     chosen = []
-    for label in labels[positions].unique().tolist():
+    for label in labels[positions].bincount().nonzero().flatten().tolist():
         members = positions[labels[positions] == label]
         order = torch.randperm(len(members), generator=generator(seed, "at most", label))
         chosen.append(members[order[:count]])
