@@ -1,6 +1,7 @@
 """Networks as pure functions of their state, and states as flat vectors."""
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Self
 
@@ -128,6 +129,27 @@ class FunctionalNetwork:
         features: Tensor = functional_call(extractor, mine, (images,))
         return features
 
+    def embed_layers(self, parameters: dict[str, Tensor], images: Tensor) -> list[Tensor]:
+        """The outputs of the layers that the network names, and the features that the linear head reads.
+
+        Args:
+            parameters: Named parameters; those of the head take no part.
+            images: Shape (N, C, H, W).
+
+        Returns:
+            One tensor (N, ...) for each of the `Classifier`'s layers, and the features (N, F).
+
+        Raises:
+            ConfigError: If the network is not a `Classifier`, or names no layers.
+        """
+        outputs: list[Tensor] = []
+        with ExitStack() as hooks:
+            for layer in layers_of(self.template):
+                handle = layer.register_forward_hook(lambda _module, _inputs, output: outputs.append(output))
+                hooks.callback(handle.remove)
+            features = self.embed(parameters, images)
+        return [*outputs, features]
+
     def loss(self, parameters: dict[str, Tensor], images: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy, a scalar."""
         return F.cross_entropy(self(parameters, images), labels)
@@ -145,6 +167,22 @@ def features_of(network: nn.Module) -> nn.Module:
             "pdd_lightning.networks.Classifier to use an objective that compares features"
         )
     return network.features
+
+
+def layers_of(network: nn.Module) -> list[nn.Module]:
+    """The modules whose outputs an objective that aligns layers compares.
+
+    Raises:
+        ConfigError: If the network is not a `Classifier`, or names no layers.
+    """
+    features = features_of(network)
+    assert isinstance(network, Classifier)
+    if not network.layers:
+        raise ConfigError(
+            "model.network builds a Classifier that names no layers: give it the names of the modules in its features "
+            "that are to be compared, such as Classifier(features, head, layers=['block1', 'block2'])"
+        )
+    return [features.get_submodule(name) for name in network.layers]
 
 
 def detached(state: Mapping[str, Tensor]) -> State:

@@ -1,12 +1,14 @@
 """At which model states training on the synthetic and on the real data are compared."""
 
 from pdd_lightning.dynamics.base import Dynamics, MatchPoint, Ranks, StageContext
+from pdd_lightning.dynamics.dynamic import DynamicTraining
 from pdd_lightning.dynamics.experts import ExpertTrajectories
 from pdd_lightning.dynamics.initial import StartStates
 from pdd_lightning.dynamics.real import RealTraining
 from pdd_lightning.dynamics.synthetic import SyntheticTraining
 
 __all__ = [
+    "DynamicTraining",
     "Dynamics",
     "ExpertTrajectories",
     "MatchPoint",

@@ -55,10 +55,19 @@ class EvolvingNetwork(Dynamics):
         self._context = context
         self._learner = Learner(context.make_network(), context.device)
 
+    def place(self, step: int) -> tuple[int, int]:
+        """Number of the episode that a step belongs to, and number of the step within it."""
+        return divmod(step, self.episode)
+
+    def ends(self, step: int) -> bool:
+        """Whether an episode ends with a step."""
+        return (step + 1) % self.episode == 0
+
     def point(self, step: int, index: int) -> MatchPoint:
         """The network as it is now; at the start of an episode, a start state."""
-        if step % self.episode == 0 and index == 0:
-            draw = generator(self.context.seed, *self.context.keys("episode", step // self.episode))
+        episode, inner = self.place(step)
+        if inner == 0 and index == 0:
+            draw = generator(self.context.seed, *self.context.keys("episode", episode))
             member = int(torch.randint(len(self.context.bank), (), generator=draw))
             self.learner.load(self.context.bank[member])
         return MatchPoint(self.learner.parameters())
@@ -69,7 +78,7 @@ class EvolvingNetwork(Dynamics):
         Raises:
             ConfigError: If the network diverged.
         """
-        if (step + 1) % self.episode == 0:
+        if self.ends(step):
             return
         self.train(step, synthetic, rate)
         if not torch.isfinite(self.learner.parameters()).all():

@@ -71,7 +71,7 @@ class RealTraining(EvolvingNetwork):
     def train(self, step: int, synthetic: LabelledImages, rate: float) -> None:
         """Some minibatches of the real data, going on where the last step ended."""
         context = self.context
-        episode, inner = divmod(step, self.episode)
+        episode, inner = self.place(step)
         # A small data set is one minibatch, whatever the batch size.
         steps = math.ceil(self.examples / min(self.recipe.batch_size, len(context.real)))
         self.learner.train_steps(

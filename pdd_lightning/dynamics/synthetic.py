@@ -57,7 +57,7 @@ class SyntheticTraining(EvolvingNetwork):
     def train(self, step: int, synthetic: LabelledImages, rate: float) -> None:
         """Some epochs of the union."""
         context = self.context
-        episode, inner = divmod(step, self.episode)
+        episode, inner = self.place(step)
         steps = self.recipe.steps(len(synthetic))
         self.learner.train_steps(
             synthetic,

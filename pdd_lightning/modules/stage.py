@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
@@ -18,6 +18,7 @@ from pdd_lightning.formation import check_factor
 from pdd_lightning.functional import FunctionalNetwork
 from pdd_lightning.learning import Recipe
 from pdd_lightning.modules.initial import Initial, initial_images, pixel_bounds, real_images_needed
+from pdd_lightning.modules.optimizer import OptimizerName, check_decay, image_rate, stage_optimizer
 from pdd_lightning.modules.options import (
     at_least_one,
     per_stage,
@@ -55,6 +56,8 @@ class StageModule(LightningModule):
             stored as they are trained on.
         clamp_pixels: Keep pixels within [0, 1] after every step (IDC).
         image_lr: Learning rate of the images.
+        image_lr_decay_at: Fractions of the iterations after which it is multiplied by `image_lr_decay`.
+        image_lr_decay: Factor at each point of `image_lr_decay_at`.
         learning_rate: Initial value of the learned learning rate alpha.
         learning_rate_lr: Learning rate of alpha; 0 keeps alpha as it is.
         optimizer: SGD with momentum 0.5 as published for trajectory matching, or Adam, which needs far fewer
@@ -87,9 +90,11 @@ class StageModule(LightningModule):
         factor: int = 1,
         clamp_pixels: bool = False,
         image_lr: float = 1000.0,
+        image_lr_decay_at: list[float] = [],  # noqa: B006 (not changed)
+        image_lr_decay: float = 0.5,
         learning_rate: float = 0.01,
         learning_rate_lr: float = 1e-5,
-        optimizer: Literal["sgd", "adam"] = "sgd",
+        optimizer: OptimizerName = "sgd",
         points: int = 1,
         augmentation: Augmentation = NoAugmentation(),  # noqa: B008 (immutable)
         recipe: Recipe = Recipe(),  # noqa: B008 (immutable)
@@ -104,7 +109,8 @@ class StageModule(LightningModule):
         super().__init__()
         self.per_stage = per_stage(ipc, stages)
         at_least_one(iterations=iterations, points=points, factor=factor)
-        positive(image_lr=image_lr, learning_rate=learning_rate)
+        positive(image_lr=image_lr, image_lr_decay=image_lr_decay, learning_rate=learning_rate)
+        check_decay(image_lr_decay_at)
         if not 0 <= learning_rate_lr < float("inf"):
             raise ConfigError(f"model.learning_rate_lr must be at least 0 and finite, got {learning_rate_lr}")
         if not run_dir.strip():
@@ -124,6 +130,7 @@ class StageModule(LightningModule):
         self.ipc = self.per_stage[self.stage - 1]
         self.iterations, self.initial, self.points, self.seed = iterations, initial, points, seed
         self.image_lr, self.learning_rate_lr, self.optimizer_name = image_lr, learning_rate_lr, optimizer
+        self.image_lr_decay_at, self.image_lr_decay = image_lr_decay_at, image_lr_decay
         self.factor, self.clamp_pixels = factor, clamp_pixels
         self.augmentation, self.recipe = augmentation, recipe
         self.conditioning, self.transition, self.discard = conditioning, transition, discard
@@ -175,6 +182,8 @@ class StageModule(LightningModule):
             "factor": self.factor,
             "clamp_pixels": self.clamp_pixels,
             "image_lr": self.image_lr,
+            "image_lr_decay_at": list(self.image_lr_decay_at),
+            "image_lr_decay": self.image_lr_decay,
             "learning_rate": self.initial_rate,
             "learning_rate_lr": self.learning_rate_lr,
             "optimizer": self.optimizer_name,
@@ -324,6 +333,12 @@ class StageModule(LightningModule):
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step, and refuse a state in which the learning rate means nothing before anything stores it."""
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        assert isinstance(optimizer, torch.optim.Optimizer)
+        # From the step's number, not by a scheduler: a stage that continues needs no state for it.
+        optimizer.param_groups[0]["lr"] = image_rate(
+            self.image_lr, self.image_lr_decay_at, self.image_lr_decay, self.global_step, self.iterations
+        )
         super().optimizer_step(*args, **kwargs)
         alpha = self.alpha.item()
         if not 0 < alpha < float("inf"):
@@ -353,14 +368,7 @@ class StageModule(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """One optimiser, two groups: the images and alpha."""
-        groups = [
-            {"params": [self.images], "lr": self.image_lr},
-            {"params": [self.alpha], "lr": self.learning_rate_lr},
-        ]
-        if self.optimizer_name == "adam":
-            # The momentum of the published SGD; the second moment forgets fast, for stages are short.
-            return torch.optim.Adam(groups, betas=(0.5, 0.95))
-        return torch.optim.SGD(groups, lr=self.image_lr, momentum=0.5)
+        return stage_optimizer(self.optimizer_name, self.images, self.alpha, self.image_lr, self.learning_rate_lr)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Remember what the checkpoint was made of."""

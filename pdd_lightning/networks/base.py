@@ -3,6 +3,7 @@
 import dataclasses
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -62,12 +63,15 @@ class Classifier(nn.Module):
     Args:
         features: From images (N, C, H, W) to flat features (N, F).
         head: From features (N, F) to logits (N, number of classes).
+        layers: Names of modules within `features`, in the order in which they are computed: their outputs are what an
+            objective that aligns layers compares, beside the features themselves.
     """
 
-    def __init__(self, features: nn.Module, head: nn.Linear) -> None:
+    def __init__(self, features: nn.Module, head: nn.Linear, layers: Sequence[str] = ()) -> None:
         super().__init__()
         self.features = features
         self.head = head
+        self.layers = tuple(layers)
 
     def embed(self, images: Tensor) -> Tensor:
         """The features that the head reads.

@@ -97,7 +97,7 @@ class ConvNet(Architecture):
         factor = 1 if self.pooling == "none" else 2**depth
         flat = self.width * (height // factor) * (width // factor)
         features = nn.Sequential(OrderedDict([*blocks.items(), ("flatten", nn.Flatten())]))
-        return Classifier(features, nn.Linear(flat, num_classes))
+        return Classifier(features, nn.Linear(flat, num_classes), [f"{name}.activation" for name in blocks])
 
     def depth_for(self, image_shape: ImageShape) -> int:
         """The number of blocks for images of a shape: ``depth``, or what suits them if it is None.

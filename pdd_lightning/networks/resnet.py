@@ -66,7 +66,7 @@ class ResNet(Architecture):
                 ("flatten", nn.Flatten()),
             ]
         )
-        return Classifier(nn.Sequential(layers), net.fc)
+        return Classifier(nn.Sequential(layers), net.fc, ["stem", *stages])
 
 
 def _instance_norm(channels: int) -> nn.GroupNorm:

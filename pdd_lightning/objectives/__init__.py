@@ -2,7 +2,8 @@
 
 from pdd_lightning.objectives.base import Objective, SyntheticSide
 from pdd_lightning.objectives.distribution import MeanEmbedding
+from pdd_lightning.objectives.features import FeatureAlignment
 from pdd_lightning.objectives.gradient import GradientMatching
 from pdd_lightning.objectives.trajectory import TrajectoryMatching
 
-__all__ = ["GradientMatching", "MeanEmbedding", "Objective", "SyntheticSide", "TrajectoryMatching"]
+__all__ = ["FeatureAlignment", "GradientMatching", "MeanEmbedding", "Objective", "SyntheticSide", "TrajectoryMatching"]

@@ -139,5 +139,19 @@ def attach(images: Tensor, value: Tensor) -> Tensor:
         The same value, whose gradient in the images is the same.
     """
     (gradient,) = torch.autograd.grad(value, images)
-    attached: Tensor = _Attach.apply(images, value.detach(), gradient)
+    return with_gradient(images, value.detach(), gradient)
+
+
+def with_gradient(images: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
+    """A value whose gradient in the images is known already.
+
+    Args:
+        images: Shape (n, C, H, W), requires grad.
+        value: A detached scalar.
+        gradient: In the shape of the images.
+
+    Returns:
+        The same value, differentiable (once) in the images.
+    """
+    attached: Tensor = _Attach.apply(images, value, gradient)
     return attached

@@ -28,6 +28,13 @@ METHODS: dict[str, dict[str, Any]] = {
         "objective": {"class_path": "GradientMatching", "init_args": {"real_batch_size": 8}},
         "dynamics": {"class_path": "SyntheticTraining", "init_args": {"start_states": 2, "episode": 5, "epochs": 2}},
     },
+    "dynamic": {
+        "objective": {"class_path": "FeatureAlignment", "init_args": {"real_batch_size": 8, "discrimination": 0.5}},
+        "dynamics": {
+            "class_path": "DynamicTraining",
+            "init_args": {"start_states": 2, "episode": 5, "epochs": 2, "watch": 2, "query": 4},
+        },
+    },
     "start": {
         "objective": {"class_path": "MeanEmbedding", "init_args": {"real_batch_size": 8}},
         "dynamics": {"class_path": "StartStates", "init_args": {"start_states": 2}},
@@ -124,6 +131,9 @@ def test_a_network_without_features_is_refused(refused: Refused, run: Path) -> N
         ("real", ("--model.dynamics.batch_size", "0"), ("model.dynamics.batch_size must be at least 1", "got 0")),
         ("real", ("--model.dynamics.examples", "0"), ("model.dynamics.examples must be at least 1", "got 0")),
         ("synthetic", ("--model.dynamics.epochs", "0"), ("model.dynamics.epochs must be at least 1", "got 0")),
+        ("dynamic", ("--model.dynamics.watch", "1"), ("model.dynamics.watch must be at least 2", "got 1")),
+        ("dynamic", ("--model.objective.layer_weights", "[1.0]"), ("model.objective.layer_weights=[1.0]", "give one")),
+        ("dynamic", ("--model.image_lr_decay_at", "[1.5]"), ("model.image_lr_decay_at holds fractions", "got [1.5]")),
         ("synthetic", ("--model.dynamics.episode", "0"), ("model.dynamics.episode must be at least 1", "got 0")),
         ("start", ("--model.dynamics.start_states", "0"), ("model.dynamics.start_states must be", "got 0")),
         ("start", ("--model.objective.real_batch_size", "0"), ("model.objective.real_batch_size must", "got 0")),
@@ -143,3 +153,13 @@ def test_a_network_that_diverges_is_named(refused: Refused) -> None:
     line = refused(*options("real"), "--model.dynamics.learning_rate", "1e30")
     assert "model.dynamics.learning_rate=1e+30: the network diverged" in line
     assert "lower it" in line
+
+
+def test_the_rate_of_the_images_decays(fit: Fit, tmp_path: Path) -> None:
+    """A rate that decays to nothing after six of twelve steps leaves the images of six steps."""
+    half, decayed = tmp_path / "half", tmp_path / "decayed"
+    args = (*options("start"), "--model.transition", "false")
+    fit_into(half, *args, "--model.iterations", "6")
+    fit_into(decayed, *args, "--model.image_lr_decay_at", "[0.5]", "--model.image_lr_decay", "1e-30")
+    images = [load_file(RunFolder(run).stage(1).synthetic)["images"] for run in (half, decayed)]
+    assert torch.equal(*images)

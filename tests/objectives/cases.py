@@ -12,6 +12,7 @@ from toys import toy_context, toy_images
 from pdd_lightning.augment import DSA, Augmentation
 from pdd_lightning.dynamics import (
     Dynamics,
+    DynamicTraining,
     ExpertTrajectories,
     RealTraining,
     StageContext,
@@ -19,7 +20,14 @@ from pdd_lightning.dynamics import (
     SyntheticTraining,
 )
 from pdd_lightning.networks import ConvNet
-from pdd_lightning.objectives import GradientMatching, MeanEmbedding, Objective, SyntheticSide, TrajectoryMatching
+from pdd_lightning.objectives import (
+    FeatureAlignment,
+    GradientMatching,
+    MeanEmbedding,
+    Objective,
+    SyntheticSide,
+    TrajectoryMatching,
+)
 from pdd_lightning.types import ImageShape, LabelledImages
 
 DISTANCES = ("layerwise", "mse", "l1", "l1-mean", "cosine")
@@ -39,6 +47,8 @@ def _gradient(distance: Any, layers: Any) -> Callable[[], Objective]:
 OBJECTIVES: dict[str, Callable[[], Objective]] = {
     "trajectory": lambda: TrajectoryMatching(syn_steps=2, syn_batch_size=4),
     "mean": lambda: MeanEmbedding(real_batch_size=4),
+    "alignment": lambda: FeatureAlignment(discrimination=0.0, real_batch_size=4),
+    "features": lambda: FeatureAlignment(real_batch_size=4),
     **{f"gradient-{distance}-{layers}": _gradient(distance, layers) for distance, layers in _GRADIENTS},
 }
 DYNAMICS: dict[str, Callable[[], Dynamics]] = {
@@ -47,10 +57,13 @@ DYNAMICS: dict[str, Callable[[], Dynamics]] = {
     ),
     "real": lambda: RealTraining(start_states=2, episode=3, examples=10, batch_size=4, learning_rate=0.05),
     "synthetic": lambda: SyntheticTraining(start_states=2, episode=3, epochs=2, batch_size=4, learning_rate=0.05),
+    "dynamic": lambda: DynamicTraining(
+        start_states=2, episode=3, epochs=4, watch=2, query=4, batch_size=4, learning_rate=0.05
+    ),
     "start": lambda: StartStates(start_states=2),
 }
 PAIRS = [
-    *((objective, "experts") for objective in ("trajectory", "gradient-layerwise-weights", "mean")),
+    *((objective, "experts") for objective in ("trajectory", "gradient-layerwise-weights", "mean", "features")),
     *(
         (objective, dynamics)
         for objective in OBJECTIVES

@@ -1,0 +1,149 @@
+"""CAFE's loops: how long an episode lasts and how long its network is trained."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from toys import toy_context, toy_images
+
+from pdd_lightning.dynamics import DynamicTraining, StageContext
+from pdd_lightning.errors import ConfigError
+
+UNION = toy_images(9, seed=2)
+OPTIONS: dict[str, Any] = {
+    "start_states": 3,
+    "episode": 7,
+    "epochs": 5,
+    "watch": 3,
+    "query": 2,
+    "batch_size": 4,
+    "learning_rate": 0.05,
+}
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> StageContext:
+    return toy_context(tmp_path, members=3)
+
+
+class Scripted(DynamicTraining):
+    """Sees scores that are given, and counts the epochs of each step."""
+
+    def __init__(self, of_steps: list[float], of_epochs: list[float], **options: Any) -> None:
+        super().__init__(**{**OPTIONS, **options})
+        self.step_scores, self.epoch_scores = iter(of_steps), iter(of_epochs)
+        self.asked: list[str] = []
+
+    def _score(self, *keys: int | str) -> float:
+        self.asked.append(str(keys[0]))
+        return next(self.step_scores if keys[0] == "step" else self.epoch_scores)
+
+
+def play(dynamics: DynamicTraining, context: StageContext, steps: int) -> list[tuple[int, int]]:
+    """The place of each step: episode, and step within it."""
+    dynamics.prepare(context)
+    places = []
+    for step in range(steps):
+        dynamics.point(step, 0)
+        places.append(dynamics.place(step))
+        dynamics.advance(step, UNION, 0.1)
+    return places
+
+
+def test_an_episode_ends_when_its_last_scores_agree(context: StageContext) -> None:
+    steps = [0.1, 0.5, 0.5, 0.5, 0.2, 0.2, 0.2]  # the third 0.5 makes three that agree; an episode later, three 0.2
+    dynamics = Scripted(steps, [0.0] * 100, outer_threshold=0.04)
+    assert play(dynamics, context, 7) == [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (1, 1), (1, 2)]
+    assert dynamics.place(7) == (2, 0)
+
+
+def test_an_episode_has_a_largest_length(context: StageContext) -> None:
+    dynamics = Scripted([0.0, 1.0] * 9, [0.0] * 100, episode=4)
+    assert play(dynamics, context, 9) == [(step // 4, step % 4) for step in range(9)]
+
+
+def test_the_network_is_trained_until_its_scores_differ(context: StageContext) -> None:
+    # Of three scores the spread is 0.2 after three epochs; later 0.5, 0.5, 0.6 and 0.5, 0.6, 0.9 after four.
+    dynamics = Scripted([0.0, 1.0], [0.1, 0.2, 0.3, 0.5, 0.5, 0.6, 0.9], inner_threshold=0.15)
+    play(dynamics, context, 2)
+    assert dynamics.asked == ["step", *["epoch"] * 3, "step", *["epoch"] * 4]
+
+
+def test_the_network_s_training_has_a_largest_length(context: StageContext) -> None:
+    dynamics = Scripted([0.0], [0.5] * 100)
+    play(dynamics, context, 1)
+    assert dynamics.asked == ["step", *["epoch"] * 5]
+
+
+def test_the_training_goes_on_where_it_was(context: StageContext) -> None:
+    """Epochs of different steps see different minibatches: those of one long training."""
+    split = Scripted([0.0, 1.0], [0.5] * 100, epochs=2)
+    whole = Scripted([0.0], [0.5] * 100, epochs=4)
+    play(split, context, 2)
+    play(whole, context, 1)
+    assert torch.equal(split.learner.parameters(), whole.learner.parameters())
+
+
+def test_an_episode_begins_at_a_member_of_the_bank(context: StageContext) -> None:
+    dynamics = Scripted([0.0] * 9, [0.0] * 100)
+    play(dynamics, context, 3)
+    start = dynamics.point(3, 0).start
+    assert any(torch.equal(start, context.network.layout.flatten(context.bank[member])) for member in range(3))
+
+
+def test_the_score_is_the_accuracy_on_real_images(context: StageContext) -> None:
+    dynamics = DynamicTraining(**{**OPTIONS, "query": 100})
+    dynamics.prepare(context)
+    dynamics.point(0, 0)
+    assert dynamics._score("step", 0) == pytest.approx(dynamics.learner.accuracy(context.real))
+
+
+@pytest.mark.parametrize("done", [1, 4, 6])
+def test_it_continues_bit_for_bit(done: int, context: StageContext) -> None:
+    """Without agreement between few scores, episodes of 7; with thresholds that end them at other times too."""
+
+    def make() -> DynamicTraining:
+        return DynamicTraining(**{**OPTIONS, "watch": 2, "outer_threshold": 0.3, "inner_threshold": 0.05})
+
+    straight = make()
+    straight.prepare(context)
+    wanted = []
+    for step in range(12):
+        wanted.append(straight.point(step, 0).start)
+        straight.advance(step, UNION, 0.1)
+    first, second = make(), make()
+    first.prepare(context)
+    for step in range(done):
+        first.point(step, 0)
+        first.advance(step, UNION, 0.1)
+    second.prepare(context)
+    second.load_state_dict(first.state_dict())
+    for step in range(done, 12):
+        assert torch.equal(second.point(step, 0).start, wanted[step])
+        second.advance(step, UNION, 0.1)
+    assert len({tuple(point[:4].tolist()) for point in wanted}) > 3
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"watch": 1}, "dynamics.watch must be at least 2, got 1"),
+        ({"query": 0}, "dynamics.query must be at least 1, got 0"),
+        ({"outer_threshold": 1.5}, "dynamics.outer_threshold is a difference of accuracies"),
+        ({"inner_threshold": -0.1}, "dynamics.inner_threshold is a difference of accuracies"),
+        ({"epochs": 0}, "epochs must be at least 1"),
+        ({"episode": 0}, "dynamics.episode must be at least 1"),
+    ],
+    ids=str,
+)
+def test_options_out_of_range_are_refused(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        DynamicTraining(**{**OPTIONS, **options})
+
+
+def test_every_option_is_a_setting() -> None:
+    changed = [{key: value + 1} for key, value in OPTIONS.items()]
+    changed += [{"outer_threshold": 0.5}, {"inner_threshold": 0.5}, {"momentum": 0.1}, {"weight_decay": 0.1}]
+    described = [DynamicTraining(**{**OPTIONS, **each}).describe() for each in [{}, *changed]]
+    assert all(a != b for i, a in enumerate(described) for b in described[:i])
