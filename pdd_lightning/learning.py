@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,16 @@ from pdd_lightning.errors import ConfigError
 from pdd_lightning.functional import Layout, detached
 from pdd_lightning.rng import Key, generator
 from pdd_lightning.types import LabelledImages, State
+
+Precision = Literal["float32", "bfloat16"]
+
+
+def autocast(precision: Precision, device: torch.device) -> torch.autocast:
+    """The context in which losses are computed: convolutions and products in bfloat16, or everything as it is.
+
+    Parameters, gradients and optimisers stay in float32.
+    """
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -27,6 +38,8 @@ class Recipe:
         decay_at: Fractions of the epochs after which the learning rate is multiplied by `decay`.
         decay: Factor of the learning rate at each point of `decay_at`.
         cutmix: Probability with which a minibatch is mixed by CutMix after its augmentation; 0 never does.
+        precision: In which convolutions and products are computed: "bfloat16" is faster on hardware that has it, and
+            less exact (docs/performance.md).
     """
 
     epochs: int = 300
@@ -36,6 +49,7 @@ class Recipe:
     decay_at: tuple[float, ...] = (0.5,)
     decay: float = 0.1
     cutmix: float = 0.0
+    precision: Precision = "float32"
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
@@ -43,6 +57,8 @@ class Recipe:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
         if not 0 <= self.momentum < 1:
             raise ConfigError(f"momentum must be in [0, 1), got {self.momentum}")
+        if self.precision not in get_args(Precision):
+            raise ConfigError(f"precision={self.precision!r}: choose from {', '.join(get_args(Precision))}")
         if not 0 <= self.cutmix <= 1:
             raise ConfigError(f"cutmix is a probability in [0, 1], got {self.cutmix}")
         for name in ("weight_decay", "decay"):
@@ -73,6 +89,7 @@ class Recipe:
             "decay_at": list(self.decay_at),
             "decay": self.decay,
             "cutmix": self.cutmix,
+            "precision": self.precision,
         }
 
 
@@ -138,7 +155,9 @@ class Learner:
             The loss before the step, a detached scalar.
         """
         self._gradient.zero_()
-        loss = mixed_cross_entropy(self.network(images), labels, mix)
+        with autocast(recipe.precision, self.device):
+            logits = self.network(images)
+        loss = mixed_cross_entropy(logits.to(self._values.dtype), labels, mix)
         loss.backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
             if recipe.weight_decay:

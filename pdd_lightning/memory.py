@@ -1,7 +1,11 @@
-"""The process's allocator."""
+"""The process's allocator, and how much memory there is."""
 
 import ctypes
 import sys
+from pathlib import Path
+
+import psutil
+import torch
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Parameters of mallopt(3)."""
@@ -24,3 +28,17 @@ def keep_freed_memory() -> bool:
         return False
     largest = 2**30  # the parameter is a C int
     return bool(mallopt(_MMAP_THRESHOLD, largest)) and bool(mallopt(_TRIM_THRESHOLD, largest))
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can be allocated on a device, within the limit of the process's control group where there is one."""
+    if device.type == "cuda":
+        # What PyTorch has reserved and does not use is free for PyTorch.
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + unused
+    available = int(psutil.virtual_memory().available)
+    try:
+        limit, used = (int(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current"))
+    except (OSError, ValueError):  # no such file, or no limit: "max"
+        return available
+    return max(0, min(available, limit - used))

@@ -15,7 +15,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from pdd_lightning.augment import Augmentation
 from pdd_lightning.batches import Batches
 from pdd_lightning.cutmix import draw_mix, mixed_cross_entropy
-from pdd_lightning.learning import Recipe
+from pdd_lightning.learning import Recipe, autocast
 from pdd_lightning.modules.steps import Steps
 from pdd_lightning.networks import Architecture, build_template, initial_state
 from pdd_lightning.rng import generator
@@ -157,11 +157,17 @@ class EvaluationModule(LightningModule):
             images = mix.apply(images)
         world = self.trainer.world_size
         if world == 1:
-            return mixed_cross_entropy(self.networks[index](images), labels, mix)
+            return mixed_cross_entropy(self._logits(index, images, number), labels, mix)
         # Lightning averages gradients over ranks, so that parts of unequal size add up to the mean of the whole.
         mine = slice(self.global_rank, None, world)
-        loss = mixed_cross_entropy(self.networks[index](images[mine]), labels, mix, mine, "sum")
+        loss = mixed_cross_entropy(self._logits(index, images[mine], number), labels, mix, mine, "sum")
         return loss * world / len(positions)
+
+    def _logits(self, index: int, images: Tensor, number: int) -> Tensor:
+        """A network's answers in float32, computed in the precision of the phase."""
+        with autocast(self.phases[number].recipe.precision, self.device):
+            logits: Tensor = self.networks[index](images)
+        return logits.float()
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Score the networks where a phase ends."""

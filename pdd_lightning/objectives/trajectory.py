@@ -6,12 +6,15 @@ algorithm 1; inside PDD (arXiv 2310.06982, equation 4) the synthetic side is the
 
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from pdd_lightning.batches import Batches
 from pdd_lightning.dynamics.base import MatchPoint, StageContext
 from pdd_lightning.errors import ConfigError
+from pdd_lightning.memory import free_memory
 from pdd_lightning.objectives.base import Objective, SyntheticSide
+from pdd_lightning.objectives.products import CompiledStepMath, StepMath, graph_bytes
 from pdd_lightning.objectives.walk import StepData, Walk, walk_end
 from pdd_lightning.rng import generator
 from pdd_lightning.store import Json
@@ -42,21 +45,36 @@ class TrajectoryMatching(Objective):
         syn_steps: Synthetic steps N.
         syn_batch_size: Synthetic images per step, drawn from the union; null takes all of them.
         recompute: Build each step's graph again going back, so that memory does not grow with the steps. False
-            keeps the graphs: somewhat faster where they fit in memory, and the same numbers.
+            keeps the graphs: faster where they fit in memory, and the same numbers. Null keeps them if they take at
+            most half of the memory that is free when the stage begins.
+        compile: Let PyTorch compile the steps, which pays for long stages (docs/performance.md); the first takes a
+            minute, and numbers change in their last digits. Steps are then always computed again going back.
 
     Raises:
-        ConfigError: If an option is not positive.
+        ConfigError: If an option is not positive, or steps are to be both compiled and kept.
     """
 
     needs_target: ClassVar[bool] = True
 
-    def __init__(self, syn_steps: int = 20, syn_batch_size: int | None = None, recompute: bool = True) -> None:
+    def __init__(
+        self,
+        syn_steps: int = 20,
+        syn_batch_size: int | None = None,
+        recompute: bool | None = None,
+        compile: bool = False,
+    ) -> None:
         for name, value in {"syn_steps": syn_steps, "syn_batch_size": syn_batch_size}.items():
             if value is not None and value < 1:
                 raise ConfigError(f"objective.{name} must be at least 1, got {value}")
+        if compile and recompute is False:
+            raise ConfigError(
+                "objective.recompute=false keeps graphs that objective.compile=true never builds: leave one of them out"
+            )
         self.syn_steps = syn_steps
         self.syn_batch_size = syn_batch_size
-        self.recompute = recompute
+        self.recompute, self.compile = recompute, compile
+        self._math: StepMath | None = None
+        self._stores: dict[tuple[int, ...], bool] = {}
 
     def describe(self) -> Json:
         """See :meth:`Objective.describe`."""
@@ -72,9 +90,29 @@ class TrajectoryMatching(Objective):
         """See :meth:`Objective.loss`."""
         assert point.target is not None, "StageModule pairs objectives with dynamics that suit them"
         data = self._data(synthetic, context, step, index)
-        walk = Walk(context.network, point.start, self.syn_steps, data, store=not self.recompute)
+        store = self._stored(synthetic, point, context, data)
+        walk = Walk(context.network, point.start, self.syn_steps, data, store, self._step_math(context))
         end = walk_end(synthetic.decoded, synthetic.rate, walk)
         return normalised_distance(end, point.start, point.target)
+
+    def _step_math(self, context: StageContext) -> StepMath:
+        """One for the whole stage: what is compiled is compiled once."""
+        if self._math is None or self._math.network is not context.network:
+            self._math = (CompiledStepMath if self.compile else StepMath)(context.network)
+        return self._math
+
+    def _stored(self, synthetic: SyntheticSide, point: MatchPoint, context: StageContext, data: StepData) -> bool:
+        """Whether to keep the graphs of a walk's steps."""
+        if self.compile or self.recompute is not None:
+            return not (self.compile or self.recompute)
+        with torch.no_grad():
+            images, labels = data(synthetic.decoded, 0)
+        # Decided once for each size: what is free later is less by what the walk itself took.
+        size = tuple(images.shape)
+        if size not in self._stores:
+            needed = self.syn_steps * graph_bytes(context.network, point.start, images, labels)
+            self._stores[size] = needed <= free_memory(context.device) / 2
+        return self._stores[size]
 
     def _data(self, synthetic: SyntheticSide, context: StageContext, step: int, index: int) -> StepData:
         """Minibatches and augmentation of the walk, drawn once: going back must see what going forward saw."""

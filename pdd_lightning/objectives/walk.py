@@ -1,18 +1,19 @@
 """Training on the synthetic set as a differentiable function of its images and its learning rate.
 
 The walk of N plain SGD steps (Cazenavette et al., CVPR 2022, algorithm 1) is differentiated exactly. With
-theta_{i+1} = theta_i - a g_i, g_i = grad l_i(theta_i, X), and the cotangent v_{i+1} of theta_{i+1}, one step
-backward is
+theta_{i+1} = theta_i - a g_i, g_i = grad l_i(theta_i, x_i), where x_i are the training images of the step, and the
+cotangent v_{i+1} of theta_{i+1}, one step backward is
 
     v_i    = v_{i+1} - a H_i v_{i+1}          H_i = d g_i / d theta_i
-    dX    -= a (d g_i / d X)^T v_{i+1}
+    dx_i   = -a (d g_i / d x_i)^T v_{i+1}
     da    -= <g_i, v_{i+1}>
 
-so only the vectors theta_0 ... theta_{N-1} need be kept, and each step's small graph is built again when its turn
-comes: memory does not grow with the activations of N steps, as that of an unrolled graph does.
+so only the vectors theta_0 ... theta_{N-1} need be kept, and what each step needs is computed again when its turn
+comes: memory does not grow with the activations of N steps, as that of an unrolled graph does. The products are made
+by :mod:`pdd_lightning.objectives.products`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from pdd_lightning.functional import FunctionalNetwork
+from pdd_lightning.objectives.products import StepGraph, StepMath
 
 StepData = Callable[[Tensor, int], tuple[Tensor, Tensor]]
 """(images of the learned subset, step) -> (training images, labels) of that step; differentiable in the images."""
@@ -37,6 +39,7 @@ class Walk:
         data: What each step trains on.
         store: Keep each step's graph instead of building it again: faster, and memory then grows with N times the
             size of the activations.
+        math: Makes the gradients and their products; None computes them as they come. Storing needs none.
     """
 
     network: FunctionalNetwork
@@ -44,30 +47,7 @@ class Walk:
     steps: int
     data: StepData
     store: bool = False
-
-    def gradient(
-        self, theta: Tensor, images: Tensor, step: int, *, differentiable: bool
-    ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-        """The loss gradient at a step.
-
-        Args:
-            theta: Shape (P,).
-            images: Images of the learned subset.
-            step: Which step.
-            differentiable: Whether to build the graph of the gradient itself.
-
-        Returns:
-            The parameters as leaves, and the gradient of each.
-        """
-        with torch.enable_grad():
-            parameters = {n: p.detach().requires_grad_() for n, p in self.network.layout.unflatten(theta).items()}
-            loss = self.network.loss(parameters, *self.data(images, step))
-            leaves = list(parameters.values())
-            return leaves, torch.autograd.grad(loss, leaves, create_graph=differentiable)
-
-
-def _flat(parts: Sequence[Tensor]) -> Tensor:
-    return torch.cat([part.detach().reshape(-1) for part in parts])
+    math: StepMath | None = None
 
 
 class _WalkFunction(torch.autograd.Function):
@@ -75,17 +55,19 @@ class _WalkFunction(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, alpha: Tensor, walk: Walk) -> Tensor:
-        images = images.detach().requires_grad_()
-        theta, rate = walk.start.detach(), alpha.detach()
-        ctx.walk, ctx.images, ctx.alpha = walk, images, rate
+        ctx.walk, ctx.images, ctx.alpha = walk, images.detach(), alpha.detach()
         ctx.thetas, ctx.graphs = [], []
+        theta, math = walk.start.detach(), walk.math or StepMath(walk.network)
         for step in range(walk.steps):
             ctx.thetas.append(theta)
-            step_images = images if walk.store else images.detach()
-            leaves, gradient = walk.gradient(theta, step_images, step, differentiable=walk.store)
+            x, labels = walk.data(ctx.images, step)
             if walk.store:
-                ctx.graphs.append((leaves, gradient))
-            theta = theta - rate * _flat(gradient)
+                graph = StepGraph(walk.network, theta, x, labels)
+                ctx.graphs.append(graph)
+                gradient = graph.gradient
+            else:
+                gradient = math.gradient(theta, x, labels)
+            theta = theta - ctx.alpha * gradient
         return theta if walk.steps else theta.clone()
 
     @staticmethod
@@ -93,20 +75,19 @@ class _WalkFunction(torch.autograd.Function):
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, Tensor, None]:
         walk: Walk = ctx.walk
         (cotangent,) = cotangents
-        images_gradient = torch.zeros_like(ctx.images)
-        alpha_gradient = torch.zeros_like(ctx.alpha)
+        images_gradient, alpha_gradient = torch.zeros_like(ctx.images), torch.zeros_like(ctx.alpha)
+        math, leaf = walk.math or StepMath(walk.network), ctx.images.requires_grad_()
         for step in reversed(range(walk.steps)):
+            with torch.enable_grad():
+                x, labels = walk.data(leaf, step)
             if walk.store:
-                leaves, gradient = ctx.graphs[step]
+                slope, along, across = ctx.graphs[step].products(cotangent)
             else:
-                leaves, gradient = walk.gradient(ctx.thetas[step], ctx.images, step, differentiable=True)
-            parts = list(walk.network.layout.unflatten(cotangent).values())
-            alpha_gradient -= _flat(gradient) @ cotangent
-            products = torch.autograd.grad(
-                gradient, [*leaves, ctx.images], grad_outputs=parts, allow_unused=True, materialize_grads=True
-            )
-            images_gradient.sub_(products[-1] * ctx.alpha)
-            cotangent = cotangent - ctx.alpha * _flat(products[:-1])
+                slope, along, across = math.products(ctx.thetas[step], x.detach(), labels, cotangent)
+            alpha_gradient -= slope
+            (back,) = torch.autograd.grad(x, leaf, across, allow_unused=True, materialize_grads=True)
+            images_gradient.sub_(back * ctx.alpha)
+            cotangent = cotangent - ctx.alpha * along
         return images_gradient, alpha_gradient, None
 
 

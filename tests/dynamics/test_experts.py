@@ -105,6 +105,51 @@ def test_augment_false_shows_the_real_images_as_they_are(tmp_path: Path) -> None
     assert torch.equal(rows(plain)[0], rows(augmented)[0])
 
 
+def test_only_the_snapshots_that_are_read_are_stored(context: StageContext) -> None:
+    experts(epochs=3, min_start_epoch=1, max_start_epoch=2, train_epochs=8).prepare(context)
+    whole = experts(epochs=1, max_start_epoch=5, learning_rate=0.05)
+    stored = rows(context)
+    for path in files(context):
+        path.unlink()
+    whole.prepare(context)
+    for few, all_of_them in zip(stored, rows(context), strict=True):
+        assert torch.equal(few, all_of_them[[1, 2, 4, 5]])
+
+
+def test_half_the_space_keeps_the_way_from_snapshot_to_snapshot(tmp_path: Path) -> None:
+    context = toy_context(tmp_path)
+    exact, half = experts(epochs=1, max_start_epoch=6), experts(epochs=1, max_start_epoch=6, storage="bfloat16")
+    exact.prepare(context)
+    half.prepare(context)
+    for expert in range(2):
+        for epoch in range(7):
+            start, target = (exact._row(expert, e) for e in (epoch, epoch + 1))
+            rounded_start, rounded_target = (half._row(expert, e) for e in (epoch, epoch + 1))
+            way = (target - start).norm()
+            assert (rounded_start - start).norm() <= 0.004 * way * 2
+            assert ((rounded_target - rounded_start) - (target - start)).norm() <= 0.008 * way
+        assert torch.equal(half._row(expert, 0), exact._row(expert, 0))
+        assert not torch.equal(half._row(expert, 3), exact._row(expert, 3))
+    (in_half,) = {p.parent for p in files(context) if '"bfloat16"' in (p.parent / "settings.json").read_text()}
+    sizes = [
+        sum(p.stat().st_size for p in files(context) if (p.parent == in_half) == chosen) for chosen in (False, True)
+    ]
+    assert sizes[1] < 0.65 * sizes[0]
+
+
+def test_networks_may_be_trained_in_bfloat16(tmp_path: Path) -> None:
+    """Near the others, and not the same; what is kept is float32."""
+    context = toy_context(tmp_path)
+    paths = []
+    for precision in ("float32", "bfloat16"):
+        experts(precision=precision).prepare(context)
+        paths.append({*files(context)})
+    exact = read_tensors(min(paths[0]))[0]["rows"]
+    rounded = read_tensors(min(paths[1] - paths[0]))[0]["rows"]
+    assert rounded.dtype == torch.float32
+    assert 0 < (rounded - exact).norm() < 0.1 * (exact[-1] - exact[0]).norm()
+
+
 # Where matches begin and end
 
 
@@ -112,7 +157,8 @@ def test_a_match_goes_from_a_row_to_the_row_some_epochs_later(context: StageCont
     dynamics = experts(epochs=2, min_start_epoch=1)
     dynamics.prepare(context)
     stored = rows(context)
-    pairs = {(expert, epoch): (r[epoch], r[epoch + 2]) for expert, r in enumerate(stored) for epoch in (1, 2)}
+    # The rows are those of epochs 1 to 4: nothing reads the start state.
+    pairs = {(expert, epoch): (r[epoch - 1], r[epoch + 1]) for expert, r in enumerate(stored) for epoch in (1, 2)}
     seen = set()
     for step in range(40):
         point = dynamics.point(step, 0)

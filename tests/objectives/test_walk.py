@@ -1,7 +1,8 @@
 """The walk's recursion against what it stands for: an unrolled graph, and an ordinary optimiser."""
 
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from pdd_lightning.augment import DSA, Augmentation, NoAugmentation
 from pdd_lightning.functional import FunctionalNetwork, Layout
 from pdd_lightning.networks import ConvNet
 from pdd_lightning.networks.convnet import Norm
+from pdd_lightning.objectives.products import CompiledStepMath, graph_bytes
 from pdd_lightning.objectives.walk import StepData, Walk, walk_end
 from pdd_lightning.rng import generator
 from pdd_lightning.types import State
@@ -106,6 +108,60 @@ def test_the_meta_gradient_is_that_of_the_unrolled_graph(case: Case, store: bool
     for mine, naive in zip(found, wanted, strict=True):
         assert naive.norm() > 0
         assert relative_error(mine, naive) < 1e-8
+
+
+def compiled(case: Case) -> Walk:
+    walk = case.walk()
+    return replace(walk, math=CompiledStepMath(walk.network))
+
+
+def check_forward_over_reverse(case: Case) -> None:
+    found = meta_gradients(lambda images, rate: walk_end(images, rate, compiled(case)))
+    wanted = meta_gradients(lambda images, rate: unrolled(case, images, rate))
+    for mine, naive in zip(found, wanted, strict=True):
+        assert relative_error(mine, naive) < 1e-8
+
+
+@every_case
+def test_forward_over_reverse_is_the_unrolled_graph(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is given to the compiler, without it."""
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    check_forward_over_reverse(case)
+
+
+@pytest.mark.slow
+@every_case
+def test_the_compiled_meta_gradient_is_that_of_the_unrolled_graph(case: Case) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="objective.compile")  # it would say that nothing was compiled
+        check_forward_over_reverse(case)
+
+
+def test_without_a_compiler_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no C++ compiler\nand much more")
+
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: fail)
+    case = CASES["everything"]
+    walk = compiled(case)
+    with pytest.warns(UserWarning, match="cannot be compiled here .RuntimeError: no C.. compiler.; going on") as said:
+        found = meta_gradients(lambda images, rate: walk_end(images, rate, walk))
+    assert len(said) == 1
+    wanted = meta_gradients(lambda images, rate: walk_end(images, rate, case.walk()))
+    assert all(torch.equal(mine, plain) for mine, plain in zip(found, wanted, strict=True))
+
+
+@pytest.mark.parametrize("case", [CASES["instance"], CASES["batch-norm"]], ids=["instance", "batch-norm"])
+def test_the_graph_is_as_large_as_what_it_holds(case: Case) -> None:
+    """It grows with the images, and is no smaller than the activations that a step differentiates through."""
+    walk = case.walk()
+    sizes = []
+    for count in (3, 6):
+        images, labels = LEARNED.images[:count], LEARNED.labels[:count]
+        sizes.append(graph_bytes(walk.network, walk.start, images, labels))
+    activations = 3 * (4 * 8 * 8 + 4 * 4 * 4) * 8  # three images; the first convolution's and the second's outputs
+    assert sizes[1] > 1.5 * sizes[0]
+    assert sizes[0] > activations
 
 
 @either_way

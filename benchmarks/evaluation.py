@@ -1,0 +1,80 @@
+"""Training the networks of a table's row: side by side in one fit against one after the other with a DataLoader.
+
+python benchmarks/evaluation.py --networks 5 --epochs 100 --json
+"""
+
+import logging
+import warnings
+
+import torch
+from harness import Settings, Work, compare, parser
+from lightning.pytorch import Trainer
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
+
+from pdd_lightning.augment import NoAugmentation
+from pdd_lightning.learning import Recipe
+from pdd_lightning.modules.evaluation import EvaluationModule, Phase
+from pdd_lightning.networks import ConvNet, build_template
+from pdd_lightning.rng import generator
+from pdd_lightning.types import ImageShape, LabelledImages
+
+
+def _problem(settings: Settings) -> tuple[ImageShape, LabelledImages]:
+    shape = (3, settings["size"], settings["size"])
+    images = torch.randn(settings["images"], *shape, generator=generator(0, "benchmark"))
+    return shape, LabelledImages(images, torch.arange(len(images)) % 10)
+
+
+def ours(settings: Settings) -> Work:
+    """As `pdd-cli evaluate` trains a row."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")
+    shape, data = _problem(settings)
+    count, recipe = settings["networks"], Recipe(epochs=settings["epochs"])
+    phase = Phase([data] * count, [0.01] * count, recipe)
+
+    def work() -> None:
+        module = EvaluationModule(
+            ConvNet(width=settings["width"]), shape, 10, [phase], data, NoAugmentation(), 0, "benchmark"
+        )
+        Trainer(
+            accelerator="gpu" if settings["device"].startswith("cuda") else "cpu",
+            devices=1,
+            max_steps=module.total_steps,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        ).fit(module)
+
+    return work
+
+
+def reference(settings: Settings) -> Work:
+    """One network after the other, a loader without workers, torch's optimiser."""
+    shape, data = _problem(settings)
+    loader = DataLoader(TensorDataset(data.images, data.labels), batch_size=256, shuffle=True)
+    device = settings["device"]
+
+    def work() -> None:
+        for _ in range(settings["networks"]):
+            network = build_template(ConvNet(width=settings["width"]), shape, 10).to(device)
+            optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+            for _ in range(settings["epochs"]):
+                for images, labels in loader:
+                    optimizer.zero_grad()
+                    F.cross_entropy(network(images.to(device)), labels.to(device)).backward()
+                    optimizer.step()
+
+    return work
+
+
+if __name__ == "__main__":
+    options = parser(__doc__ or "")
+    options.add_argument("--images", type=int, default=100)
+    options.add_argument("--networks", type=int, default=5)
+    options.add_argument("--epochs", type=int, default=20)
+    options.add_argument("--size", type=int, default=32, help="Height and width of the images.")
+    options.add_argument("--width", type=int, default=128, help="Channels of the ConvNet.")
+    compare(__file__, options.parse_args())

@@ -1,0 +1,132 @@
+"""Times two ways to do the same work side by side, each in a process of its own.
+
+Both processes prepare, then take turns: what disturbs the machine disturbs both. Memory is the peak of the process
+above what it held when it was prepared.
+"""
+
+import argparse
+import importlib
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Settings = dict[str, Any]
+Work = Callable[[], object]
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """Options that every benchmark has."""
+    made = argparse.ArgumentParser(description=description)
+    made.add_argument("--repeats", type=int, default=3, help="Timed repetitions of each side; the median is reported.")
+    made.add_argument("--threads", type=int, default=None, help="CPU threads; PyTorch's choice by default.")
+    made.add_argument("--device", default="cpu")
+    made.add_argument("--json", action="store_true", help="Print one line of JSON instead of two of text.")
+    return made
+
+
+def compare(benchmark: str, options: argparse.Namespace) -> None:
+    """Run both sides of a benchmark and print what they took.
+
+    Args:
+        benchmark: Path of the benchmark's file, which has functions `ours` and `reference`: settings -> work.
+        options: From :func:`parser`.
+    """
+    settings = {key: value for key, value in vars(options).items() if key != "json"}
+    sides = {side: _Side(Path(benchmark), side, settings) for side in ("ours", "reference")}
+    seconds: dict[str, list[float]] = {side: [] for side in sides}
+    for side in sides.values():
+        side.ask("prepare")
+    for turn in range(options.repeats + 1):
+        for name, side in sides.items():
+            took = side.ask("work")
+            if turn:  # the first turn warms up: compilers and allocators
+                seconds[name].append(took)
+    result: dict[str, Any] = {
+        name: {"seconds": round(statistics.median(seconds[name]), 4), "peak_mb": round(side.ask("peak"), 1)}
+        for name, side in sides.items()
+    }
+    for side in sides.values():
+        side.close()
+    for key, unit in (("time_ratio", "seconds"), ("memory_ratio", "peak_mb")):
+        reference = result["reference"][unit]
+        result[key] = round(result["ours"][unit] / reference, 3) if reference else None
+    if options.json:
+        print(json.dumps({**result, **settings}))
+        return
+    for name in sides:
+        print(f"{name:>9}: {result[name]['seconds']:9.3f} s, {result[name]['peak_mb']:9.1f} MB above the baseline")
+    print(f"    ratio: {result['time_ratio']} in time, {result['memory_ratio']} in memory")
+
+
+class _Side:
+    """One side in a process of its own, which works when it is told to."""
+
+    def __init__(self, benchmark: Path, side: str, settings: Settings) -> None:
+        code = "import sys; from harness import serve; serve(sys.argv[1], sys.argv[2], sys.argv[3])"
+        arguments = [sys.executable, "-c", code, benchmark.stem, side, json.dumps(settings)]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(benchmark.parent), *sys.path])}
+        self.process = subprocess.Popen(
+            arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+
+    def ask(self, what: str) -> float:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        print(what, file=self.process.stdin, flush=True)
+        for line in self.process.stdout:
+            if line.startswith("="):
+                return float(line[1:])
+        raise SystemExit(f"the benchmark's process ended with status {self.process.wait()}")
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def serve(benchmark: str, side: str, text: str) -> None:
+    """The process of one side: answers `prepare`, `work` and `peak` on the standard input."""
+    import torch  # noqa: PLC0415 (the parent process needs none)
+
+    from pdd_lightning.memory import keep_freed_memory  # noqa: PLC0415
+
+    keep_freed_memory()  # both sides have the same allocator
+    settings: Settings = json.loads(text)
+    if settings["threads"]:
+        torch.set_num_threads(settings["threads"])
+    device = torch.device(settings["device"])
+    work: Work = lambda: None  # noqa: E731
+    baseline = 0.0
+    for line in sys.stdin:
+        answer = 0.0
+        if line.strip() == "prepare":
+            work = getattr(importlib.import_module(benchmark), side)(settings)
+            baseline = _memory(device, peak=False)
+        elif line.strip() == "work":
+            began = time.perf_counter()
+            work()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            answer = time.perf_counter() - began
+        else:
+            answer = _memory(device, peak=True) - baseline
+        print(f"={answer!r}", flush=True)
+
+
+def _memory(device: Any, *, peak: bool) -> float:
+    """Memory in MB: of the device where that is a GPU, else of this process."""
+    import torch  # noqa: PLC0415
+
+    if device.type == "cuda":
+        return (torch.cuda.max_memory_allocated() if peak else torch.cuda.memory_allocated()) / 1e6
+    if peak:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 1e6

@@ -1,0 +1,76 @@
+"""One iteration of trajectory matching: the exact constant-memory walk against the unrolled graph.
+
+python benchmarks/trajectory.py --images 20 --syn-steps 50 --json
+"""
+
+import torch
+from harness import Settings, Work, compare, parser
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from pdd_lightning.functional import FunctionalNetwork
+from pdd_lightning.networks import ConvNet, build_template
+from pdd_lightning.objectives.products import CompiledStepMath
+from pdd_lightning.objectives.trajectory import normalised_distance
+from pdd_lightning.objectives.walk import Walk, walk_end
+from pdd_lightning.rng import generator
+
+
+def _problem(settings: Settings) -> tuple[FunctionalNetwork, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Network, start, target, images and labels."""
+    device, shape = torch.device(settings["device"]), (3, settings["size"], settings["size"])
+    architecture = ConvNet(width=settings["width"])
+    network = FunctionalNetwork(build_template(architecture, shape, 10), device)
+    start = network.layout.flatten(build_template(architecture, shape, 10).state_dict()).to(device)
+    draw = generator(0, "benchmark")
+    target = start + 0.01 * torch.randn(start.shape, generator=draw).to(device)
+    images = torch.randn(settings["images"], *shape, generator=draw).to(device).requires_grad_()
+    return network, start, target, images, torch.arange(settings["images"], device=device) % 10
+
+
+def ours(settings: Settings) -> Work:
+    """The walk that a stage takes."""
+    network, start, target, images, labels = _problem(settings)
+    rate = torch.tensor(0.01, device=start.device, requires_grad=True)
+    walk = Walk(
+        network,
+        start,
+        settings["syn_steps"],
+        lambda x, _: (x, labels),
+        settings["store"],
+        CompiledStepMath(network) if settings["compile"] else None,
+    )
+
+    def work() -> object:
+        loss = normalised_distance(walk_end(images, rate, walk), start, target)
+        return torch.autograd.grad(loss, (images, rate))
+
+    return work
+
+
+def reference(settings: Settings) -> Work:
+    """Cazenavette et al., CVPR 2022, algorithm 1, written down as it stands: the graph of all steps is kept."""
+    network, start, target, images, labels = _problem(settings)
+    rate = torch.tensor(0.01, device=start.device, requires_grad=True)
+
+    def work() -> object:
+        theta = start.clone().requires_grad_()
+        for _ in range(settings["syn_steps"]):
+            logits = functional_call(network.template, network.layout.unflatten(theta), (images,))
+            (gradient,) = torch.autograd.grad(F.cross_entropy(logits, labels), theta, create_graph=True)
+            theta = theta - rate * gradient
+        loss = (theta - target).square().sum() / (start - target).square().sum()
+        return torch.autograd.grad(loss, (images, rate))
+
+    return work
+
+
+if __name__ == "__main__":
+    options = parser(__doc__ or "")
+    options.add_argument("--images", type=int, default=20)
+    options.add_argument("--syn-steps", type=int, default=50)
+    options.add_argument("--size", type=int, default=32, help="Height and width of the images.")
+    options.add_argument("--width", type=int, default=128, help="Channels of the ConvNet.")
+    options.add_argument("--store", action="store_true", help="Keep each step's graph, as recompute: false does.")
+    options.add_argument("--compile", action="store_true", help="Compile the steps, as compile: true does.")
+    compare(__file__, options.parse_args())

@@ -1,0 +1,181 @@
+"""The gradient of one training step, and its derivatives in a direction.
+
+For the loss l(theta, x), its gradient g = grad_theta l, and a vector v, the walk needs <g, v>, H v (H = d g / d theta)
+and (d g / d x)^T v. There are two exact ways:
+
+- *Reverse over reverse*: build the graph of g and differentiate <g, v>. Fast as it comes.
+- *Forward over reverse*: derivatives commute, so all three are derivatives along v, of l and of its gradient in
+  (theta, x). A compiler can fuse it, and leaves out g itself, which nothing asks for; without a compiler its many small
+  operations cost more than they save.
+"""
+
+import warnings
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+from torch.func import grad, grad_and_value, jvp
+
+from pdd_lightning.functional import FunctionalNetwork
+
+
+class Products(NamedTuple):
+    """What one step backward needs of a step of training.
+
+    Attributes:
+        slope: <g, v>, a scalar.
+        along: H v, shape (P,).
+        across: (d g / d x)^T v, in the shape of x.
+    """
+
+    slope: Tensor
+    along: Tensor
+    across: Tensor
+
+
+class StepGraph:
+    """A step whose graph is kept until its products are asked for: reverse over reverse.
+
+    Args:
+        network: The network.
+        theta: Parameters, shape (P,).
+        x: Training images, shape (N, C, H, W).
+        labels: Shape (N,).
+    """
+
+    def __init__(self, network: FunctionalNetwork, theta: Tensor, x: Tensor, labels: Tensor) -> None:
+        with torch.enable_grad():
+            self._x = x.detach().requires_grad_()
+            parameters = {n: p.detach().requires_grad_() for n, p in network.layout.unflatten(theta).items()}
+            loss = network.loss(parameters, self._x, labels)
+            self._leaves = list(parameters.values())
+            self._parts = torch.autograd.grad(loss, self._leaves, create_graph=True)
+        self._layout = network.layout
+
+    @property
+    def gradient(self) -> Tensor:
+        """g, shape (P,)."""
+        return torch.cat([part.detach().reshape(-1) for part in self._parts])
+
+    def products(self, vector: Tensor) -> Products:
+        """The products with a vector of shape (P,), which use the graph up."""
+        directions = list(self._layout.unflatten(vector).values())
+        *along, across = torch.autograd.grad(
+            self._parts, [*self._leaves, self._x], grad_outputs=directions, allow_unused=True, materialize_grads=True
+        )
+        return Products(self.gradient @ vector, torch.cat([part.reshape(-1) for part in along]), across)
+
+
+class StepMath:
+    """Makes gradients and products as they are asked for.
+
+    Args:
+        network: The network.
+    """
+
+    def __init__(self, network: FunctionalNetwork) -> None:
+        self.network = network
+
+    def gradient(self, theta: Tensor, x: Tensor, labels: Tensor) -> Tensor:
+        """The gradient.
+
+        Args:
+            theta: Where, shape (P,).
+            x: Training images, shape (N, C, H, W).
+            labels: Shape (N,).
+
+        Returns:
+            Shape (P,), detached.
+        """
+        with torch.enable_grad():
+            parameters = {n: p.detach().requires_grad_() for n, p in self.network.layout.unflatten(theta).items()}
+            parts = torch.autograd.grad(self.network.loss(parameters, x, labels), list(parameters.values()))
+        return torch.cat([part.reshape(-1) for part in parts])
+
+    def products(self, theta: Tensor, x: Tensor, labels: Tensor, vector: Tensor) -> Products:
+        """The products of the step at theta with a vector of shape (P,); see :meth:`gradient`."""
+        return StepGraph(self.network, theta, x, labels).products(vector)
+
+
+class CompiledStepMath(StepMath):
+    """The same by forward over reverse, compiled on first use.
+
+    Where it cannot be compiled, for want of a C++ compiler or for what a network of the user's own does, a warning says
+    so and everything is computed as it comes.
+
+    Args:
+        network: The network.
+    """
+
+    def __init__(self, network: FunctionalNetwork) -> None:
+        super().__init__(network)
+        self._usable = True
+        self._gradient: Any = torch.compile(grad(self._loss), dynamic=False)
+        self._products: Any = torch.compile(self._forward_over_reverse, dynamic=False)
+
+    def _loss(self, theta: Tensor, x: Tensor, labels: Tensor) -> Tensor:
+        return self.network.loss(self.network.layout.unflatten(theta), x, labels)
+
+    def _forward_over_reverse(self, theta: Tensor, x: Tensor, labels: Tensor, vector: Tensor) -> Products:
+        def both(theta: Tensor, x: Tensor) -> Any:
+            return grad_and_value(self._loss, (0, 1))(theta, x, labels)
+
+        made: Any = jvp(both, (theta, x), (vector, torch.zeros_like(x)))
+        _, ((along, across), slope) = made
+        return Products(slope, along, across)
+
+    def gradient(self, theta: Tensor, x: Tensor, labels: Tensor) -> Tensor:
+        """See :meth:`StepMath.gradient`."""
+        if self._usable:
+            try:
+                with torch.no_grad():
+                    gradient: Tensor = self._gradient(theta, x, labels)
+                return gradient
+            except RuntimeError as error:
+                self._give_up(error)
+        return super().gradient(theta, x, labels)
+
+    def products(self, theta: Tensor, x: Tensor, labels: Tensor, vector: Tensor) -> Products:
+        """See :meth:`StepMath.products`."""
+        if self._usable:
+            try:
+                with torch.no_grad():
+                    products: Products = self._products(theta, x, labels, vector)
+                return products
+            except RuntimeError as error:
+                self._give_up(error)
+        return super().products(theta, x, labels, vector)
+
+    def _give_up(self, error: RuntimeError) -> None:
+        # An error that has nothing to do with compiling comes again when the same is computed without.
+        self._usable = False
+        first = str(error).strip().partition("\n")[0]
+        warnings.warn(
+            f"objective.compile=true: this network cannot be compiled here ({type(error).__name__}: {first}); going on "
+            "without. Install a C++ compiler such as g++, or set it to false",
+            stacklevel=3,
+        )
+
+
+def graph_bytes(network: FunctionalNetwork, theta: Tensor, x: Tensor, labels: Tensor) -> int:
+    """Bytes that the graph of a step holds on to, beside its inputs.
+
+    Args:
+        network: The network.
+        theta: Parameters, shape (P,).
+        x: Training images, shape (N, C, H, W).
+        labels: Shape (N,).
+    """
+    storages: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        storages[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with saved_tensors_hooks(note, lambda tensor: tensor):
+        graph = StepGraph(network, theta, x, labels)
+    inputs = [tensor.untyped_storage().data_ptr() for tensor in (theta, x, labels)]
+    del graph
+    return sum(size for pointer, size in storages.items() if pointer not in inputs)
