@@ -5,7 +5,10 @@ synthetic sets ended (arXiv 2310.06982, section 4.1).
 """
 
 import json
+import time
 from contextlib import ExitStack
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,13 +17,16 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pdd_lightning.augment import NoAugmentation
-from pdd_lightning.dynamics.base import Dynamics, MatchPoint, StageContext
+from pdd_lightning.dynamics.base import Dynamics, MatchPoint, Rehearsal, StageContext
 from pdd_lightning.errors import ArtifactError, ConfigError
 from pdd_lightning.learning import Learner, Recipe
 from pdd_lightning.progress import track
 from pdd_lightning.rng import generator
 from pdd_lightning.store import FORMAT, Json, differing_keys, fingerprint, write_json, write_tensors
 from pdd_lightning.types import class_path
+
+_REHEARSED = 16
+"""Real images of the one short expert that a plan trains."""
 
 
 class ExpertTrajectories(Dynamics):
@@ -136,6 +142,32 @@ class ExpertTrajectories(Dynamics):
                 raise ArtifactError(f"{path} vanished while the experts were trained; run the same command again")
             file = self._files.enter_context(safe_open(path, framework="pt"))
             self._readers.append(file.get_slice("rows"))
+
+    def rehearse(self, context: StageContext) -> Rehearsal:
+        """See :meth:`Dynamics.rehearse`: one expert of a few images stands for all; a piece is a minibatch."""
+        learner = Learner(context.make_network(), context.device)
+        learner.load(context.bank[0])
+        augmentation = context.augmentation if self.augment else NoAugmentation()
+
+        def piece(number: int) -> None:
+            learner.train_steps(
+                context.real, [number], self.learning_rate, self.recipe, augmentation, context.seed, "rehearsal"
+            )
+
+        piece(0)  # the first minibatch of a process takes long
+        small = copy(self)
+        small.experts, small._files, small._readers = 1, ExitStack(), []
+        few = context.real.take(torch.arange(min(len(context.real), self.recipe.batch_size, _REHEARSED)))
+        began = time.perf_counter()
+        small.prepare(replace(context, real=few))
+        seconds = time.perf_counter() - began
+        # Every epoch of the short expert was one minibatch, which is in the seconds already.
+        minibatches = self.recipe.steps(len(context.real)) - self.train_epochs
+        return Rehearsal(small, self.experts * seconds, self.experts * minibatches, piece)
+
+    def stored_bytes(self, parameters: int) -> int:
+        """See :meth:`Dynamics.stored_bytes`: rows of float32."""
+        return 4 * self.experts * (self.train_epochs + 1) * parameters
 
     def point(self, step: int, index: int) -> MatchPoint:
         """Draw an expert and a start epoch by counter; read two rows."""
