@@ -252,7 +252,7 @@ class PDDCLI(LightningCLI):
         config = self.config[str(self.subcommand)].clone()
         for option, value in changes.items():
             config.model[option] = value
-        module = self._parser(self.subcommand).instantiate_classes(config).model
+        module = self._parser(self.subcommand).instantiate(config).model
         assert isinstance(module, StageModule)
         return module
 

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
@@ -32,6 +33,9 @@ from pdd_lightning.store import Json, read_json, write_json
 
 COLD = ("overhead", "opening", "finish")
 """Costs that every process pays anew, though only the first rehearsal of a plan shows them."""
+
+POOLED = ("state", "preparation", "piece", "checkpoint", "member")
+"""Costs that do not depend on the size of a stage: the mean of all rehearsals is less noisy than each."""
 
 ROW_BYTES = 3000
 """Of the results and logs that a job of the evaluation leaves."""
@@ -163,8 +167,9 @@ class Planner:
         # Whoever is first to read the data leaves a cache to the others.
         start = start if self.data.cache_dir else (start + measured["start"]) / 2
         costs = {name: StageCost(**cost) for name, cost in measured["costs"].items()}
-        cold = {name: max(getattr(cost, name) for cost in costs.values()) for name in COLD}
-        costs = {name: replace(cost, **cold) for name, cost in costs.items()}
+        same = {name: max(getattr(cost, name) for cost in costs.values()) for name in COLD}
+        same |= {name: fmean(getattr(cost, name) for cost in costs.values()) for name in POOLED}
+        costs = {name: replace(cost, **same) for name, cost in costs.items()}
         lines: list[Line] = []
         memory: dict[str, dict[str, int | None]] = {}
         disk = 0.0

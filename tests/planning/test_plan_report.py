@@ -1,0 +1,67 @@
+"""Durations, sizes and tables for people."""
+
+import pytest
+from rich.console import Console
+
+from pdd_lightning.planning.estimate import Amounts, Line
+from pdd_lightning.planning.report import duration, plan_table, size
+
+PLAN = Amounts(
+    [Line("stage 1", "distillation", 30.0), Line("evaluation", "pdd progressive, ConvNet", 10.0)],
+    {"stage 1": {"host": 2**30, "device": None}},
+    2**20,
+)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.04, "0.0 s"),
+        (99.9, "99.9 s"),
+        (99.96, "2 min"),
+        (3599, "1 h 00 min"),
+        (5400, "1 h 30 min"),
+        (172_800, "2 d 0 h"),
+        (270_000, "3 d 3 h"),
+    ],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (3 * 2**30, "3.0 GiB"), (2**41, "2.0 TiB")]
+)
+def test_sizes(count: int, text: str) -> None:
+    assert size(count) == text
+
+
+def shown(used: Amounts | None = None) -> list[str]:
+    console = Console(width=100, no_color=True)
+    with console.capture() as capture:
+        console.print(plan_table(PLAN, used))
+    return [" ".join(line.split()) for line in capture.get().splitlines()]
+
+
+def test_a_plan_names_every_part() -> None:
+    lines = shown()
+    assert "stage 1 distillation 30.0 s" in lines
+    assert "evaluation pdd progressive, ConvNet 10.0 s" in lines
+    assert "all time 40.0 s" in lines
+    assert "all peak memory of a process 1.0 GiB" in lines
+    assert "all disk 1.0 MiB" in lines
+
+
+def test_use_stands_beside_the_plan() -> None:
+    used = Amounts([Line("stage 1", "distillation", 40.0), PLAN.lines[1]], PLAN.memory, 2**19)
+    lines = shown(used)
+    assert "stage 1 distillation 30.0 s 40.0 s 0.75" in lines
+    assert "all time 40.0 s 50.0 s 0.80" in lines
+    assert "all disk 1.0 MiB 512.0 KiB 2.00" in lines
+
+
+def test_an_unfinished_run_has_no_totals() -> None:
+    lines = shown(Amounts(PLAN.lines[:1], PLAN.memory, 2**19))
+    assert "stage 1 distillation 30.0 s 30.0 s 1.00" in lines
+    assert "evaluation pdd progressive, ConvNet 10.0 s - -" in lines
+    assert "all time 40.0 s - -" in lines
