@@ -240,7 +240,7 @@ class PDDCLI(LightningCLI):
             evaluation=self._get(self.config_init, "evaluation"),
             planning=self._get(self.config_init, "plan"),
             checkpoint_every=self._checkpoint_every,
-            world=self.trainer.world_size,
+            world=self.trainer.num_devices * self.trainer.num_nodes,
             make_stage=self._make_stage,
             stage_trainer=lambda stage, callbacks: self._stage_trainer(stage, callbacks, **rehearsed),
             evaluation_trainer=lambda steps, callbacks: self._evaluation_trainer(steps, callbacks, **ONE_DEVICE),

@@ -2,8 +2,10 @@
 
 import os
 import resource
+import stat
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -64,4 +66,10 @@ def peak_memory(device: torch.device) -> dict[str, int | None]:
 
 def folder_bytes(folder: Path) -> int:
     """Bytes of all files below a folder; 0 if there is none."""
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    total = 0
+    for path in folder.rglob("*"):
+        # Another run that shares the folder may take a temporary file away.
+        with suppress(FileNotFoundError):
+            status = path.stat()
+            total += status.st_size if stat.S_ISREG(status.st_mode) else 0
+    return total
