@@ -99,9 +99,11 @@ def plan(args: Sequence[str]) -> int:
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "probe.json"
-        code = _call("plan", args, **{PROBE_VARIABLE: str(path)})
+        # A stage named in the file is for `fit`; a plan is of all.
+        line, probe = [*args, "--stage=null"], {PROBE_VARIABLE: str(path)}
+        code = _call("plan", line, **probe)
         # Asked for help or for the configuration, the first process measures nothing.
-        return _call("plan", args, **{PROBE_VARIABLE: str(path)}) if code == 0 and path.is_file() else code
+        return _call("plan", line, **probe) if code == 0 and path.is_file() else code
 
 
 def _one_stage(status: dict[str, Any]) -> list[str]:

@@ -172,7 +172,8 @@ class Planner:
         costs = {name: replace(cost, **same) for name, cost in costs.items()}
         lines: list[Line] = []
         memory: dict[str, dict[str, int | None]] = {}
-        disk = 0.0
+        disk: dict[str, int] = {}
+        preprocessing = sum(tensor.nbytes for tensor in self.data.preprocessing.tensors().values())
         parts: list[tuple[str, StageCost, StageWork]] = []
         for stage in range(1, module.stages + 1):
             images = sum(module.per_stage[:stage]) * self.data.num_classes * module.factor**2
@@ -189,10 +190,12 @@ class Planner:
         for name, cost, work in parts:
             lines += stage_lines(name, start, cost, work)
             memory[name] = stage_memory(cost, work, on_device=on_device)
-            disk += cost.stored + work.bank + work.experts
+            disk[name] = round(cost.stored) + work.bank + work.experts
+            # Once in each run's folder.
+            disk[name] += preprocessing if name in (stage_name(1), ONE_STAGE) else 0
         lines += [Line(EVALUATION, "start", start), *(Line(EVALUATION, label, s) for label, s in jobs.items())]
         memory[EVALUATION] = evaluation
-        return Amounts(lines, memory, round(disk + ROW_BYTES * len(jobs)))
+        return Amounts(lines, memory, {**disk, EVALUATION: ROW_BYTES * len(jobs)})
 
     def _work(self, stage: int, iterations: int) -> StageWork:
         module = self.module

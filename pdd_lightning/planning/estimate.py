@@ -114,21 +114,22 @@ class Amounts:
     Attributes:
         lines: In the order of the run.
         memory: Peak bytes by part, on the host and on the device; None where there is no device.
-        disk: Bytes of all files that the run leaves.
+        disk: Bytes of the files that each part leaves.
     """
 
     lines: Sequence[Line]
     memory: dict[str, dict[str, int | None]]
-    disk: int
+    disk: dict[str, int]
 
     @property
     def seconds(self) -> float:
         """Of the whole run."""
         return sum(line.seconds for line in self.lines)
 
-    def part(self, name: str) -> float:
-        """Seconds of a part."""
-        return sum(line.seconds for line in self.lines if line.part == name)
+    @property
+    def stored(self) -> int:
+        """Bytes of all files."""
+        return sum(self.disk.values())
 
     def peak(self, where: str) -> int | None:
         """The largest peak of any part, on the "host" or the "device"."""
@@ -144,7 +145,7 @@ class Amounts:
             TypeError: If it has another form.
         """
         lines = [Line(line["part"], line["work"], float(line["seconds"])) for line in value["lines"]]
-        return cls(lines, dict(value["memory"]), int(value["disk"]))
+        return cls(lines, dict(value["memory"]), dict(value["disk"]))
 
     def to_json(self) -> Json:
         """For plan.json."""
@@ -156,7 +157,7 @@ class Amounts:
                 "seconds": round(self.seconds, 3),
                 "host_bytes": self.peak("host"),
                 "device_bytes": self.peak("device"),
-                "disk_bytes": self.disk,
+                "disk_bytes": self.stored,
             },
         }
 

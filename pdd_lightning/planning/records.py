@@ -60,30 +60,30 @@ def read_plan(module: StageModule, data: str, evaluation: Evaluation) -> Amounts
 
 def collect(module: StageModule) -> Amounts:
     """What the run's stages and its evaluation noted; parts that are not complete are left out."""
-    run, lines, memory, outside = module.run, list[Line](), dict[str, dict[str, int | None]](), 0
-    folders = {stage_name(stage): run.stage(stage) for stage in range(1, module.stages + 1)}
-    folders[ONE_STAGE] = RunFolder(one_stage_directory(run.directory)).stage(1)
-    for name, folder in folders.items():
+    run, lines = module.run, list[Line]()
+    memory: dict[str, dict[str, int | None]] = {}
+    disk: dict[str, int] = {}
+    baseline = RunFolder(one_stage_directory(run.directory))
+    folders = {stage_name(stage): (run, run.stage(stage)) for stage in range(1, module.stages + 1)}
+    for name, (of, folder) in {**folders, ONE_STAGE: (baseline, baseline.stage(1))}.items():
         usage = read_usage(folder.directory / FILE)
-        seconds = usage.get("seconds")
-        if folder.complete and isinstance(seconds, dict):
-            lines += [Line(name, work, float(seconds.get(work, 0.0))) for work in WORKS]
-            memory[name] = _peaks(usage)
-            stored = usage.get("bytes")
-            outside += int(stored.get("experts", 0)) if isinstance(stored, dict) else 0
+        seconds, stored = usage.get("seconds"), usage.get("bytes")
+        if not folder.complete or not isinstance(seconds, dict) or not isinstance(stored, dict):
+            continue
+        lines += [Line(name, work, float(seconds.get(work, 0.0))) for work in WORKS]
+        memory[name] = _peaks(usage)
+        disk[name] = folder_bytes(folder.directory) + folder_bytes(of.tensorboard / folder.directory.name)
+        disk[name] += int(stored.get("experts", 0))
+        if folder.stage == 1:
+            disk[name] += of.preprocessing.stat().st_size if of.preprocessing.is_file() else 0
     usage = read_usage(run.evaluation / FILE)
-    jobs = usage.get("jobs")
-    if isinstance(jobs, dict):
-        start = usage.get("start")
-        lines.append(Line(EVALUATION, "start", float(start) if isinstance(start, (int, float)) else 0.0))
+    jobs, start = usage.get("jobs"), usage.get("start")
+    if isinstance(jobs, dict) and isinstance(start, (int, float)):
+        lines.append(Line(EVALUATION, "start", float(start)))
         lines += [Line(EVALUATION, label, float(seconds)) for label, seconds in jobs.items()]
         memory[EVALUATION] = _peaks(usage)
-    if run.directory.resolve() in (module.experts_dir.resolve(), *module.experts_dir.resolve().parents):
-        outside = 0  # they are in the run's folder
-    plan = plan_file(run)
-    return Amounts(
-        lines, memory, folder_bytes(run.directory) - (plan.stat().st_size if plan.is_file() else 0) + outside
-    )
+        disk[EVALUATION] = folder_bytes(run.evaluation) + folder_bytes(run.tensorboard / "evaluation")
+    return Amounts(lines, memory, disk)
 
 
 def compare_with_plan(module: StageModule, data: str, evaluation: Evaluation) -> None:

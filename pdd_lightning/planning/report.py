@@ -1,6 +1,6 @@
 """Plans and comparisons as tables for the terminal."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from rich.box import SIMPLE
 from rich.table import Table
@@ -8,6 +8,8 @@ from rich.table import Table
 from pdd_lightning.planning.estimate import Amounts
 
 _TITLES = {"start": "start, data", "preparation": "experts / preparation", "transition": "transition, writing"}
+_MEMORY = {"host": "peak memory", "device": "peak memory, device"}
+_ALL = "all"
 
 
 def duration(seconds: float) -> str:
@@ -40,36 +42,32 @@ def plan_table(plan: Amounts, used: Amounts | None = None) -> Table:
     table = Table(title="Plan" if used is None else "Plan and use", box=SIMPLE, padding=(0, 1))
     table.add_column("part")
     table.add_column("work", overflow="fold")
-    for column in ("time",) if used is None else ("plan", "used", "plan/used"):
+    for column in ("plan",) if used is None else ("plan", "used", "plan/used"):
         table.add_column(column, justify="right", no_wrap=True)
+
+    def row(part: str, title: str, planned: float, known: float | None, show: Callable[[float], str]) -> None:
+        cells = [show(planned)]
+        if used is not None:
+            ratio = f"{planned / known:.2f}" if known else "-"
+            cells += ["-" if known is None else show(known), ratio]
+        table.add_row(part, title, *cells, style="bold" if part == _ALL else None)
+
     spent = {(line.part, line.work): line.seconds for line in used.lines} if used else {}
-    previous = None
-    for line in plan.lines:
-        if previous not in (None, line.part):
-            table.add_section()
-        first, previous = line.part != previous, line.part
-        known = spent.get((line.part, line.work))
-        title = _TITLES.get(line.work, line.work)
-        table.add_row(line.part if first else "", title, *_cells(line.seconds, known, duration, used))
-    table.add_section()
-    seconds = None if used is None or not _complete(plan, used) else used.seconds
-    table.add_row("all", "time", *_cells(plan.seconds, seconds, duration, used), style="bold")
-    for where, title in (("host", "peak memory of a process"), ("device", "peak memory on the device")):
-        if (peak := plan.peak(where)) is not None:
-            known = None if used is None or seconds is None else used.peak(where)
-            table.add_row("all", title, *_cells(peak, known, size, used), style="bold")
-    disk = None if seconds is None or used is None else used.disk
-    table.add_row("all", "disk", *_cells(plan.disk, disk, size, used), style="bold")
+    parts = dict.fromkeys(line.part for line in plan.lines)
+    for part in parts:
+        lines = [line for line in plan.lines if line.part == part]
+        for number, line in enumerate(lines):
+            known = spent.get((part, line.work))
+            row("" if number else part, _TITLES.get(line.work, line.work), line.seconds, known, duration)
+        for where, title in _MEMORY.items():
+            if (peak := plan.memory.get(part, {}).get(where)) is not None:
+                row("", title, peak, used.memory.get(part, {}).get(where) if used else None, size)
+        row("", "disk", plan.disk.get(part, 0), used.disk.get(part) if used else None, size)
+        table.add_section()
+    whole = used if used is not None and parts.keys() <= {line.part for line in used.lines} else None
+    row(_ALL, "time", plan.seconds, whole.seconds if whole else None, duration)
+    for where, title in _MEMORY.items():
+        if (largest := plan.peak(where)) is not None:
+            row("", title, largest, whole.peak(where) if whole else None, size)
+    row("", "disk", plan.stored, whole.stored if whole else None, size)
     return table
-
-
-def _complete(plan: Amounts, used: Amounts) -> bool:
-    """Whether every part of the plan has been done."""
-    return {line.part for line in plan.lines} <= {line.part for line in used.lines}
-
-
-def _cells(planned: float, known: float | None, show: Callable[[float], str], used: Amounts | None) -> Sequence[str]:
-    if used is None:
-        return [show(planned)]
-    ratio = f"{planned / known:.2f}" if known else "-"
-    return [show(planned), "-" if known is None else show(known), ratio]

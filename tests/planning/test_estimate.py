@@ -84,7 +84,11 @@ def test_memory_counts_what_the_small_bank_left_out() -> None:
 
 def test_totals_add_time_and_take_the_largest_peak() -> None:
     lines = [Line("stage 1", "start", 1.5), Line("stage 1", "distillation", 2.0), Line("evaluation", "random", 4.0)]
-    amounts = Amounts(lines, {"stage 1": {"host": 5, "device": None}, "evaluation": {"host": 8, "device": None}}, 99)
+    memory: dict[str, dict[str, int | None]] = {
+        "stage 1": {"host": 5, "device": None},
+        "evaluation": {"host": 8, "device": None},
+    }
+    amounts = Amounts(lines, memory, {"stage 1": 90, "evaluation": 9})
     assert (amounts.seconds, amounts.peak("host"), amounts.peak("device")) == (7.5, 8, None)
     value = amounts.to_json()
     assert value["total"] == {"seconds": 7.5, "host_bytes": 8, "device_bytes": None, "disk_bytes": 99}

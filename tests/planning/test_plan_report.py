@@ -9,7 +9,7 @@ from pdd_lightning.planning.report import duration, plan_table, size
 PLAN = Amounts(
     [Line("stage 1", "distillation", 30.0), Line("evaluation", "pdd progressive, ConvNet", 10.0)],
     {"stage 1": {"host": 2**30, "device": None}},
-    2**20,
+    {"stage 1": 3 * 2**18, "evaluation": 2**18},
 )
 
 
@@ -48,20 +48,20 @@ def test_a_plan_names_every_part() -> None:
     assert "stage 1 distillation 30.0 s" in lines
     assert "evaluation pdd progressive, ConvNet 10.0 s" in lines
     assert "all time 40.0 s" in lines
-    assert "all peak memory of a process 1.0 GiB" in lines
-    assert "all disk 1.0 MiB" in lines
+    assert lines.count("peak memory 1.0 GiB") == 2  # of the stage, and of the whole
+    assert [line for line in lines if line.startswith("disk")] == ["disk 768.0 KiB", "disk 256.0 KiB", "disk 1.0 MiB"]
 
 
 def test_use_stands_beside_the_plan() -> None:
-    used = Amounts([Line("stage 1", "distillation", 40.0), PLAN.lines[1]], PLAN.memory, 2**19)
+    used = Amounts([Line("stage 1", "distillation", 40.0), PLAN.lines[1]], PLAN.memory, {"stage 1": 2**19})
     lines = shown(used)
     assert "stage 1 distillation 30.0 s 40.0 s 0.75" in lines
     assert "all time 40.0 s 50.0 s 0.80" in lines
-    assert "all disk 1.0 MiB 512.0 KiB 2.00" in lines
+    assert "disk 1.0 MiB 512.0 KiB 2.00" in lines
 
 
 def test_an_unfinished_run_has_no_totals() -> None:
-    lines = shown(Amounts(PLAN.lines[:1], PLAN.memory, 2**19))
+    lines = shown(Amounts(PLAN.lines[:1], PLAN.memory, PLAN.disk))
     assert "stage 1 distillation 30.0 s 30.0 s 1.00" in lines
     assert "evaluation pdd progressive, ConvNet 10.0 s - -" in lines
     assert "all time 40.0 s - -" in lines
