@@ -49,6 +49,11 @@ class StepClock(Callback):
         self.ending = timed(self.at_end)
 
     @property
+    def count(self) -> int:
+        """How many steps were made."""
+        return len(self._ends)
+
+    @property
     def step(self) -> float:
         """Mean seconds of a step. Not the median: some steps hand over to a new network, and some write a log."""
         warm = min(WARM, len(self._ends) - 1)

@@ -29,7 +29,7 @@ class PhaseCost:
     """What training some networks side by side costs.
 
     Attributes:
-        overhead: Seconds before the first step, with what the first steps take longer.
+        overhead: Seconds of the fit beside its steps and its scoring, with what the first steps take longer.
         step: Seconds of an optimiser step of all networks.
         score: Seconds for scoring all of them on one image.
     """
@@ -90,8 +90,8 @@ class PlannedEvaluator(Evaluator):
         )
         clock = StepClock(seconds, module.score)
         self.make_trainer(module.total_steps, [clock]).fit(module)
-        overhead = clock.train_start - began + clock.opening
-        return PhaseCost(overhead, clock.step, clock.ending / max(1, len(score)))
+        overhead = time.perf_counter() - began - clock.count * clock.step - clock.ending
+        return PhaseCost(max(0.0, overhead), clock.step, clock.ending / max(1, len(score)))
 
     def _selection_seconds(self, seconds: float) -> float:
         """Seconds of the training on real data; choosing itself is not counted."""
