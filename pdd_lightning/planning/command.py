@@ -202,8 +202,9 @@ class Planner:
         space = stage_space(module, self.data, stage)
         members, state = module.dynamics.members, space.bank // max(1, module.dynamics.members)
         fresh = members if stage == 1 or not module.transition else 0
-        # A bank and the list of states that it is made of; at the end also its file, before and after sorting.
-        copies = 4 if module.transition else 2
+        # A bank and the list of states that it is made of. A transition holds its bank, the members that it reads
+        # back, the next bank, and the file of that before and after its header is sorted.
+        copies = 5 if module.transition else 2
         return StageWork(
             fresh=fresh,
             members=members if module.transition else 0,
