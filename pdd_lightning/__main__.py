@@ -3,7 +3,7 @@
 import os
 import sys
 
-from pdd_lightning.run import INTERRUPTED, OVERVIEW
+from pdd_lightning.run import INTERRUPTED, OVERVIEW, PROBE_VARIABLE, plan
 from pdd_lightning.run import main as run
 
 
@@ -16,6 +16,8 @@ def main() -> None:
     try:
         if args[0] == "run":
             raise SystemExit(run(args[1:]))
+        if args[0] == "plan" and PROBE_VARIABLE not in os.environ:
+            raise SystemExit(plan(args[1:]))
         # As for `python -m`: classes of the user's own are named by where they are imported from.
         sys.path.insert(0, os.getcwd())
         from pdd_lightning.main import main as command_line  # noqa: PLC0415 (only what the command needs)

@@ -1,18 +1,17 @@
-"""The command line: `pdd-cli fit`, `evaluate`, `select` and `compare`; `run` is in :mod:`pdd_lightning.run`."""
+"""The command line: `pdd-cli fit`, `evaluate`, `select`, `plan` and `compare`; `run` is in :mod:`pdd_lightning.run`."""
 
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
@@ -24,43 +23,29 @@ from pdd_lightning.disk import latest_checkpoint, read_checkpoint, require_writa
 from pdd_lightning.errors import ConfigError, PDDError
 from pdd_lightning.memory import keep_freed_memory
 from pdd_lightning.modules.stage import StageModule
-from pdd_lightning.parsing import OptionParser, check_file, config_files, qualify, refuse_unrecorded
+from pdd_lightning.parsing import OptionParser, check_file, config_files, qualified, refuse_unrecorded
+from pdd_lightning.planning.command import Planner
+from pdd_lightning.planning.readings import begin_command
+from pdd_lightning.planning.records import compare_with_plan
+from pdd_lightning.planning.space import state_space
+from pdd_lightning.planning.usage import EvaluationUsage, StageUsage
 from pdd_lightning.quiet import quiet
-from pdd_lightning.run import OVERVIEW
+from pdd_lightning.run import OVERVIEW, PROBE_VARIABLE, plan
 from pdd_lightning.run import main as run
+from pdd_lightning.run_options import add_run_options
 from pdd_lightning.scoring.compare import main as compare
 from pdd_lightning.scoring.evaluate import Evaluator
-from pdd_lightning.scoring.protocol import Evaluation
 from pdd_lightning.scoring.report import render_table
-from pdd_lightning.scoring.select import SelectedRun, Selecting
-from pdd_lightning.scoring.selected import selected_by
-from pdd_lightning.store import atomic_write
+from pdd_lightning.scoring.select import SelectedRun
+from pdd_lightning.scoring.selected import refuse_selected
+from pdd_lightning.store import Json, atomic_write
+from pdd_lightning.trainer import PDDTrainer, StageConfig
+
+ONE_DEVICE = {"devices": 1, "num_nodes": 1, "strategy": "auto", "max_time": None}
+"""Options of the trainer in a rehearsal, which is a process by itself."""
 
 STATUS_VARIABLE = "PDD_STATUS_FILE"
 """Environment variable naming the file in which `fit` tells `run` how far the run is."""
-
-
-class PDDTrainer(Trainer):
-    """Lightning's trainer, with the commands that the parser offers beside `fit`."""
-
-    def evaluate(self) -> None:
-        """Train fresh networks on the finished run and report their test accuracy after every stage."""
-        # LightningCLI looks commands up here; PDDCLI.evaluate does the work, with one trainer for each fit.
-        raise RuntimeError("use `pdd-cli evaluate`")
-
-    def select(self) -> None:
-        """Choose real images in place of distilled ones, as a finished run of one stage that `evaluate` scores."""
-        raise RuntimeError("use `pdd-cli select`")
-
-
-class StageConfig(SaveConfigCallback):
-    """Keeps the exact configuration beside what it made."""
-
-    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write `config.yaml` into the stage's folder."""
-        if isinstance(pl_module, StageModule):
-            text = self.parser.dump(self.config, skip_unset=False)
-            atomic_write(pl_module.folder.directory / "config.yaml", text.encode())
 
 
 class PDDCLI(LightningCLI):
@@ -70,9 +55,9 @@ class PDDCLI(LightningCLI):
     datamodule: ImageDataModule
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
-        if subcommand != "select":
+        if subcommand not in ("select", "plan"):
             return super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
-        # The trainer's method has no options, and the group that Lightning would make for it is that of our own.
+        # The trainer's methods have no options, and the group that Lightning would make for one is that of our own.
         parser = self.init_parser(**kwargs)
         self._add_arguments(parser)
         self._subcommand_method_arguments[subcommand] = []
@@ -82,40 +67,11 @@ class PDDCLI(LightningCLI):
     def subcommands() -> dict[str, set[str]]:
         """The commands and what the parser leaves out of each."""
         hidden = {"model", "train_dataloaders", "val_dataloaders", "datamodule", "ckpt_path", "weights_only"}
-        return {"fit": hidden, "evaluate": set(), "select": set()}
+        return {"fit": hidden, "evaluate": set(), "select": set(), "plan": set()}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Options of a run, beside those of its parts."""
-        parser.add_argument("--run_dir", type=str, default="checkpoints/run", help="Folder of the run.")
-        parser.add_argument(
-            "--stage",
-            type=int | None,
-            default=None,
-            help="Stage to fit; the first unfinished one by default.",
-        )
-        parser.add_argument(
-            "--experts_dir",
-            type=str | None,
-            default=None,
-            help="Folder of the expert trajectories; in the run by default. Runs may share one.",
-        )
-        parser.add_argument(
-            "--threads",
-            type=int | None,
-            default=None,
-            help="CPU threads of each process; PyTorch's choice by default. Tiny networks are fastest with one.",
-        )
-        parser.add_argument(
-            "--checkpoint_every",
-            type=int,
-            default=100,
-            help="Optimiser steps between two checkpoints of a stage.",
-        )
-        for name in ("run_dir", "stage", "experts_dir"):
-            parser.link_arguments(name, f"model.{name}")
-        parser.add_class_arguments(Evaluation, "evaluation")
-        # For every command, so that one file serves all of them.
-        parser.add_class_arguments(Selecting, "select")
+        add_run_options(parser)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse, without Lightning's warning about programs that have arguments of their own, as pytest has."""
@@ -134,26 +90,12 @@ class PDDCLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Make data, stage and trainer; mistakes found on the way are named by their dotted option."""
-        with self._qualified():
+        with qualified(self.config[str(self.subcommand)]):
             super().instantiate_classes()
 
     def _run_subcommand(self, subcommand: str) -> None:
-        with self._qualified():
+        with qualified(self.config[str(self.subcommand)]):
             super()._run_subcommand(subcommand)
-
-    @contextmanager
-    def _qualified(self) -> Iterator[None]:
-        """Name an option by its place in the configuration, also where jsonargparse wrapped the error."""
-        try:
-            yield
-        except Exception as error:
-            cause: BaseException | None = error
-            # jsonargparse tries every member of a union type and raises a ValueError of its own at the end.
-            while cause is not None and not isinstance(cause, PDDError) and isinstance(error, ValueError):
-                cause = cause.__cause__ or cause.__context__
-            if not isinstance(cause, PDDError):
-                raise
-            raise type(cause)(qualify(str(cause), self.config[str(self.subcommand)])) from error
 
     def _make_trainer(self, **kwargs: Any) -> Trainer:
         try:
@@ -171,24 +113,32 @@ class PDDCLI(LightningCLI):
         refuse_unrecorded(self._get(self.config_init, "trainer"))
         if self.subcommand != "fit":
             return self._make_trainer(**kwargs)
-        every = self._get(self.config_init, "checkpoint_every")
-        if every < 1:
-            raise ConfigError(f"--checkpoint_every must be at least 1, got {every}")
         module = self.model
         title = f"stage {module.stage} of {module.stages}: distilling"
-        self.trainer_defaults["callbacks"] = [
-            StageCallback(),
-            StepProgress(title, module.iterations, "loss"),
-            ImageMonitor(),
-            ModelCheckpoint(
-                dirpath=module.folder.checkpoints,
-                filename="{step}",
-                every_n_train_steps=every,
-                save_top_k=1,
-                enable_version_counter=False,
-            ),
-        ]
+        progress = StepProgress(title, module.iterations, "loss")
+        checkpoints = ModelCheckpoint(
+            dirpath=module.folder.checkpoints,
+            filename="{step}",
+            every_n_train_steps=self._checkpoint_every,
+            save_top_k=1,
+            enable_version_counter=False,
+        )
+        callbacks = [StageCallback(), StageUsage(), progress, ImageMonitor(), checkpoints]
+        return self._stage_trainer(module, callbacks, **kwargs)
+
+    @property
+    def _checkpoint_every(self) -> int:
+        every: int = self._get(self.config_init, "checkpoint_every")
+        if every < 1:
+            raise ConfigError(f"--checkpoint_every must be at least 1, got {every}")
+        return every
+
+    def _stage_trainer(self, module: StageModule, callbacks: Sequence[Callback], **kwargs: Any) -> Trainer:
+        """A trainer for one stage, with the callbacks of the configuration too."""
         given = self._get(self.config_init, "trainer")
+        self.trainer_defaults["callbacks"] = list(callbacks)
+        own = given.get("callbacks") or []
+        kwargs["callbacks"] = list(own) if isinstance(own, list) else [own]
         if given.get("logger") in (None, True):
             kwargs["logger"] = TensorBoardLogger(str(module.run.tensorboard), f"stage_{module.stage:02d}", version="")
         if not 0 <= given.get("max_steps", -1) <= module.iterations:
@@ -200,10 +150,7 @@ class PDDCLI(LightningCLI):
         module, data = self.model, self.datamodule
         data.prepare_data()
         data.setup("fit")
-        if (selected := selected_by(module.run)) is not None:
-            raise ConfigError(
-                f"--run_dir={module.run.directory} holds images selected by {selected}; choose another folder to distil"
-            )
+        refuse_selected(module.run)
         module.verify_finished(data.fingerprint)
         if module.folder.complete:
             which = "all stages are" if module.stage == module.stages else f"stage {module.stage} is"
@@ -218,6 +165,7 @@ class PDDCLI(LightningCLI):
                 say(f"stage {module.stage}: continuing from {checkpoint}")
             require_writable(module.folder.directory, "--run_dir")
             require_writable(module.experts_dir, "--experts_dir")
+            say(state_space(module, data, whole_run=STATUS_VARIABLE in os.environ))
             self._train(checkpoint)
             if self.trainer.global_step >= module.iterations:
                 say(f"stage {module.stage} of {module.stages} is complete: {module.folder.synthetic}")
@@ -243,12 +191,14 @@ class PDDCLI(LightningCLI):
         """Score the run and print the table."""
         self.datamodule.prepare_data()
         self.datamodule.setup("test")
-        rows = self._evaluator().run()
-        folder = self.model.run.evaluation
-        if self.trainer.is_global_zero:
+        folder, main_process = self.model.run.evaluation, self.trainer.is_global_zero
+        usage = EvaluationUsage(folder, self.trainer.strategy.root_device, main_process)
+        rows = self._evaluator(noting=usage.job).run()
+        if main_process:
             self._keep_config(folder)
             Console().print(render_table(rows))
             say(f"results: {folder / 'results.json'}, {folder / 'results.md'}")
+            compare_with_plan(self.model, self.datamodule.fingerprint, self._get(self.config_init, "evaluation"))
             say(f"pictures: {self.model.run.stage(self.model.run.completed(self.model.stages)).pictures}")
 
     def select(self, **_: Any) -> None:
@@ -274,11 +224,43 @@ class PDDCLI(LightningCLI):
         text = self._parser(self.subcommand).dump(self.config[str(self.subcommand)], skip_unset=False)
         atomic_write(folder / "config.yaml", text.encode())
 
-    def _evaluator(self) -> Evaluator:
-        evaluation = self._get(self.config_init, "evaluation")
-        return Evaluator(self.model, self.datamodule, evaluation, self._evaluation_trainer)
+    def plan(self, **_: Any) -> None:
+        """Measure a part of the plan, as one of the processes that `pdd_lightning.run.plan` starts."""
+        module, data, rehearsed = self.model, self.datamodule, {"enable_checkpointing": False, **ONE_DEVICE}
+        data.prepare_data()
+        data.setup("fit")
+        refuse_selected(module.run)
+        module.verify_finished(data.fingerprint)
+        module.check(data)
+        self._evaluator().check()
+        require_writable(module.run.directory, "--run_dir")
+        planner = Planner(
+            module,
+            data,
+            evaluation=self._get(self.config_init, "evaluation"),
+            planning=self._get(self.config_init, "plan"),
+            checkpoint_every=self._checkpoint_every,
+            world=self.trainer.num_devices * self.trainer.num_nodes,
+            make_stage=self._make_stage,
+            stage_trainer=lambda stage, callbacks: self._stage_trainer(stage, callbacks, **rehearsed),
+            evaluation_trainer=lambda steps, callbacks: self._evaluation_trainer(steps, callbacks, **ONE_DEVICE),
+        )
+        planner.run(Path(os.environ[PROBE_VARIABLE]))
 
-    def _evaluation_trainer(self, steps: int, callbacks: Sequence[Callback]) -> Trainer:
+    def _make_stage(self, changes: Json) -> StageModule:
+        """The configuration's module with other options."""
+        config = self.config[str(self.subcommand)].clone()
+        for option, value in changes.items():
+            config.model[option] = value
+        module = self._parser(self.subcommand).instantiate(config).model
+        assert isinstance(module, StageModule)
+        return module
+
+    def _evaluator(self, **options: Any) -> Evaluator:
+        evaluation = self._get(self.config_init, "evaluation")
+        return Evaluator(self.model, self.datamodule, evaluation, self._evaluation_trainer, **options)
+
+    def _evaluation_trainer(self, steps: int, callbacks: Sequence[Callback], **options: Any) -> Trainer:
         config = {
             **self._get(self.config_init, "trainer"),
             "max_steps": steps,
@@ -288,6 +270,7 @@ class PDDCLI(LightningCLI):
             "logger": False,
             "enable_checkpointing": False,
             "default_root_dir": str(self.model.run.directory),
+            **options,
         }
         return PDDTrainer(**config)
 
@@ -329,6 +312,9 @@ def main(args: Sequence[str] | None = None) -> None:
         return
     if arguments[0] == "run":
         raise SystemExit(run(arguments[1:]))
+    if arguments[0] == "plan" and PROBE_VARIABLE not in os.environ:
+        raise SystemExit(plan(arguments[1:]))
+    begin_command()
     quiet()
     keep_freed_memory()
     try:

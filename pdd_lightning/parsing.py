@@ -7,6 +7,7 @@ the value and the remedy in that text; what they do not recognise is passed on, 
 import inspect
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from pydoc import locate
 from typing import Any, NoReturn
@@ -16,7 +17,7 @@ from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
 from pdd_lightning.class_paths import class_of, fault_of, join, suggest
-from pdd_lightning.errors import ConfigError
+from pdd_lightning.errors import ConfigError, PDDError
 
 _TYPE_NAMES = {"int": "an integer", "float": "a number", "str": "text", "bool": "true or false", "list": "a list"}
 
@@ -66,7 +67,7 @@ def explain(message: str, types: dict[str, Any]) -> str:
     if found := re.search(r"does not accept option '([^']+)'", message):
         return _unknown(f"--{found[1]}", types)
     if found := re.search(r"invalid choice: '?([^'\s]+)'? \(choose from", message):
-        return f"{found[1]}: there is no such command; the commands are run, fit, evaluate and select"
+        return f"{found[1]}: there is no such command; the commands are run, fit, evaluate, select and plan"
     if found := re.match(r"the following arguments are required: (.*)", message):
         missing = ", ".join(f"--{name.partition('.')[2]}" for name in found[1].split(", "))
         return f"{missing}: required; give a file that holds them with --config, or the options themselves"
@@ -125,6 +126,28 @@ def qualify(message: str, config: Namespace) -> str:
     if len(paths) > 1:
         paths = [key for key in paths if re.search(rf"(?:got |is |=){re.escape(str(values[key]))}(?!\w)", message)]
     return paths[0] + message[len(name) :] if len(paths) == 1 else message
+
+
+@contextmanager
+def qualified(config: Namespace) -> Iterator[None]:
+    """Name an option by its place in the configuration, also where jsonargparse wrapped the error.
+
+    Args:
+        config: The configuration of the command.
+
+    Raises:
+        PDDError: Of the kind that was raised in the block.
+    """
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        # jsonargparse tries every member of a union type and raises a ValueError of its own at the end.
+        while cause is not None and not isinstance(cause, PDDError) and isinstance(error, ValueError):
+            cause = cause.__cause__ or cause.__context__
+        if not isinstance(cause, PDDError):
+            raise
+        raise type(cause)(qualify(str(cause), config)) from error
 
 
 def _leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

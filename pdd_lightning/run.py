@@ -24,6 +24,7 @@ commands:
   fit        Distil the next unfinished stage, or the one given by --stage. Run it again to continue.
   evaluate   Train fresh networks on the finished run and report their test accuracy.
   select     Choose real images in place of distilled ones: --select.method Herding --select.ipc 10.
+  plan       Say what a run will take, before it starts: time, memory and disk, from a short measurement.
   compare    One table of several evaluated runs: pdd-cli compare RUN_DIR RUN_DIR ...
 
 `pdd-cli COMMAND --help` describes a command. Any option of the file can be given on the command line too, for
@@ -42,6 +43,9 @@ options:
   --print_config    Show the whole configuration and stop.
   --OPTION VALUE    Every option of `pdd-cli fit` except --stage; `pdd-cli fit --help` describes them.
 """
+
+PROBE_VARIABLE = "PDD_PROBE_FILE"
+"""Environment variable naming the file by which the two processes of a plan hand on what they measured."""
 
 INTERRUPTED = 128 + signal.SIGINT
 """Exit status after Ctrl-C, as shells report it."""
@@ -82,6 +86,24 @@ def main(args: Sequence[str]) -> int:
         if code == 0 and not one_stage["completed"]:
             return 0
     return code or _call("evaluate", args)
+
+
+def plan(args: Sequence[str]) -> int:
+    """Measure stages in one process and the evaluation in another, which prints the plan of the run.
+
+    Args:
+        args: The options of `pdd-cli fit`.
+
+    Returns:
+        Exit status: 0, or that of the process that failed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "probe.json"
+        # A stage named in the file is for `fit`; a plan is of all.
+        line, probe = [*args, "--stage=null"], {PROBE_VARIABLE: str(path)}
+        code = _call("plan", line, **probe)
+        # Asked for help or for the configuration, the first process measures nothing.
+        return _call("plan", line, **probe) if code == 0 and path.is_file() else code
 
 
 def _one_stage(status: dict[str, Any]) -> list[str]:

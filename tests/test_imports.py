@@ -11,6 +11,7 @@ import pdd_lightning
 
 ROOT = Path(pdd_lightning.__file__).parent
 ABOVE = {"__main__", "main", "parsing", "class_paths", "modules", "callbacks", "datamodules", "scoring"}
+ABOVE |= {"planning", "run_options", "trainer"}
 FILES = [path.relative_to(ROOT) for path in sorted(ROOT.rglob("*.py"))]
 BELOW = [file.as_posix() for file in FILES if file.parts[0].removesuffix(".py") not in ABOVE]
 

@@ -1,6 +1,6 @@
 """At which model states training on the synthetic and on the real data are compared."""
 
-from pdd_lightning.dynamics.base import Dynamics, MatchPoint, Ranks, StageContext
+from pdd_lightning.dynamics.base import Dynamics, MatchPoint, Ranks, Rehearsal, StageContext
 from pdd_lightning.dynamics.dynamic import DynamicTraining
 from pdd_lightning.dynamics.experts import ExpertTrajectories
 from pdd_lightning.dynamics.initial import StartStates
@@ -14,6 +14,7 @@ __all__ = [
     "MatchPoint",
     "Ranks",
     "RealTraining",
+    "Rehearsal",
     "StageContext",
     "StartStates",
     "SyntheticTraining",

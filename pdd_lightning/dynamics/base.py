@@ -1,5 +1,6 @@
 """Dynamics: at which model states the synthetic and the real training are compared."""
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -121,6 +122,23 @@ class MatchPoint:
     target: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class Rehearsal:
+    """What a plan measures in place of :meth:`Dynamics.prepare`.
+
+    Attributes:
+        dynamics: Offers match points that cost as much as those of the run.
+        seconds: What preparing takes beside the pieces.
+        pieces: How many equal pieces of work preparing has.
+        piece: Does the piece of this number, counted from 0.
+    """
+
+    dynamics: "Dynamics"
+    seconds: float
+    pieces: int = 0
+    piece: Callable[[int], object] = lambda number: None
+
+
 class Dynamics(ABC):
     """Offers a match point for every step. Subclass it and name your class by ``class_path``."""
 
@@ -153,6 +171,27 @@ class Dynamics(ABC):
             synthetic: U_{k-1} ∪ S_k as it is now, detached.
             rate: Learning rate alpha_k as it is now.
         """
+
+    def rehearse(self, context: StageContext) -> Rehearsal:
+        """Prepare for a few steps that `pdd-cli plan` measures, and say how much work `prepare` is.
+
+        This one prepares in full, which suits dynamics that have little to prepare; others measure a part.
+
+        Args:
+            context: Of a stage in a temporary folder. Its images and start states have the right sizes, not the right
+                values.
+        """
+        began = time.perf_counter()
+        self.prepare(context)
+        return Rehearsal(self, time.perf_counter() - began)
+
+    def stored_bytes(self, parameters: int) -> int:
+        """Bytes that `prepare` leaves in the experts' folder, where other runs of the same settings find them.
+
+        Args:
+            parameters: Number of the network's parameters P.
+        """
+        return 0
 
     def state_dict(self) -> State:
         """What must be in a checkpoint to continue bit for bit: named tensors."""

@@ -5,7 +5,10 @@ synthetic sets ended (arXiv 2310.06982, section 4.1).
 """
 
 import json
+import time
 from contextlib import ExitStack
+from copy import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, get_args
 
@@ -14,8 +17,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from pdd_lightning.augment import NoAugmentation
-from pdd_lightning.dynamics.base import Dynamics, MatchPoint, StageContext
-from pdd_lightning.dynamics.rows import Storage, decode, encode, rows_read
+from pdd_lightning.dynamics.base import Dynamics, MatchPoint, Rehearsal, StageContext
+from pdd_lightning.dynamics.rows import Storage, decode, encode, rows_read, stored_bytes
 from pdd_lightning.errors import ArtifactError, ConfigError
 from pdd_lightning.learning import Learner, Precision, Recipe
 from pdd_lightning.progress import track
@@ -25,6 +28,9 @@ from pdd_lightning.types import class_path
 
 _DECISIVE = ("learning_rate", "batch_size", "momentum", "weight_decay", "storage", "precision")
 """Options that an expert's numbers depend on."""
+
+_REHEARSED = 16
+"""Real images of the one short expert that a plan trains."""
 
 
 class ExpertTrajectories(Dynamics):
@@ -152,6 +158,32 @@ class ExpertTrajectories(Dynamics):
             if not _holds(path, settings, self.read):
                 raise ArtifactError(f"{path} vanished while the experts were trained; run the same command again")
             self._readers.append(self._files.enter_context(safe_open(path, framework="pt")))
+
+    def rehearse(self, context: StageContext) -> Rehearsal:
+        """See :meth:`Dynamics.rehearse`: one expert of a few images stands for all; a piece is a minibatch."""
+        learner = Learner(context.make_network(), context.device)
+        learner.load(context.bank[0])
+        augmentation = context.augmentation if self.augment else NoAugmentation()
+
+        def piece(number: int) -> None:
+            learner.train_steps(
+                context.real, [number], self.learning_rate, self.recipe, augmentation, context.seed, "rehearsal"
+            )
+
+        piece(0)  # the first minibatch of a process takes long
+        small = copy(self)
+        small.experts, small._files, small._readers = 1, ExitStack(), []
+        few = context.real.take(torch.arange(min(len(context.real), self.recipe.batch_size, _REHEARSED)))
+        began = time.perf_counter()
+        small.prepare(replace(context, real=few))
+        seconds = time.perf_counter() - began
+        # Every epoch of the short expert was one minibatch, which is in the seconds already.
+        minibatches = self.recipe.steps(len(context.real)) - self.train_epochs
+        return Rehearsal(small, self.experts * seconds, self.experts * minibatches, piece)
+
+    def stored_bytes(self, parameters: int) -> int:
+        """See :meth:`Dynamics.stored_bytes`."""
+        return self.experts * stored_bytes(len(self.read), parameters, self.storage)
 
     def point(self, step: int, index: int) -> MatchPoint:
         """Draw an expert and a start epoch by counter; read two rows."""

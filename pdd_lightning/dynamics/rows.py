@@ -60,3 +60,15 @@ def decode(file: Any, position: int, storage: Storage) -> Tensor:
     for index in range(position):
         read = read + steps[index].float()
     return read
+
+
+def stored_bytes(rows: int, parameters: int, storage: Storage) -> int:
+    """Bytes that the snapshots of an expert take on disk.
+
+    Args:
+        rows: Number of snapshots.
+        parameters: Number of elements P of each.
+        storage: Which form.
+    """
+    later = 2 if storage == "bfloat16" else 4
+    return (4 + later * (rows - 1)) * parameters

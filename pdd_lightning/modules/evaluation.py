@@ -172,10 +172,10 @@ class EvaluationModule(LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Score the networks where a phase ends."""
         if self.global_step in self._ends:
-            self.accuracies.append(self._score())
+            self.accuracies.append(self.score())
 
     @torch.no_grad()
-    def _score(self, batch_size: int = 1000) -> list[float]:
+    def score(self, batch_size: int = 1000) -> list[float]:
         """Accuracy of every network, over all ranks."""
         self.networks.eval()
         mine = slice(self.global_rank, None, self.trainer.world_size)

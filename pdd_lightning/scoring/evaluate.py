@@ -1,6 +1,7 @@
 """Scoring a run: every row is trained, scored once on the test set and kept."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -39,6 +40,9 @@ from pdd_lightning.types import LabelledImages
 MakeTrainer = Callable[[int, Sequence[Callback]], Trainer]
 """(optimiser steps, callbacks) -> a trainer for one fit."""
 
+Noting = Callable[[str], AbstractContextManager[None]]
+"""What is being trained -> a block that notes how long that took."""
+
 TUNING_REPEATS = 3
 """Networks that try each learning rate for a random or selected subset."""
 
@@ -53,12 +57,19 @@ class Evaluator:
         data: The run's data, set up.
         evaluation: What to train and compare with.
         make_trainer: Makes a trainer for each fit.
+        noting: Told of every training by the label of its job.
     """
 
     def __init__(
-        self, module: StageModule, data: ImageDataModule, evaluation: Evaluation, make_trainer: MakeTrainer
+        self,
+        module: StageModule,
+        data: ImageDataModule,
+        evaluation: Evaluation,
+        make_trainer: MakeTrainer,
+        noting: Noting = lambda label: nullcontext(),
     ) -> None:
         self.module, self.data, self.evaluation, self.make_trainer = module, data, evaluation, make_trainer
+        self.noting = noting
         self.recipe: Recipe = evaluation.recipe or module.recipe
         self.networks: list[Architecture] = evaluation.networks or [module.architecture]
         self.folder = module.run.evaluation
@@ -182,7 +193,8 @@ class Evaluator:
             options = {key: value for key, value in asdict(self.evaluation.full).items() if key != "cutmix"}
             selection = SELECTIONS[baseline](**options, learning_rate=self.evaluation.full_rate)
             context = self.module.selection_context(self.data, self.device)
-            self._chosen[baseline] = self.data.train.take(selection.select(context, ipc))
+            with self.noting("selection"):
+                self._chosen[baseline] = self.data.train.take(selection.select(context, ipc))
         subset = self._chosen[baseline]
         recipe = with_steps(self.recipe, len(subset), budget)
         best = self.tuned_rate(
@@ -260,7 +272,8 @@ class Evaluator:
         )
         title = f"evaluation: {job.name}, {len(job.phases[0].data)} networks"
         trainer = self.make_trainer(module.total_steps, [StepProgress(title, module.total_steps)])
-        trainer.fit(module)
+        with self.noting(job.label):
+            trainer.fit(module)
         if trainer.is_global_zero:
             write_json(path, {"identity": identity, "job": job.describe(), "accuracies": module.accuracies})
         return module.accuracies

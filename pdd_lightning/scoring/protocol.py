@@ -93,6 +93,11 @@ class Job:
     stored_bytes: Sequence[int | None]
     members: Sequence[int]
 
+    @property
+    def label(self) -> str:
+        """Tells it from the other jobs of an evaluation, for people."""
+        return f"{self.name} {self.order}, {self.network.name}"
+
     def describe(self) -> Json:
         """What the rows depend on, apart from the images."""
         return {

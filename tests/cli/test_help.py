@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from commandline import CONFIG
+from commandline import CONFIG, call
 
+import pdd_lightning.run as whole
 from pdd_lightning.main import main
 
 
@@ -26,7 +27,7 @@ def printed(capsys: pytest.CaptureFixture[str], *args: str) -> str:
 @pytest.mark.parametrize("args", [(), ("--help",), ("-h",)])
 def test_the_overview_lists_every_command(args: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     lines = printed(capsys, *args).splitlines()
-    for command in ("run", "fit", "evaluate", "select", "compare"):
+    for command in ("run", "fit", "evaluate", "select", "plan", "compare"):
         assert sum(line.startswith(f"  {command} ") for line in lines) == 1
 
 
@@ -38,9 +39,10 @@ def test_the_overview_needs_no_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
-def test_each_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_command_has_help(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(whole, "_call", call)
     assert "every stage that is not complete" in " ".join(printed(capsys, "run", "--help").split())
-    for command in ("fit", "evaluate", "select"):
+    for command in ("fit", "evaluate", "select", "plan"):
         shown = printed(capsys, command, "--help")
         assert f"pdd-cli [options] {command}" in shown
         for option in ("--model.ipc", "--run_dir", "--stage", "--evaluation.seeds", "--trainer.devices"):
@@ -85,7 +87,9 @@ def test_an_unknown_command_is_named(capsys: pytest.CaptureFixture[str]) -> None
     with pytest.raises(SystemExit) as exit_:
         main(["fti"])
     assert exit_.value.code == 2
-    assert "fti: there is no such command; the commands are run, fit, evaluate and select" in capsys.readouterr().err
+    assert (
+        "fti: there is no such command; the commands are run, fit, evaluate, select and plan" in capsys.readouterr().err
+    )
 
 
 def test_a_fault_of_the_program_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

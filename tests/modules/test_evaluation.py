@@ -45,9 +45,9 @@ class Counted(EvaluationModule):
         super().optimizer_step(*args, **kwargs)
         self.steps += 1
 
-    def _score(self, batch_size: int = 5) -> list[float]:
+    def score(self, batch_size: int = 5) -> list[float]:
         self.ends.append([detached(network.state_dict()) for network in self.networks])
-        return super()._score(batch_size)
+        return super().score(batch_size)
 
 
 def fit(

@@ -1,0 +1,1 @@
+"""What a run will take, measured before it starts, and what it took."""

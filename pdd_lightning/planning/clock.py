@@ -1,0 +1,102 @@
+"""Stopwatches: for the steps of a fit, which end it, and for any repeated work."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+WARM = 2
+"""First steps, which pay for what is made once."""
+
+LEAST = 3
+"""Steps that are measured, however long they take."""
+
+
+class StepClock(Callback):
+    """Times the steps of a fit and stops it.
+
+    Args:
+        seconds: How long to measure after the first steps.
+        at_end: Done once after the last step, and timed.
+    """
+
+    def __init__(self, seconds: float, at_end: Callable[[], object] = lambda: None) -> None:
+        self.seconds, self.at_end, self.ending = seconds, at_end, 0.0
+        self.made = self.fit_start = self.train_start = time.perf_counter()
+        self._ends: list[float] = []
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The fit is set up."""
+        self.fit_start = time.perf_counter()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The first step comes."""
+        self.train_start = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """A step is done."""
+        synchronise(pl_module.device)
+        self._ends.append(time.perf_counter())
+        if len(self._ends) >= WARM + LEAST and self._ends[-1] - self._ends[WARM - 1] >= self.seconds:
+            trainer.should_stop = True
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The steps are done."""
+        self.ending = timed(self.at_end)
+
+    @property
+    def count(self) -> int:
+        """How many steps were made."""
+        return len(self._ends)
+
+    @property
+    def step(self) -> float:
+        """Mean seconds of a step. Not the median: some steps hand over to a new network, and some write a log."""
+        warm = min(WARM, len(self._ends) - 1)
+        before = self._ends[warm - 1] if warm else self.train_start
+        return (self._ends[-1] - before) / (len(self._ends) - warm)
+
+    @property
+    def opening(self) -> float:
+        """Seconds that the first steps took longer than others."""
+        warm = min(WARM, len(self._ends) - 1)
+        return max(0.0, self._ends[warm - 1] - self.train_start - warm * self.step) if warm else 0.0
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait for an accelerator, which works on while Python is ahead."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def mean_seconds(work: Callable[[int], object], most: int, seconds: float, device: torch.device) -> float:
+    """Mean seconds of a piece of work, after one that is not counted.
+
+    Args:
+        work: Does the piece of a number.
+        most: How many pieces there are; of none, the mean is 0.
+        seconds: How long to measure, about.
+        device: Where the work is done.
+    """
+    if not most:
+        return 0.0
+    work(0)
+    done, began = 0, time.perf_counter()
+    while True:
+        work(done)
+        done += 1
+        synchronise(device)
+        passed = time.perf_counter() - began
+        if done >= LEAST and (passed >= seconds or done >= most):
+            return passed / done
+
+
+def timed(work: Callable[[], object]) -> float:
+    """Seconds of some work."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began

@@ -1,0 +1,188 @@
+"""From measured costs to the seconds, the memory and the disk of a whole run. Arithmetic only."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
+
+from pdd_lightning.store import Json
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """What a stage of one size costs, measured on a piece of each kind of work.
+
+    Attributes:
+        images: Training images of the union U_k.
+        overhead: Seconds from the process being ready to the first hook of the fit.
+        state: Seconds for one fresh start state.
+        preparation: Seconds of the dynamics' preparation beside its pieces.
+        pieces: How many pieces the preparation has.
+        piece: Seconds of a piece.
+        parts: Parts of a step's loss, which processes share.
+        step: Seconds of an optimiser step, with what the dynamics does after it.
+        opening: Seconds that the first steps take longer.
+        checkpoint: Seconds of a checkpoint.
+        epoch: Seconds for one member's epoch on the union, in the transition.
+        member: Seconds for one member beside its epochs.
+        finish: Seconds for writing the stage.
+        host: Peak resident memory of the process in bytes.
+        device: Peak memory of tensors on an accelerator in bytes; 0 on the CPU.
+        stored: Bytes of the stage's folder without end states.
+    """
+
+    images: float
+    overhead: float
+    state: float
+    preparation: float
+    pieces: float
+    piece: float
+    parts: float
+    step: float
+    opening: float
+    checkpoint: float
+    epoch: float
+    member: float
+    finish: float
+    host: float
+    device: float
+    stored: float
+
+    @classmethod
+    def between(cls, first: Self, last: Self, images: float) -> Self:
+        """The cost at a size between two measured ones, along a straight line."""
+        span = last.images - first.images
+        share = (images - first.images) / span if span else 0.0
+        values = {f.name: (1 - share) * getattr(first, f.name) + share * getattr(last, f.name) for f in fields(cls)}
+        return cls(**values)
+
+    def to_json(self) -> Json:
+        """For the other process of a plan."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class StageWork:
+    """How much of each kind of work a stage has.
+
+    Attributes:
+        fresh: Start states that the stage makes anew; 0 where it reads those of the stage before.
+        members: Start states that the transition trains; 0 without transition.
+        epochs: Epochs of each in the transition.
+        steps: Optimiser steps.
+        checkpoints: How many checkpoints are written on the way.
+        reused: Whether the experts are those of another stage that was fitted before.
+        extra: Seconds of what is done once in the run, in this stage: training to discard easy examples.
+        shares: Processes that share experts and members.
+        bank: Bytes of all end states on disk.
+        copies: Bytes in memory that the probe, with its small bank, did not hold.
+        experts: Bytes of experts on disk.
+    """
+
+    fresh: int
+    members: int
+    epochs: int
+    steps: int
+    checkpoints: int
+    reused: bool = False
+    extra: float = 0.0
+    shares: int = 1
+    bank: int = 0
+    copies: int = 0
+    experts: int = 0
+
+
+@dataclass(frozen=True)
+class Line:
+    """Seconds of one work of one part of the run.
+
+    Attributes:
+        part: A stage, the one-stage baseline or the evaluation.
+        work: What is done.
+        seconds: How long.
+    """
+
+    part: str
+    work: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """What a run takes: estimated, or noted while it ran.
+
+    Attributes:
+        lines: In the order of the run.
+        memory: Peak bytes by part, on the host and on the device; None where there is no device.
+        disk: Bytes of the files that each part leaves.
+    """
+
+    lines: Sequence[Line]
+    memory: dict[str, dict[str, int | None]]
+    disk: dict[str, int]
+
+    @property
+    def seconds(self) -> float:
+        """Of the whole run."""
+        return sum(line.seconds for line in self.lines)
+
+    @property
+    def stored(self) -> int:
+        """Bytes of all files."""
+        return sum(self.disk.values())
+
+    def peak(self, where: str) -> int | None:
+        """The largest peak of any part, on the "host" or the "device"."""
+        peaks = [peak for part in self.memory.values() if (peak := part.get(where)) is not None]
+        return max(peaks, default=None)
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        """What :meth:`to_json` described.
+
+        Raises:
+            KeyError: If something is missing.
+            TypeError: If it has another form.
+        """
+        lines = [Line(line["part"], line["work"], float(line["seconds"])) for line in value["lines"]]
+        return cls(lines, dict(value["memory"]), dict(value["disk"]))
+
+    def to_json(self) -> Json:
+        """For plan.json."""
+        return {
+            "lines": [{**asdict(line), "seconds": round(line.seconds, 3)} for line in self.lines],
+            "memory": self.memory,
+            "disk": self.disk,
+            "total": {
+                "seconds": round(self.seconds, 3),
+                "host_bytes": self.peak("host"),
+                "device_bytes": self.peak("device"),
+                "disk_bytes": self.stored,
+            },
+        }
+
+
+def stage_lines(part: str, start: float, cost: StageCost, work: StageWork) -> list[Line]:
+    """Seconds of a stage.
+
+    Args:
+        part: Its name.
+        start: Seconds from the start of the process until data and module are ready.
+        cost: At the stage's size.
+        work: How much there is to do.
+    """
+    preparation = 0.0 if work.reused else (cost.preparation + cost.pieces * cost.piece) / work.shares
+    # A step's parts are shared out; the rank with the most decides.
+    step = cost.step * math.ceil(cost.parts / work.shares) / cost.parts
+    members = math.ceil(work.members / work.shares)
+    return [
+        Line(part, "start", start + cost.overhead + work.extra),
+        Line(part, "preparation", work.fresh * cost.state + preparation),
+        Line(part, "distillation", cost.opening + work.steps * step + work.checkpoints * cost.checkpoint),
+        Line(part, "transition", members * (cost.member + work.epochs * cost.epoch) + cost.finish),
+    ]
+
+
+def stage_memory(cost: StageCost, work: StageWork, *, on_device: bool) -> dict[str, int | None]:
+    """Peak bytes of a stage's process."""
+    return {"host": round(cost.host) + work.copies, "device": round(cost.device) if on_device else None}

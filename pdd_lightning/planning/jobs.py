@@ -1,0 +1,141 @@
+"""What an evaluation trains, found by the evaluator itself on images of the right sizes, and what that costs."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from pdd_lightning.learning import Learner
+from pdd_lightning.modules.evaluation import EvaluationModule, Phase
+from pdd_lightning.modules.initial import initial_images
+from pdd_lightning.networks import Architecture, build_template, initial_state
+from pdd_lightning.planning.clock import StepClock, mean_seconds
+from pdd_lightning.scoring.evaluate import Evaluator
+from pdd_lightning.scoring.protocol import Baseline, Job, selected_job, with_steps
+from pdd_lightning.scoring.report import Row
+from pdd_lightning.selection.random import random_images
+from pdd_lightning.store import fingerprint
+from pdd_lightning.subsets import Subset
+from pdd_lightning.types import LabelledImages
+
+ENDLESS = 10**6
+"""Epochs of a measured phase, which its clock ends."""
+
+SELECTION = "selection"
+"""Label of the training on real data from which images are selected."""
+
+
+@dataclass(frozen=True)
+class PhaseCost:
+    """What training some networks side by side costs.
+
+    Attributes:
+        overhead: Seconds of the fit beside its steps and its scoring, with what the first steps take longer.
+        step: Seconds of an optimiser step of all networks.
+        score: Seconds for scoring all of them on one image.
+    """
+
+    overhead: float
+    step: float
+    score: float
+
+
+class PlannedEvaluator(Evaluator):
+    """Goes through an evaluation as :class:`Evaluator` does, and notes what would be trained."""
+
+    def find(self) -> list[tuple[Job, LabelledImages]]:
+        """Every training of the evaluation, with the images that score it."""
+        self._found: list[tuple[Job, LabelledImages]] = []
+        self.selecting = False
+        self.run()
+        return self._found
+
+    def seconds(self, jobs: Sequence[tuple[Job, LabelledImages]], budget: float) -> dict[str, float]:
+        """Seconds of each job by its label, from a few steps of every kind of phase.
+
+        Args:
+            jobs: From :meth:`find`.
+            budget: Seconds for all measurements, about.
+        """
+        kinds = {self._kind(job, phase): (job, phase, score) for job, score in jobs for phase in job.phases}
+        share = budget / max(1, len(kinds))
+        costs = {kind: self._measure(*work, share) for kind, work in kinds.items()}
+        found: dict[str, float] = {}
+        if self.selecting:
+            found[SELECTION] = self._selection_seconds(share)
+        for job, score in jobs:
+            phases = [(phase, costs[self._kind(job, phase)]) for phase in job.phases]
+            seconds = phases[0][1].overhead
+            seconds += sum(phase.steps * cost.step + len(score) * cost.score for phase, cost in phases)
+            found[job.label] = found.get(job.label, 0.0) + seconds
+        return found
+
+    def _kind(self, job: Job, phase: Phase) -> tuple[str, int, int, bool]:
+        """What decides the cost of a step: the network, how many of them, the minibatch, and whether it is drawn."""
+        examples = len(phase.data[0])
+        network = fingerprint(job.network.describe())
+        return network, len(phase.data), min(examples, phase.recipe.batch_size), examples > phase.recipe.batch_size
+
+    def _measure(self, job: Job, phase: Phase, score: LabelledImages, seconds: float) -> PhaseCost:
+        began = time.perf_counter()
+        module = EvaluationModule(
+            job.network,
+            self.data.image_shape,
+            self.data.num_classes,
+            [replace(phase, recipe=replace(phase.recipe, epochs=ENDLESS))],
+            score,
+            self.module.augmentation,
+            self.module.seed,
+            job.name,
+            job.members,
+        )
+        clock = StepClock(seconds, module.score)
+        self.make_trainer(module.total_steps, [clock]).fit(module)
+        overhead = time.perf_counter() - began - clock.count * clock.step - clock.ending
+        return PhaseCost(max(0.0, overhead), clock.step, clock.ending / max(1, len(score)))
+
+    def _selection_seconds(self, seconds: float) -> float:
+        """Seconds of the training on real data; choosing itself is not counted."""
+        recipe, data = replace(self.evaluation.full, cutmix=0.0), self.data
+        architecture, shape, classes = self.module.architecture, data.image_shape, data.num_classes
+        learner = Learner(build_template(architecture, shape, classes), self.device)
+        learner.load(initial_state(architecture, shape, classes, self.module.seed, SELECTION))
+        real = data.train_on(self.device)
+
+        def step(number: int) -> None:
+            augmentation, seed = self.module.augmentation, self.module.seed
+            learner.train_steps(real, [number], self.evaluation.full_rate, recipe, augmentation, seed, SELECTION)
+
+        steps = recipe.steps(len(real))
+        return steps * mean_seconds(step, steps, seconds, self.device)
+
+    def _accuracies(self, job: Job, score: LabelledImages) -> list[list[float]]:
+        self._found.append((job, score))
+        return [[0.0] * len(job.members) for _ in job.phases]
+
+    def _publish(self, rows: Sequence[Row]) -> None:
+        """Nothing was trained: there is nothing to publish."""
+
+    def _subsets(self) -> tuple[str, list[Subset]]:
+        module = self.module
+        subsets = [self._placeholder(stage, ipc) for stage, ipc in enumerate(module.per_stage, start=1)]
+        return "pdd" if module.stages > 1 else "distilled", subsets
+
+    def _one_stage(self) -> Subset:
+        return self._placeholder(1, sum(self.module.per_stage))
+
+    def _placeholder(self, stage: int, ipc: int) -> Subset:
+        module, data = self.module, self.data
+        images, labels = initial_images(
+            data.train, data.class_names, ipc, module.factor, module.initial, module.seed, stage
+        )
+        return Subset(LabelledImages(images, labels), module.initial_rate, stage, module.factor)
+
+    def _selected(self, network: Architecture, baseline: Baseline, ipc: int, budget: int) -> Job:
+        self.selecting = True
+        data, seeds = self.data, self.evaluation.seeds
+        subset = LabelledImages(*random_images(data.train, data.class_names, ipc, self.module.seed, "plan"))
+        recipe = with_steps(self.recipe, len(subset), budget)
+        best = self.tuned_rate(
+            lambda rates, members: selected_job(baseline, network, subset, ipc, rates, recipe, members)
+        )
+        return selected_job(baseline, network, subset, ipc, [best] * seeds, recipe, range(seeds))

@@ -1,0 +1,236 @@
+"""`pdd-cli plan`, what runs note of themselves, and the room on the disk."""
+
+import json
+import shutil
+from collections import namedtuple
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commandline import CONFIG, Fit, Refused, call, fit_into
+from safetensors.torch import load_file
+
+import pdd_lightning.run as whole
+from pdd_lightning.dynamics import ExpertTrajectories
+from pdd_lightning.main import main
+from pdd_lightning.planning.readings import folder_bytes
+from pdd_lightning.store import RunFolder
+
+from .test_methods import METHODS, options
+
+ROOT = Path(__file__).parents[2]
+QUICK = ("--plan.seconds", "0.1")
+WORKS = ["start", "preparation", "distillation", "transition"]
+
+Usage = namedtuple("Usage", "total used free")
+
+
+@pytest.fixture(autouse=True)
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(whole, "_call", call)
+
+
+def plan(run: Path, *args: str, config: Path = CONFIG) -> dict[str, Any]:
+    with pytest.raises(SystemExit) as exit_:
+        main(["plan", "--config", str(config), "--run_dir", str(run), *QUICK, *args])
+    assert exit_.value.code == 0
+    found: dict[str, Any] = json.loads((run / "plan.json").read_text())
+    return found
+
+
+def works(found: dict[str, Any], part: str) -> dict[str, float]:
+    return {line["work"]: line["seconds"] for line in found["lines"] if line["part"] == part}
+
+
+class TestPlan:
+    @pytest.mark.parametrize("method", ["experts", *METHODS])
+    def test_every_dynamics_can_be_planned(self, method: str, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        found = plan(run, *(() if method == "experts" else options(method)))
+        assert [path.name for path in run.iterdir()] == ["plan.json"]
+        assert dict.fromkeys(line["part"] for line in found["lines"]) == dict.fromkeys(
+            ["stage 1", "stage 2", "evaluation"]
+        )
+        for stage in ("stage 1", "stage 2"):
+            assert list(works(found, stage)) == WORKS
+            assert all(seconds > 0 for work, seconds in works(found, stage).items() if work != "preparation")
+        assert works(found, "stage 1")["preparation"] > 0
+        jobs = ["random union, ConvNet", "pdd progressive, ConvNet", "full union, ConvNet"]
+        assert list(works(found, "evaluation")) == ["start", *jobs]
+        assert found["total"]["host_bytes"] > 2**20
+        printed = capsys.readouterr().out
+        assert all(word in printed for word in ("stage 1", "stage 2", *jobs, "peak memory", "disk"))
+
+    def test_baselines_are_part_of_it(self, run: Path) -> None:
+        found = plan(
+            run, "--evaluation.baselines", "[random, herding, one-stage]", "--evaluation.random_rates", "[1, 2]"
+        )
+        assert list(works(found, "one-stage")) == WORKS
+        assert works(found, "one-stage")["preparation"] < works(found, "stage 1")["preparation"]  # no experts again
+        jobs = ["selection", *(f"{name} union, ConvNet" for name in ("random-tuning", "random"))]
+        jobs += [f"{name} union, ConvNet" for name in ("herding-tuning", "herding", "one-stage")]
+        assert set(works(found, "evaluation")) == {"start", *jobs, "pdd progressive, ConvNet"}
+
+    def test_classes_of_ones_own(self, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.syspath_prepend(str(ROOT))
+        found = plan(run, "--data.per_class", "9", config=ROOT / "examples" / "extending" / "extending.yaml")
+        assert works(found, "stage 2")["distillation"] > 0
+
+    @pytest.mark.parametrize(
+        "args",
+        [
+            ("--model.discard.epochs", "6", "--model.discard.learning_rate", "0.05", "--model.discard.edges", "[1]"),
+            ("--model.transition", "false", "--model.conditioning", "false"),
+            ("--model.factor", "2", "--model.initial", "mixed", "--model.clamp_pixels", "true"),
+            ("--model.stages", "1"),
+            ("--model.ipc", "[2,1]"),
+        ],
+        ids=lambda args: args[0],
+    )
+    def test_options_of_stages(self, args: tuple[str, ...], run: Path) -> None:
+        found = plan(run, *args)
+        assert works(found, "stage 1")["distillation"] > 0
+        assert [path.name for path in run.iterdir()] == ["plan.json"]
+
+    def test_more_work_takes_longer(self, run: Path) -> None:
+        few = plan(run)
+        args = ("--model.iterations", "12000", "--model.dynamics.experts", "200", "--model.recipe.epochs", "300")
+        many = plan(run, *args)
+        for work in WORKS[1:]:
+            assert works(many, "stage 2")[work] > 10 * works(few, "stage 2")[work], work
+        assert many["total"]["disk_bytes"] > 10 * few["total"]["disk_bytes"]
+
+    def test_the_run_starts_as_without_a_plan(self, run: Path, first_stage: Path, fit: Fit) -> None:
+        plan(run)
+        fit()
+        first, second = (RunFolder(folder).stage(1).synthetic.read_bytes() for folder in (run, first_stage))
+        assert first == second
+
+    @pytest.mark.parametrize(
+        ("args", "words"),
+        [
+            (("--plan.seconds", "0"), "plan.seconds must be positive and finite, got 0"),
+            (("--model.ipc", "5000"), "model.ipc=5000"),
+            (("--model.ipcc", "1"), "did you mean model.ipc?"),
+            (("--model.dynamics.learning_rate", "1e30"), "learning_rate=1e+30"),
+        ],
+        ids=lambda value: value[0] if isinstance(value, tuple) else "",
+    )
+    def test_a_mistake_is_one_line(
+        self, args: tuple[str, ...], words: str, run: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(SystemExit) as exit_:
+            main(["plan", "--config", str(CONFIG), "--run_dir", str(run), *QUICK, *args])
+        assert exit_.value.code == 2
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if "pdd-cli: error:" in line]
+        assert words in line
+        assert not run.exists()
+
+
+def usage(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "usage.json").read_text())
+    return found
+
+
+class TestUsage:
+    def test_a_stage_notes_what_it_took(self, first_stage: Path) -> None:
+        found = usage(first_stage / "stage_01")
+        assert found["processes"] == 1
+        assert list(found["seconds"]) == WORKS
+        assert all(seconds > 0 for seconds in found["seconds"].values())
+        assert found["bytes"]["experts"] == folder_bytes(first_stage / "experts")
+        assert found["peak_memory"]["device"] is None
+        assert found["peak_memory"]["host"] > 2**20
+        assert "usage.json" not in RunFolder(first_stage).stage(1).read_manifest()["files"]  # type: ignore[operator]
+
+    def test_a_continued_stage_adds_to_it(self, run: Path, fit: Fit) -> None:
+        fit("--trainer.max_steps", "4", "--checkpoint_every", "2")
+        before = usage(run / "stage_01")
+        assert before["bytes"]["experts"] == folder_bytes(run / "experts")
+        fit()
+        after = usage(run / "stage_01")
+        assert (before["processes"], after["processes"]) == (1, 2)
+        assert after["bytes"]["experts"] == before["bytes"]["experts"]
+        assert all(after["seconds"][work] > before["seconds"][work] for work in ("start", "distillation", "transition"))
+
+    def test_an_interruption_is_noted(self, run: Path, fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+        def interrupt(self: ExpertTrajectories, *args: Any) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(ExpertTrajectories, "_train", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            fit()
+        found = usage(run / "stage_01")
+        assert found["seconds"]["start"] > 0
+        assert found["seconds"]["preparation"] > 0
+        assert found["seconds"]["distillation"] == 0
+
+    def test_plan_and_use_stand_side_by_side(
+        self, two_stages: Path, run: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        shutil.copytree(two_stages, run)
+        plan(run)
+        assert "plan/used" in capsys.readouterr().out  # of the stages
+        main(["evaluate", "--config", str(CONFIG), "--run_dir", str(run)])
+        printed = capsys.readouterr().out
+        lines = [line.split() for line in printed.splitlines() if line.strip()]
+        first = next(number for number, words in enumerate(lines) if words[0] == "all")
+        totals = lines[first : first + 3]
+        assert [words[0] for words in totals] == ["all", "peak", "disk"]
+        assert all(float(words[-1]) > 0 for words in totals)
+        jobs = usage(run / "evaluation")["jobs"]
+        assert set(jobs) == {"random union, ConvNet", "pdd progressive, ConvNet", "full union, ConvNet"}
+
+    def test_a_plan_of_other_settings_is_not_compared(
+        self, two_stages: Path, run: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        plan(run, "--evaluation.seeds", "2")
+        shutil.copytree(two_stages, run, dirs_exist_ok=True)
+        capsys.readouterr()
+        main(["evaluate", "--config", str(CONFIG), "--run_dir", str(run)])
+        assert "plan/used" not in capsys.readouterr().out
+
+    def test_damaged_notes_stop_nothing(self, two_stages: Path, run: Path) -> None:
+        shutil.copytree(two_stages, run)
+        for path in (run / "plan.json", run / "stage_01" / "usage.json"):
+            path.write_text("{")
+        main(["evaluate", "--config", str(CONFIG), "--run_dir", str(run)])
+        assert (run / "evaluation" / "results.json").is_file()
+
+
+class TestSpace:
+    def test_a_stage_says_what_it_takes(self, run: Path, fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
+        fit()
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("disk: ")]
+        network = load_file(RunFolder(run).stage(1).end_states)
+        parameters = sum(tensor[0].numel() for tensor in network.values())
+        experts = 4 * 2 * 3 * parameters  # bytes, experts, rows
+        assert f"{experts / 1024:.1f} KiB of experts in {run / 'experts'}" in line
+        assert line.endswith("are free")
+
+    def test_a_whole_run_counts_every_stage(self, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert whole.main(["--config", str(CONFIG), "--run_dir", str(run)]) == 0
+        lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("disk: ")]
+        assert [line.split(" will take ")[0] for line in lines] == ["disk: stages 1 to 2", "disk: stage 2"]
+
+    def test_a_full_disk_is_refused_before_anything_is_written(
+        self, run: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 10**9 - 1024, 1024))
+        line = refused("--model.dynamics.experts", "100")
+        assert "--run_dir and --experts_dir: stage 1 will take" in line
+        assert "only 1.0 KiB are free on the disk of" in line
+        assert not run.exists()
+
+    def test_experts_that_are_there_need_no_room(
+        self, run: Path, fit: Fit, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        many = ("--model.dynamics.experts", "30")
+        fit(*many, "--trainer.max_steps", "4", "--checkpoint_every", "2")
+        stored = folder_bytes(run / "experts")
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 0, 2 * stored))
+        fit(*many)
+        assert "the experts are in" in capsys.readouterr().err
+
+    def test_another_disk_is_looked_at_by_itself(self, first_stage: Path, tmp_path: Path) -> None:
+        fit_into(tmp_path / "run", "--experts_dir", str(first_stage / "experts"))
+        assert usage(tmp_path / "run" / "stage_01")["bytes"]["experts"] == 0

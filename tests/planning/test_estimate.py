@@ -1,0 +1,95 @@
+"""The arithmetic of a plan, on costs that are easy to multiply."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from pdd_lightning.planning.estimate import Amounts, Line, StageCost, StageWork, stage_lines, stage_memory
+
+COST = StageCost(
+    images=10,
+    overhead=1,
+    state=0.5,
+    preparation=3,
+    pieces=10,
+    piece=0.2,
+    parts=1,
+    step=0.1,
+    opening=2,
+    checkpoint=0.25,
+    epoch=0.01,
+    member=0.3,
+    finish=4,
+    host=1000,
+    device=500,
+    stored=70,
+)
+WORK = StageWork(fresh=6, members=6, epochs=100, steps=50, checkpoints=4)
+
+
+def seconds(cost: StageCost = COST, **changes: Any) -> dict[str, float]:
+    return {line.work: line.seconds for line in stage_lines("stage 1", 7, cost, replace(WORK, **changes))}
+
+
+def test_every_work_is_counted() -> None:
+    assert seconds() == pytest.approx(
+        {
+            "start": 7 + 1,
+            "preparation": 6 * 0.5 + 3 + 10 * 0.2,
+            "distillation": 2 + 50 * 0.1 + 4 * 0.25,
+            "transition": 6 * (0.3 + 100 * 0.01) + 4,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "work", "wanted"),
+    [
+        ({"fresh": 0}, "preparation", 5.0),  # a later stage reads its start states
+        ({"reused": True}, "preparation", 3.0),  # experts that another run left
+        ({"members": 0}, "transition", 4.0),  # without transition
+        ({"extra": 9.0}, "start", 17.0),  # training to discard
+        ({"shares": 4}, "preparation", 3 + 5 / 4),
+        ({"shares": 4}, "transition", 2 * 1.3 + 4),  # two of six members fall to the busiest process
+        ({"shares": 4}, "distillation", 8.0),  # a single part cannot be shared
+    ],
+)
+def test_each_option_changes_its_work(changes: dict[str, Any], work: str, wanted: float) -> None:
+    plain, found = seconds(), seconds(**changes)
+    assert found[work] == pytest.approx(wanted)
+    if "shares" not in changes:
+        assert {name: value for name, value in found.items() if name != work} == {
+            name: value for name, value in plain.items() if name != work
+        }
+
+
+def test_the_process_with_most_parts_decides_a_step() -> None:
+    assert seconds(replace(COST, parts=10), shares=4)["distillation"] == pytest.approx(2 + 50 * 0.1 * 3 / 10 + 1)
+
+
+def test_between_two_sizes_costs_lie_on_a_line() -> None:
+    last = replace(COST, images=50, step=0.5, host=3000, stored=170)
+    middle = StageCost.between(COST, last, 20)
+    assert (middle.images, middle.step, middle.host, middle.stored) == pytest.approx((20, 0.2, 1500, 95))
+    assert middle.epoch == COST.epoch
+    assert StageCost.between(COST, COST, 10) == COST
+
+
+def test_memory_counts_what_the_small_bank_left_out() -> None:
+    work = replace(WORK, copies=24)
+    assert stage_memory(COST, work, on_device=True) == {"host": 1024, "device": 500}
+    assert stage_memory(COST, work, on_device=False) == {"host": 1024, "device": None}
+
+
+def test_totals_add_time_and_take_the_largest_peak() -> None:
+    lines = [Line("stage 1", "start", 1.5), Line("stage 1", "distillation", 2.0), Line("evaluation", "random", 4.0)]
+    memory: dict[str, dict[str, int | None]] = {
+        "stage 1": {"host": 5, "device": None},
+        "evaluation": {"host": 8, "device": None},
+    }
+    amounts = Amounts(lines, memory, {"stage 1": 90, "evaluation": 9})
+    assert (amounts.seconds, amounts.peak("host"), amounts.peak("device")) == (7.5, 8, None)
+    value = amounts.to_json()
+    assert value["total"] == {"seconds": 7.5, "host_bytes": 8, "device_bytes": None, "disk_bytes": 99}
+    assert Amounts.from_json(value) == amounts
