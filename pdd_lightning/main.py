@@ -4,24 +4,27 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
-from pdd_lightning.callbacks import ImageMonitor, StageCallback, StepProgress
+from pdd_lightning.callbacks import ImageMonitor, StageCallback, StageCheckpoint, StepProgress
+from pdd_lightning.callbacks.config import StageConfig
+from pdd_lightning.checkpoint_io import SealedCheckpointIO
 from pdd_lightning.class_paths import explained_imports
 from pdd_lightning.datamodules import ImageDataModule
-from pdd_lightning.disk import latest_checkpoint, read_checkpoint, require_writable
+from pdd_lightning.disk import latest_checkpoint, read_checkpoint, remove_unfinished, require_writable
 from pdd_lightning.errors import ConfigError, PDDError
+from pdd_lightning.failures import end
+from pdd_lightning.lock import RunLock, held_by_parent, is_first
 from pdd_lightning.memory import keep_freed_memory
 from pdd_lightning.modules.stage import StageModule
 from pdd_lightning.parsing import OptionParser, check_file, config_files, qualify, refuse_unrecorded
@@ -34,33 +37,15 @@ from pdd_lightning.scoring.protocol import Evaluation
 from pdd_lightning.scoring.report import render_table
 from pdd_lightning.scoring.select import SelectedRun, Selecting
 from pdd_lightning.scoring.selected import selected_by
-from pdd_lightning.store import atomic_write
+from pdd_lightning.store import RunFolder, atomic_write
+from pdd_lightning.trainers import PDDTrainer, adopt, join_children, load_data, started_by_lightning
 
 STATUS_VARIABLE = "PDD_STATUS_FILE"
 """Environment variable naming the file in which `fit` tells `run` how far the run is."""
 
 
-class PDDTrainer(Trainer):
-    """Lightning's trainer, with the commands that the parser offers beside `fit`."""
-
-    def evaluate(self) -> None:
-        """Train fresh networks on the finished run and report their test accuracy after every stage."""
-        # LightningCLI looks commands up here; PDDCLI.evaluate does the work, with one trainer for each fit.
-        raise RuntimeError("use `pdd-cli evaluate`")
-
-    def select(self) -> None:
-        """Choose real images in place of distilled ones, as a finished run of one stage that `evaluate` scores."""
-        raise RuntimeError("use `pdd-cli select`")
-
-
-class StageConfig(SaveConfigCallback):
-    """Keeps the exact configuration beside what it made."""
-
-    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write `config.yaml` into the stage's folder."""
-        if isinstance(pl_module, StageModule):
-            text = self.parser.dump(self.config, skip_unset=False)
-            atomic_write(pl_module.folder.directory / "config.yaml", text.encode())
+_held = ExitStack()
+"""The folder that the command works in."""
 
 
 class PDDCLI(LightningCLI):
@@ -111,6 +96,12 @@ class PDDCLI(LightningCLI):
             default=100,
             help="Optimiser steps between two checkpoints of a stage.",
         )
+        parser.add_argument(
+            "--checkpoint_minutes",
+            type=float,
+            default=10.0,
+            help="Minutes between two checkpoints of a stage, whatever the steps.",
+        )
         for name in ("run_dir", "stage", "experts_dir"):
             parser.link_arguments(name, f"model.{name}")
         parser.add_class_arguments(Evaluation, "evaluation")
@@ -157,7 +148,7 @@ class PDDCLI(LightningCLI):
 
     def _make_trainer(self, **kwargs: Any) -> Trainer:
         try:
-            return super().instantiate_trainer(**kwargs)
+            return adopt(super().instantiate_trainer(**kwargs))
         except (ValueError, MisconfigurationException) as error:
             text = " ".join(str(error).split())
             raise ConfigError(f"--trainer: {text} Correct the trainer's options") from error
@@ -171,24 +162,18 @@ class PDDCLI(LightningCLI):
         refuse_unrecorded(self._get(self.config_init, "trainer"))
         if self.subcommand != "fit":
             return self._make_trainer(**kwargs)
-        every = self._get(self.config_init, "checkpoint_every")
-        if every < 1:
-            raise ConfigError(f"--checkpoint_every must be at least 1, got {every}")
+        every, minutes = (self._get(self.config_init, f"checkpoint_{name}") for name in ("every", "minutes"))
         module = self.model
         title = f"stage {module.stage} of {module.stages}: distilling"
         self.trainer_defaults["callbacks"] = [
             StageCallback(),
             StepProgress(title, module.iterations, "loss"),
             ImageMonitor(),
-            ModelCheckpoint(
-                dirpath=module.folder.checkpoints,
-                filename="{step}",
-                every_n_train_steps=every,
-                save_top_k=1,
-                enable_version_counter=False,
-            ),
+            StageCheckpoint(module.folder.checkpoints, every, minutes),
         ]
         given = self._get(self.config_init, "trainer")
+        plugins = given.get("plugins") or []
+        kwargs["plugins"] = [SealedCheckpointIO(), *(plugins if isinstance(plugins, list) else [plugins])]
         if given.get("logger") in (None, True):
             kwargs["logger"] = TensorBoardLogger(str(module.run.tensorboard), f"stage_{module.stage:02d}", version="")
         if not 0 <= given.get("max_steps", -1) <= module.iterations:
@@ -198,8 +183,7 @@ class PDDCLI(LightningCLI):
     def fit(self, **_: Any) -> None:
         """Fit the stage, continue it, or say that there is nothing to do."""
         module, data = self.model, self.datamodule
-        data.prepare_data()
-        data.setup("fit")
+        load_data(self.trainer, data, "fit")
         if (selected := selected_by(module.run)) is not None:
             raise ConfigError(
                 f"--run_dir={module.run.directory} holds images selected by {selected}; choose another folder to distil"
@@ -218,6 +202,7 @@ class PDDCLI(LightningCLI):
                 say(f"stage {module.stage}: continuing from {checkpoint}")
             require_writable(module.folder.directory, "--run_dir")
             require_writable(module.experts_dir, "--experts_dir")
+            self._take(module.run)
             self._train(checkpoint)
             if self.trainer.global_step >= module.iterations:
                 say(f"stage {module.stage} of {module.stages} is complete: {module.folder.synthetic}")
@@ -231,18 +216,18 @@ class PDDCLI(LightningCLI):
         self._report_status()
 
     def _train(self, checkpoint: str | None) -> None:
-        try:
-            self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=checkpoint, weights_only=True)
-        except SystemExit:
-            # How Lightning ends after Ctrl-C.
-            if self.trainer.interrupted:
-                raise KeyboardInterrupt from None
-            raise
+        self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=checkpoint, weights_only=True)
+
+    def _take(self, run: RunFolder) -> None:
+        """Hold the run's folder until this process ends, unless `run` holds it already."""
+        if is_first() and not held_by_parent(run.directory):
+            _held.enter_context(RunLock(run.directory))
+            remove_unfinished(run.directory)
 
     def evaluate(self, **_: Any) -> None:
         """Score the run and print the table."""
-        self.datamodule.prepare_data()
-        self.datamodule.setup("test")
+        load_data(self.trainer, self.datamodule, "test")
+        self._take(self.model.run)
         rows = self._evaluator().run()
         folder = self.model.run.evaluation
         if self.trainer.is_global_zero:
@@ -255,13 +240,13 @@ class PDDCLI(LightningCLI):
         """Choose real images, tune their learning rate and write them as a finished run."""
         data, run = self.datamodule, self.model.run
         selecting = self._get(self.config_init, "select")
-        data.prepare_data()
-        data.setup("fit")
+        load_data(self.trainer, data, "fit")
         selected = SelectedRun(self._evaluator(), selecting)
         if selected.complete:
             say(f"the images are selected already in {run.directory}: nothing to do")
             return
         require_writable(run.stage(1).directory, "--run_dir")
+        self._take(run)
         if self.trainer.is_global_zero:
             self._keep_config(run.stage(1).directory)
         subset = selected.make()
@@ -289,12 +274,12 @@ class PDDCLI(LightningCLI):
             "enable_checkpointing": False,
             "default_root_dir": str(self.model.run.directory),
         }
-        return PDDTrainer(**config)
+        return adopt(PDDTrainer(**config))
 
     def _report_status(self) -> None:
         """Tell `pdd-cli run`, which does not parse the configuration itself, how far the run is."""
         path = os.environ.get(STATUS_VARIABLE)
-        if path:
+        if path and not started_by_lightning():
             module = self.model
             status = {
                 "run_dir": str(module.run.directory),
@@ -355,6 +340,8 @@ def main(args: Sequence[str] | None = None) -> None:
             parser_kwargs={"prog": "pdd-cli"},
             args=arguments,
         )
-    except PDDError as error:
-        print(f"pdd-cli: error: {' '.join(str(error).split())}", file=sys.stderr)
-        raise SystemExit(2) from None
+        join_children()
+    except Exception as error:
+        end(error)
+    finally:
+        _held.close()

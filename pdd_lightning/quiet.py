@@ -15,6 +15,7 @@ def quiet() -> None:
         (r".*`IterableDataset` has `__len__` defined.*", UserWarning),  # and no workers
         (r".*Checkpoint directory .* exists and is not empty.*", UserWarning),  # that is how a stage continues
         (r".*callbacks used to create the checkpoint need to be provided.*", UserWarning),  # other checkpoint_every
+        (r".*dataloader is not resumable.*", UserWarning),  # a step reads its own number from the trainer
         (r".*GPU available but not used.*", UserWarning),
     ):
         warnings.filterwarnings("ignore", message=pattern, category=category)
