@@ -6,8 +6,8 @@ import warnings
 
 def quiet() -> None:
     """Silence hints and deprecation notes of libraries that a user of this one can do nothing about."""
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    for name in ("pytorch.utilities.rank_zero", "pytorch.accelerators", "fabric.utilities.distributed"):
+        logging.getLogger(f"lightning.{name}").setLevel(logging.WARNING)
     for pattern, category in (
         (r".*isinstance\(treespec, LeafSpec\).*", FutureWarning),
         (r".*isinstance\(treespec, LeafSpec\).*", DeprecationWarning),

@@ -1,5 +1,6 @@
 """What our commands need of Lightning's trainer beyond its options: signals, child processes, data read once."""
 
+import inspect
 import os
 import subprocess
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy, ParallelStrategy, Strategy
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
+from torch.nn.parallel import DistributedDataParallel
 
 _PATIENCE: Final = 60.0
 """Seconds that the processes of the other devices may take to end after the first one."""
@@ -47,7 +49,8 @@ def adopt(trainer: Trainer) -> Trainer:
     trainer._signal_connector = _NoSignals(trainer)
     if isinstance(trainer.strategy, DDPStrategy):
         # Every process updates its buffers alike, or on purpose not: nothing is to be copied over them.
-        trainer.strategy._ddp_kwargs.setdefault("broadcast_buffers", False)
+        newer = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters  # since torch 2.14
+        trainer.strategy._ddp_kwargs.setdefault("forward_sync_buffers" if newer else "broadcast_buffers", False)
     _adopted.append(trainer)
     return trainer
 

@@ -262,6 +262,7 @@ class Evaluator:
             self.module.seed,
             job.name,
             job.members,
+            self.evaluation.spread,
         )
         title = f"evaluation: {job.name}, {len(job.phases[0].data)} networks"
         trainer = self.make_trainer(module.total_steps, [StepProgress(title, module.total_steps)])
