@@ -251,7 +251,10 @@ class StageFolder:
         """
         manifest = read_json(self.manifest)
         if manifest.get("format") != FORMAT:
-            raise ArtifactError(f"{self.manifest} has format {manifest.get('format')!r}, this version reads {FORMAT}")
+            raise ArtifactError(
+                f"{self.manifest} has format {manifest.get('format')!r}, this version reads {FORMAT}; use a matching "
+                "release, or restore the file from a copy"
+            )
         if manifest.get("stage") != self.stage or not isinstance(manifest.get("files"), dict):
             raise ArtifactError(f"{self.manifest} is not the manifest of stage {self.stage}; restore it from a copy")
         return manifest
