@@ -10,6 +10,9 @@ import torch
 from pdd_lightning.errors import ArtifactError, ConfigError
 from pdd_lightning.sealing import SEAL, seal_of
 
+KEPT = 2
+"""Newest checkpoints of a stage that stay: the one before the last is there in case the last is damaged."""
+
 
 def step_of(path: Path) -> int | None:
     """The step that the name of a checkpoint says; None if it is not one of ours."""

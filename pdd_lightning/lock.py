@@ -28,8 +28,16 @@ def is_first(environment: Mapping[str, str] = os.environ) -> bool:
     return all(environment.get(name, "0") == "0" for name in names)
 
 
+_held: dict[Path, int] = {}
+"""Folders that this process works in, with the open file that is locked."""
+
+
 class BusyError(PDDError):
     """Another process works in the folder."""
+
+
+class VanishedError(PDDError):
+    """The folder is no longer there."""
 
 
 class RunLock:
@@ -65,6 +73,7 @@ class RunLock:
                 raise
             return  # a file system without locks: nothing is worse than before
         self._sign()
+        _held[directory.absolute()] = self.descriptor
 
     def _sign(self) -> None:
         """Say who holds it; a disk that is full must not keep a finished run from being read."""
@@ -78,6 +87,7 @@ class RunLock:
 
     def close(self) -> None:
         """Let go of the folder."""
+        _held.pop(self.path.parent.absolute(), None)
         os.close(self.descriptor)
 
     def __enter__(self) -> Self:
@@ -100,7 +110,33 @@ def held_by_parent(directory: Path, environment: Mapping[str, str] = os.environ)
         os.fstat(int(descriptor))
     except OSError:
         return False
+    _held[Path(folder)] = int(descriptor)
     return True
+
+
+def require_present(path: Path) -> None:
+    """Check before a file is written that the run's folder is still the one that was locked.
+
+    A mount that vanished leaves an empty folder, in which a run would go on writing where nobody looks.
+
+    Args:
+        path: What is to be written; of no concern outside the folders that are held.
+
+    Raises:
+        VanishedError: If it is not.
+    """
+    for directory, descriptor in _held.items():
+        if directory not in path.absolute().parents:
+            continue
+        try:
+            present = os.path.samestat(os.fstat(descriptor), os.stat(directory / NAME))
+        except OSError:
+            present = False
+        if not present:
+            raise VanishedError(
+                f"--run_dir={directory}: the folder vanished or was replaced while the run worked in it; bring it back "
+                "(mount it again) and run the same command again to continue"
+            )
 
 
 def _holder(path: Path) -> str:

@@ -26,6 +26,7 @@ from pdd_lightning.errors import ConfigError, PDDError
 from pdd_lightning.failures import end
 from pdd_lightning.lock import RunLock, held_by_parent, is_first
 from pdd_lightning.memory import keep_freed_memory
+from pdd_lightning.modules.footprint import disk_line
 from pdd_lightning.modules.stage import StageModule
 from pdd_lightning.parsing import OptionParser, check_file, config_files, qualify, refuse_unrecorded
 from pdd_lightning.quiet import quiet
@@ -203,6 +204,7 @@ class PDDCLI(LightningCLI):
             require_writable(module.folder.directory, "--run_dir")
             require_writable(module.experts_dir, "--experts_dir")
             self._take(module.run)
+            say(disk_line(module, data, "one-stage" in self._get(self.config_init, "evaluation").baselines))
             self._train(checkpoint)
             if self.trainer.global_step >= module.iterations:
                 say(f"stage {module.stage} of {module.stages} is complete: {module.folder.synthetic}")

@@ -32,6 +32,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from pdd_lightning.errors import ArtifactError
+from pdd_lightning.lock import require_present
 from pdd_lightning.sealing import content_digest, sorted_header
 
 FORMAT = 1
@@ -72,6 +73,7 @@ def atomic_write(path: Path, data: bytes | memoryview) -> None:
     """
     # In the same folder, since os.replace is atomic within one file system only. Not tempfile: it makes files
     # that the other members of a group cannot read.
+    require_present(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,12 +10,9 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
-from pdd_lightning.disk import step_of
+from pdd_lightning.disk import KEPT, step_of
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.interruption import Interrupted, deferred, pending
-
-KEPT = 2
-"""Newest checkpoints that stay: the one before the last is there in case the last is damaged."""
 
 
 class StageCheckpoint(Checkpoint):

@@ -132,6 +132,14 @@ class Dynamics(ABC):
     def members(self) -> int:
         """How many start states it needs."""
 
+    def stored_bytes(self, parameters: int) -> int:
+        """The most that it writes to disk in each stage, checkpoints apart.
+
+        Args:
+            parameters: Of the network.
+        """
+        return 0
+
     @abstractmethod
     def prepare(self, context: StageContext) -> None:
         """Do what must be done before the first step; called again when a stage is resumed."""

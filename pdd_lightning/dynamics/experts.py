@@ -111,6 +111,10 @@ class ExpertTrajectories(Dynamics):
             "augment": self.augment,
         }
 
+    def stored_bytes(self, parameters: int) -> int:
+        """See :meth:`Dynamics.stored_bytes`; a header beside the rows of each expert."""
+        return self.experts * ((self.train_epochs + 1) * parameters * 4 + 2**16)
+
     def prepare(self, context: StageContext) -> None:
         """Train the experts that are not stored yet, each rank its share, and open all of them."""
         self._context = context
