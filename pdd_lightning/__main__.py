@@ -3,7 +3,8 @@
 import os
 import sys
 
-from pdd_lightning.run import INTERRUPTED, OVERVIEW, PROBE_VARIABLE, plan
+from pdd_lightning.interruption import PARENT_VARIABLE, RESUME, Interrupted, follow_parent, listen, requeue
+from pdd_lightning.run import OVERVIEW, PROBE_VARIABLE, plan
 from pdd_lightning.run import main as run
 
 
@@ -13,19 +14,24 @@ def main() -> None:
     if not args or args[0] in ("-h", "--help"):
         print(OVERVIEW, end="")
         return
+    listen()
     try:
         if args[0] == "run":
             raise SystemExit(run(args[1:]))
         if args[0] == "plan" and PROBE_VARIABLE not in os.environ:
             raise SystemExit(plan(args[1:]))
+        follow_parent()
+        # Lightning's children for the other devices follow this process in turn.
+        os.environ[PARENT_VARIABLE] = str(os.getpid())
         # As for `python -m`: classes of the user's own are named by where they are imported from.
         sys.path.insert(0, os.getcwd())
         from pdd_lightning.main import main as command_line  # noqa: PLC0415 (only what the command needs)
 
         command_line(args)
-    except KeyboardInterrupt:
-        print("pdd-cli: interrupted; run the same command again to continue", file=sys.stderr)
-        raise SystemExit(INTERRUPTED) from None
+    except Interrupted as stop:
+        print(f"pdd-cli: stopped by {stop.name}; run the same command again to continue", file=sys.stderr)
+        requeue(stop.name)
+        raise SystemExit(RESUME) from None
 
 
 if __name__ == "__main__":

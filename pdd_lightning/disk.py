@@ -1,17 +1,28 @@
 """What a command looks for on the disk before it starts: checkpoints, and folders that can be written."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from pdd_lightning.errors import ArtifactError, ConfigError
+from pdd_lightning.sealing import SEAL, seal_of
+
+KEPT = 2
+"""Newest checkpoints of a stage that stay: the one before the last is there in case the last is damaged."""
+
+
+def step_of(path: Path) -> int | None:
+    """The step that the name of a checkpoint says; None if it is not one of ours."""
+    found = re.fullmatch(r"step=(\d{1,15})\.ckpt", path.name)
+    return int(found[1]) if found else None
 
 
 def latest_checkpoint(folder: Path) -> str | None:
     """The checkpoint with most steps, if there is one."""
-    found = {int(path.stem.partition("=")[2]): path for path in folder.glob("step=*.ckpt")}
+    found = {step: path for path in folder.glob("step=*.ckpt") if (step := step_of(path)) is not None}
     return str(found[max(found)]) if found else None
 
 
@@ -26,9 +37,22 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     except Exception as error:
         # torch raises many kinds, and its text proposes to read the file without any caution.
         raise ArtifactError(
-            f"{path} is damaged or not a checkpoint ({type(error).__name__}); delete it to start the stage again"
+            f"{path} is damaged or not a checkpoint ({type(error).__name__}); delete it to continue from the "
+            "checkpoint before it, or to start the stage again where there is none"
         ) from error
+    if not isinstance(checkpoint, dict) or checkpoint.get(SEAL) != seal_of(checkpoint):
+        raise ArtifactError(
+            f"{path} is damaged (its contents do not match their digest); delete it to continue from the checkpoint "
+            "before it, or to start the stage again where there is none"
+        )
     return checkpoint
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a process left that was killed while it wrote: temporary files of ours, which nothing reads."""
+    for path in folder.rglob(".*.tmp"):
+        if re.fullmatch(r"\..+\.[0-9a-f]{8}\.tmp", path.name) and path.is_file():
+            path.unlink(missing_ok=True)
 
 
 def require_writable(folder: Path, option: str) -> None:

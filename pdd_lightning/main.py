@@ -4,23 +4,27 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
-from pdd_lightning.callbacks import ImageMonitor, StageCallback, StepProgress
+from pdd_lightning.callbacks import ImageMonitor, StageCallback, StageCheckpoint, StepProgress
+from pdd_lightning.callbacks.config import StageConfig
+from pdd_lightning.checkpoint_io import SealedCheckpointIO
 from pdd_lightning.class_paths import explained_imports
 from pdd_lightning.datamodules import ImageDataModule
-from pdd_lightning.disk import latest_checkpoint, read_checkpoint, require_writable
-from pdd_lightning.errors import ConfigError, PDDError
+from pdd_lightning.disk import latest_checkpoint, read_checkpoint, remove_unfinished, require_writable
+from pdd_lightning.errors import ConfigError
+from pdd_lightning.failures import end
+from pdd_lightning.lock import RunLock, held_by_parent, is_first
 from pdd_lightning.memory import keep_freed_memory
 from pdd_lightning.modules.stage import StageModule
 from pdd_lightning.parsing import OptionParser, check_file, config_files, qualified, refuse_unrecorded
@@ -38,14 +42,18 @@ from pdd_lightning.scoring.evaluate import Evaluator
 from pdd_lightning.scoring.report import render_table
 from pdd_lightning.scoring.select import SelectedRun
 from pdd_lightning.scoring.selected import refuse_selected
-from pdd_lightning.store import Json, atomic_write
-from pdd_lightning.trainer import PDDTrainer, StageConfig
+from pdd_lightning.store import Json, RunFolder, atomic_write
+from pdd_lightning.trainers import PDDTrainer, adopt, join_children, load_data, started_by_lightning
 
 ONE_DEVICE = {"devices": 1, "num_nodes": 1, "strategy": "auto", "max_time": None}
 """Options of the trainer in a rehearsal, which is a process by itself."""
 
 STATUS_VARIABLE = "PDD_STATUS_FILE"
 """Environment variable naming the file in which `fit` tells `run` how far the run is."""
+
+
+_held = ExitStack()
+"""The folder that the command works in."""
 
 
 class PDDCLI(LightningCLI):
@@ -99,7 +107,7 @@ class PDDCLI(LightningCLI):
 
     def _make_trainer(self, **kwargs: Any) -> Trainer:
         try:
-            return super().instantiate_trainer(**kwargs)
+            return adopt(super().instantiate_trainer(**kwargs))
         except (ValueError, MisconfigurationException) as error:
             text = " ".join(str(error).split())
             raise ConfigError(f"--trainer: {text} Correct the trainer's options") from error
@@ -116,29 +124,23 @@ class PDDCLI(LightningCLI):
         module = self.model
         title = f"stage {module.stage} of {module.stages}: distilling"
         progress = StepProgress(title, module.iterations, "loss")
-        checkpoints = ModelCheckpoint(
-            dirpath=module.folder.checkpoints,
-            filename="{step}",
-            every_n_train_steps=self._checkpoint_every,
-            save_top_k=1,
-            enable_version_counter=False,
-        )
+        minutes: float = self._get(self.config_init, "checkpoint_minutes")
+        checkpoints = StageCheckpoint(module.folder.checkpoints, self._checkpoint_every, minutes)
         callbacks = [StageCallback(), StageUsage(), progress, ImageMonitor(), checkpoints]
         return self._stage_trainer(module, callbacks, **kwargs)
 
     @property
     def _checkpoint_every(self) -> int:
         every: int = self._get(self.config_init, "checkpoint_every")
-        if every < 1:
-            raise ConfigError(f"--checkpoint_every must be at least 1, got {every}")
         return every
 
     def _stage_trainer(self, module: StageModule, callbacks: Sequence[Callback], **kwargs: Any) -> Trainer:
-        """A trainer for one stage, with the callbacks of the configuration too."""
+        """A trainer for one stage, with the callbacks and plugins of the configuration too."""
         given = self._get(self.config_init, "trainer")
         self.trainer_defaults["callbacks"] = list(callbacks)
-        own = given.get("callbacks") or []
+        own, plugins = given.get("callbacks") or [], given.get("plugins") or []
         kwargs["callbacks"] = list(own) if isinstance(own, list) else [own]
+        kwargs["plugins"] = [SealedCheckpointIO(), *(plugins if isinstance(plugins, list) else [plugins])]
         if given.get("logger") in (None, True):
             kwargs["logger"] = TensorBoardLogger(str(module.run.tensorboard), f"stage_{module.stage:02d}", version="")
         if not 0 <= given.get("max_steps", -1) <= module.iterations:
@@ -148,8 +150,7 @@ class PDDCLI(LightningCLI):
     def fit(self, **_: Any) -> None:
         """Fit the stage, continue it, or say that there is nothing to do."""
         module, data = self.model, self.datamodule
-        data.prepare_data()
-        data.setup("fit")
+        load_data(self.trainer, data, "fit")
         refuse_selected(module.run)
         module.verify_finished(data.fingerprint)
         if module.folder.complete:
@@ -165,7 +166,9 @@ class PDDCLI(LightningCLI):
                 say(f"stage {module.stage}: continuing from {checkpoint}")
             require_writable(module.folder.directory, "--run_dir")
             require_writable(module.experts_dir, "--experts_dir")
-            say(state_space(module, data, whole_run=STATUS_VARIABLE in os.environ))
+            space = state_space(module, data, whole_run=STATUS_VARIABLE in os.environ)
+            self._take(module.run)
+            say(space)
             self._train(checkpoint)
             if self.trainer.global_step >= module.iterations:
                 say(f"stage {module.stage} of {module.stages} is complete: {module.folder.synthetic}")
@@ -179,18 +182,18 @@ class PDDCLI(LightningCLI):
         self._report_status()
 
     def _train(self, checkpoint: str | None) -> None:
-        try:
-            self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=checkpoint, weights_only=True)
-        except SystemExit:
-            # How Lightning ends after Ctrl-C.
-            if self.trainer.interrupted:
-                raise KeyboardInterrupt from None
-            raise
+        self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=checkpoint, weights_only=True)
+
+    def _take(self, run: RunFolder) -> None:
+        """Hold the run's folder until this process ends, unless `run` holds it already."""
+        if is_first() and not held_by_parent(run.directory):
+            _held.enter_context(RunLock(run.directory))
+            remove_unfinished(run.directory)
 
     def evaluate(self, **_: Any) -> None:
         """Score the run and print the table."""
-        self.datamodule.prepare_data()
-        self.datamodule.setup("test")
+        load_data(self.trainer, self.datamodule, "test")
+        self._take(self.model.run)
         folder, main_process = self.model.run.evaluation, self.trainer.is_global_zero
         usage = EvaluationUsage(folder, self.trainer.strategy.root_device, main_process)
         rows = self._evaluator(noting=usage.job).run()
@@ -205,13 +208,13 @@ class PDDCLI(LightningCLI):
         """Choose real images, tune their learning rate and write them as a finished run."""
         data, run = self.datamodule, self.model.run
         selecting = self._get(self.config_init, "select")
-        data.prepare_data()
-        data.setup("fit")
+        load_data(self.trainer, data, "fit")
         selected = SelectedRun(self._evaluator(), selecting)
         if selected.complete:
             say(f"the images are selected already in {run.directory}: nothing to do")
             return
         require_writable(run.stage(1).directory, "--run_dir")
+        self._take(run)
         if self.trainer.is_global_zero:
             self._keep_config(run.stage(1).directory)
         subset = selected.make()
@@ -272,12 +275,12 @@ class PDDCLI(LightningCLI):
             "default_root_dir": str(self.model.run.directory),
             **options,
         }
-        return PDDTrainer(**config)
+        return adopt(PDDTrainer(**config))
 
     def _report_status(self) -> None:
         """Tell `pdd-cli run`, which does not parse the configuration itself, how far the run is."""
         path = os.environ.get(STATUS_VARIABLE)
-        if path:
+        if path and not started_by_lightning():
             module = self.model
             status = {
                 "run_dir": str(module.run.directory),
@@ -341,6 +344,8 @@ def main(args: Sequence[str] | None = None) -> None:
             parser_kwargs={"prog": "pdd-cli"},
             args=arguments,
         )
-    except PDDError as error:
-        print(f"pdd-cli: error: {' '.join(str(error).split())}", file=sys.stderr)
-        raise SystemExit(2) from None
+        join_children()
+    except Exception as error:
+        end(error)
+    finally:
+        _held.close()

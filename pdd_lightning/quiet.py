@@ -6,8 +6,8 @@ import warnings
 
 def quiet() -> None:
     """Silence hints and deprecation notes of libraries that a user of this one can do nothing about."""
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.accelerators"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    for name in ("pytorch.utilities.rank_zero", "pytorch.accelerators", "fabric.utilities.distributed"):
+        logging.getLogger(f"lightning.{name}").setLevel(logging.WARNING)
     for pattern, category in (
         (r".*isinstance\(treespec, LeafSpec\).*", FutureWarning),
         (r".*isinstance\(treespec, LeafSpec\).*", DeprecationWarning),
@@ -15,6 +15,7 @@ def quiet() -> None:
         (r".*`IterableDataset` has `__len__` defined.*", UserWarning),  # and no workers
         (r".*Checkpoint directory .* exists and is not empty.*", UserWarning),  # that is how a stage continues
         (r".*callbacks used to create the checkpoint need to be provided.*", UserWarning),  # other checkpoint_every
+        (r".*dataloader is not resumable.*", UserWarning),  # a step reads its own number from the trainer
         (r".*GPU available but not used.*", UserWarning),
     ):
         warnings.filterwarnings("ignore", message=pattern, category=category)

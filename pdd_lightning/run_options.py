@@ -38,6 +38,12 @@ def add_run_options(parser: LightningArgumentParser) -> None:
         default=100,
         help="Optimiser steps between two checkpoints of a stage.",
     )
+    parser.add_argument(
+        "--checkpoint_minutes",
+        type=float,
+        default=10.0,
+        help="Minutes between two checkpoints of a stage, whatever the steps.",
+    )
     for name in ("run_dir", "stage", "experts_dir"):
         parser.link_arguments(name, f"model.{name}")
     parser.add_class_arguments(Evaluation, "evaluation")

@@ -32,6 +32,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from pdd_lightning.errors import ArtifactError
+from pdd_lightning.lock import require_present
+from pdd_lightning.sealing import content_digest, sorted_header
 
 FORMAT = 1
 """Version of the artifacts' form; readers refuse a newer one."""
@@ -63,7 +65,7 @@ def differing_keys(old: Mapping[str, object], new: Mapping[str, object], prefix:
     return lines
 
 
-def atomic_write(path: Path, data: bytes) -> None:
+def atomic_write(path: Path, data: bytes | memoryview) -> None:
     """Write a whole file or nothing: a temporary file in the same folder, fsync, then rename.
 
     Raises:
@@ -71,6 +73,7 @@ def atomic_write(path: Path, data: bytes) -> None:
     """
     # In the same folder, since os.replace is atomic within one file system only. Not tempfile: it makes files
     # that the other members of a group cannot read.
+    require_present(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,44 +97,46 @@ def write_text(path: Path, text: str) -> None:
     atomic_write(path, text.encode())
 
 
-def write_json(path: Path, value: object) -> None:
-    """Write JSON atomically."""
-    atomic_write(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+def write_json(path: Path, value: Mapping[str, object]) -> None:
+    """Write a JSON object atomically, with a digest of its own by which a reader knows it unchanged."""
+    # As JSON would read it back: tuples and lists have one digest.
+    text = json.dumps({**value, "digest": fingerprint(dict(value))}, indent=2, allow_nan=False)
+    atomic_write(path, f"{text}\n".encode())
 
 
 def read_json(path: Path) -> Json:
     """Read a JSON object.
 
+    Returns:
+        What :func:`write_json` was given.
+
     Raises:
-        ArtifactError: If the file is missing or is not a JSON object.
+        ArtifactError: If the file is missing, is not a JSON object, or was changed since it was written.
     """
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(path.read_bytes(), parse_constant=_no_number)
     except FileNotFoundError as error:
         raise ArtifactError(f"{path} does not exist") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ArtifactError(f"{path} is not readable JSON ({error}); delete it to have it made again") from error
     if not isinstance(value, dict):
         raise ArtifactError(f"{path} holds {type(value).__name__}, expected a JSON object; delete it")
+    digest = value.pop("digest", None)
+    if digest is not None and digest != fingerprint(value):
+        raise ArtifactError(f"{path} was changed after it was written; restore it, or delete it to have it made again")
     return value
+
+
+def _no_number(text: str) -> None:
+    raise ValueError(f"{text} is not a number")
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Write named tensors as one safetensors file, atomically."""
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    atomic_write(path, _sorted_header(save(plain, {"format": str(FORMAT), **(metadata or {})})))
-
-
-def _sorted_header(data: bytes) -> bytes:
-    """A safetensors file whose header is in order: safetensors leaves the order of metadata to chance.
-
-    The digest of a stage's files then depends on nothing but their content, so a stage that was made again just as
-    it was still suits the stages after it.
-    """
-    body = 8 + int.from_bytes(data[:8], "little")
-    header = json.dumps(json.loads(data[8:body]), sort_keys=True, separators=(",", ":")).encode()
-    header += b" " * (-len(header) % 8)  # tensors are aligned to 8 bytes
-    return b"".join((len(header).to_bytes(8, "little"), header, memoryview(data)[body:]))
+    signed = {"format": str(FORMAT), **(metadata or {})}
+    signed["digest"] = content_digest(plain, signed)
+    atomic_write(path, sorted_header(save(plain, signed)))
 
 
 def read_tensors(
@@ -145,7 +150,7 @@ def read_tensors(
         device: Where to put them.
 
     Returns:
-        Tensors and metadata.
+        Tensors and metadata, the file's own digest left out.
 
     Raises:
         ArtifactError: If the file is missing, damaged, of a newer format or holds other tensors, or any value is
@@ -164,6 +169,9 @@ def read_tensors(
         raise ArtifactError(
             f"{path} has format {metadata.get('format')!r}, this version reads {FORMAT}; use a matching release"
         )
+    told = metadata.pop("digest", None)
+    if told is not None and told != content_digest({n: t.cpu() for n, t in tensors.items()}, metadata):
+        raise ArtifactError(f"{path} is damaged (its contents do not match their digest); {remedy}")
     if names is not None and set(tensors) != set(names):
         raise ArtifactError(f"{path} holds {sorted(tensors)}, expected {sorted(names)}; {remedy}")
     for name, tensor in tensors.items():
@@ -245,7 +253,10 @@ class StageFolder:
         """
         manifest = read_json(self.manifest)
         if manifest.get("format") != FORMAT:
-            raise ArtifactError(f"{self.manifest} has format {manifest.get('format')!r}, this version reads {FORMAT}")
+            raise ArtifactError(
+                f"{self.manifest} has format {manifest.get('format')!r}, this version reads {FORMAT}; use a matching "
+                "release, or restore the file from a copy"
+            )
         if manifest.get("stage") != self.stage or not isinstance(manifest.get("files"), dict):
             raise ArtifactError(f"{self.manifest} is not the manifest of stage {self.stage}; restore it from a copy")
         return manifest
@@ -272,7 +283,9 @@ class StageFolder:
             "make them again."
         )
         old = manifest.get("settings")
-        if settings is not None and isinstance(old, dict) and (changed := differing_keys(old, settings, "model.")):
+        if not isinstance(old, dict):
+            raise ArtifactError(f"{self.manifest} does not say under which settings it was made. {remedy}")
+        if settings is not None and (changed := differing_keys(old, settings, "model.")):
             raise ArtifactError(
                 f"stage {self.stage} in {self.directory} was made under other settings: {'; '.join(changed)}. {remedy}"
             )

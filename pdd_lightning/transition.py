@@ -55,7 +55,7 @@ def make_transition(
         ]
     )
     paths = [folder / f"member_{member:04d}.safetensors" for member in range(len(context.bank))]
-    missing = [m for m in context.ranks.share(len(paths)) if _read(paths[m], identity) is None]
+    missing = [m for m in context.ranks.share(len(paths)) if _read(paths[m], identity, m) is None]
     learner = Learner(context.make_network(), context.device)
     for member in track(
         missing,
@@ -65,9 +65,9 @@ def make_transition(
         learner.load(context.bank[member])
         learner.train(union, rate, recipe, context.augmentation, context.seed, *context.keys("transition", member))
         accuracy = learner.accuracy(context.validation) if len(context.validation) else None
-        write_tensors(paths[member], learner.state(), {"identity": identity, "accuracy": repr(accuracy)})
+        write_tensors(paths[member], learner.state(), _signature(identity, member, accuracy))
     context.ranks.barrier()
-    members = [_read(path, identity) for path in paths]
+    members = [_read(path, identity, member) for member, path in enumerate(paths)]
     if any(member is None for member in members):
         raise ArtifactError(f"members of the transition vanished from {folder}; run the same command again")
     done = [member for member in members if member is not None]
@@ -75,13 +75,17 @@ def make_transition(
     return Transition(StateBank.stack([state for state, _ in done], identity), accuracies)
 
 
-def _read(path: Path, identity: str) -> tuple[State, float | None] | None:
+def _signature(identity: str, member: int, accuracy: float | None) -> dict[str, str]:
+    return {"identity": identity, "member": str(member), "accuracy": repr(accuracy)}
+
+
+def _read(path: Path, identity: str, member: int) -> tuple[State, float | None] | None:
     """A finished member, or None if it is to be made."""
     try:
         state, metadata = read_tensors(path)
     except ArtifactError:
         return None
-    if metadata.get("identity") != identity:
+    if metadata.get("identity") != identity or metadata.get("member") != str(member):
         return None
     accuracy = metadata.get("accuracy", "None")
     return state, None if accuracy == "None" else float(accuracy)

@@ -10,8 +10,8 @@ import pytest
 import pdd_lightning
 
 ROOT = Path(pdd_lightning.__file__).parent
-ABOVE = {"__main__", "main", "parsing", "class_paths", "modules", "callbacks", "datamodules", "scoring"}
-ABOVE |= {"planning", "run_options", "trainer"}
+ABOVE = {"__main__", "main", "trainers", "run_options", "parsing", "class_paths"}
+ABOVE |= {"modules", "callbacks", "datamodules", "scoring", "planning", "checkpoint_io"}
 FILES = [path.relative_to(ROOT) for path in sorted(ROOT.rglob("*.py"))]
 BELOW = [file.as_posix() for file in FILES if file.parts[0].removesuffix(".py") not in ABOVE]
 

@@ -23,7 +23,7 @@ from pdd_lightning.errors import ArtifactError, ConfigError
 from pdd_lightning.learning import Learner, Precision, Recipe
 from pdd_lightning.progress import track
 from pdd_lightning.rng import generator
-from pdd_lightning.store import FORMAT, Json, differing_keys, fingerprint, write_json, write_tensors
+from pdd_lightning.store import FORMAT, Json, differing_keys, fingerprint, read_tensors, write_json, write_tensors
 from pdd_lightning.types import class_path
 
 _DECISIVE = ("learning_rate", "batch_size", "momentum", "weight_decay", "storage", "precision")
@@ -139,10 +139,8 @@ class ExpertTrajectories(Dynamics):
         settings = self._settings(context)
         folder = context.experts / f"stage_{context.stage:02d}-{fingerprint(settings)[:12]}"
         paths = [folder / f"expert_{member:04d}.safetensors" for member in range(self.experts)]
-        missing = [m for m in context.ranks.share(self.experts) if not _holds(paths[m], settings, self.read)]
+        missing = [m for m in context.ranks.share(self.experts) if not _holds(paths[m], settings, self.read, m)]
         if missing:
-            if context.ranks.rank == 0:
-                write_json(folder / "settings.json", settings)
             learner = Learner(context.make_network(), context.device)
             for member in track(
                 missing,
@@ -150,12 +148,14 @@ class ExpertTrajectories(Dynamics):
                 enabled=context.ranks.rank == 0,
             ):
                 rows = self._train(learner, context, member)
-                signature = {"settings": json.dumps(settings), "epochs": json.dumps(self.read)}
+                signature = {"settings": json.dumps(settings), "epochs": json.dumps(self.read), "member": str(member)}
                 write_tensors(paths[member], encode(rows, self.storage), signature)
+                if context.ranks.rank == 0 and member == missing[0]:
+                    write_json(folder / "settings.json", settings)  # for people; not before there is an expert
         context.ranks.barrier()
         self.close()
         for path in paths:
-            if not _holds(path, settings, self.read):
+            if not _holds(path, settings, self.read):  # whose contents their own rank has checked
                 raise ArtifactError(f"{path} vanished while the experts were trained; run the same command again")
             self._readers.append(self._files.enter_context(safe_open(path, framework="pt")))
 
@@ -246,11 +246,11 @@ class ExpertTrajectories(Dynamics):
         return rows
 
 
-def _holds(path: Path, settings: Json, epochs: list[int]) -> bool:
+def _holds(path: Path, settings: Json, epochs: list[int], member: int | None = None) -> bool:
     """Whether a file holds an expert of these settings with the snapshots of these epochs.
 
     A lesser or damaged one is made again: experts can always be rebuilt. One made under other settings did not
-    come from here, and is refused.
+    come from here, and is refused. With the number of the member, the contents are checked against their digest too.
     """
     if not path.is_file():
         return False
@@ -269,4 +269,10 @@ def _holds(path: Path, settings: Json, epochs: list[int]) -> bool:
             f"{path} was made for another network, data set or training: {'; '.join(differing_keys(found, settings))}. "
             f"Delete {path.parent} to train these experts again, or point --experts_dir elsewhere"
         )
+    if member is not None and enough:
+        try:
+            read_tensors(path)
+        except ArtifactError:
+            return False
+        return bool(metadata.get("member", str(member)) == str(member))
     return enough

@@ -18,6 +18,7 @@ from pdd_lightning.cutmix import draw_mix, mixed_cross_entropy
 from pdd_lightning.learning import Recipe, autocast
 from pdd_lightning.modules.steps import Steps
 from pdd_lightning.networks import Architecture, build_template, initial_state
+from pdd_lightning.networks.synchronised import synchronised
 from pdd_lightning.rng import generator
 from pdd_lightning.types import ImageShape, LabelledImages
 
@@ -46,7 +47,8 @@ class EvaluationModule(LightningModule):
     """Trains several fresh networks side by side, one for each seed, through a list of phases.
 
     The networks share nothing: their losses are added and every gradient reaches its own network only, which is
-    the same as training them one after the other. Over several devices each minibatch is split.
+    the same as training them one after the other. Over several devices each minibatch is split, and batch norms take
+    their statistics over all of it; or else, spread, each network has a device that computes its gradients alone.
 
     Progressive training on U_1, U_2, ... (PDD section 4.1) is one phase for each union.
 
@@ -61,6 +63,7 @@ class EvaluationModule(LightningModule):
         name: Names this training's random streams.
         members: Numbers of the networks, which decide initialisation, minibatches and augmentation; 0, 1, ... by
             default. Two networks of one number differ in nothing but their rates.
+        spread: Give each network to one of several devices, instead of splitting every minibatch over all of them.
     """
 
     def __init__(
@@ -74,10 +77,11 @@ class EvaluationModule(LightningModule):
         seed: int,
         name: str,
         members: Sequence[int] | None = None,
+        spread: bool = False,
     ) -> None:
         super().__init__()
         self.phases, self.score_images, self.augmentation = list(phases), score, augmentation
-        self.image_shape, self.seed, self.name = image_shape, seed, name
+        self.image_shape, self.seed, self.name, self.spread = image_shape, seed, name, spread
         count = len(self.phases[0].data)
         self.networks = nn.ModuleList(build_template(architecture, image_shape, num_classes) for _ in range(count))
         self.members = list(range(count)) if members is None else list(members)
@@ -94,6 +98,12 @@ class EvaluationModule(LightningModule):
     def total_steps(self) -> int:
         """Optimiser steps of the whole training."""
         return self._ends[-1]
+
+    def setup(self, stage: str) -> None:
+        """Let batch norms see whole minibatches, where each process has a part."""
+        if self.trainer.world_size > 1 and not self.spread:
+            device = self.trainer.strategy.root_device
+            self.networks = nn.ModuleList(synchronised(network, device) for network in self.networks)
 
     def on_fit_start(self) -> None:
         """Bring the images to the device once."""
@@ -146,6 +156,10 @@ class EvaluationModule(LightningModule):
 
     def _loss(self, index: int, data: LabelledImages, number: int, local: int) -> Tensor:
         """One network's mean loss on its minibatch, or this rank's part of it."""
+        world = self.trainer.world_size
+        if self.spread and index % world != self.global_rank:
+            # The parameters take part all the same: gradients are averaged over the processes.
+            return 0.0 * torch.stack([parameter.sum() for parameter in self.networks[index].parameters()]).sum()
         batches = self._batches[index]
         positions = batches[local]
         draws = generator(self.seed, self.name, "augment", number, self.members[index], local)
@@ -155,9 +169,8 @@ class EvaluationModule(LightningModule):
         mix = draw_mix(self.phases[number].recipe.cutmix, len(positions), self.image_shape, draws)
         if mix is not None:
             images = mix.apply(images)
-        world = self.trainer.world_size
-        if world == 1:
-            return mixed_cross_entropy(self._logits(index, images, number), labels, mix)
+        if world == 1 or self.spread:
+            return world * mixed_cross_entropy(self._logits(index, images, number), labels, mix)
         # Lightning averages gradients over ranks, so that parts of unequal size add up to the mean of the whole.
         mine = slice(self.global_rank, None, world)
         loss = mixed_cross_entropy(self._logits(index, images[mine], number), labels, mix, mine, "sum")
@@ -177,6 +190,10 @@ class EvaluationModule(LightningModule):
     @torch.no_grad()
     def score(self, batch_size: int = 1000) -> list[float]:
         """Accuracy of every network, over all ranks."""
+        if self.spread and self.trainer.world_size > 1:
+            for index, network in enumerate(self.networks):
+                for buffer in network.buffers():
+                    torch.distributed.broadcast(buffer, index % self.trainer.world_size)
         self.networks.eval()
         mine = slice(self.global_rank, None, self.trainer.world_size)
         images, labels = self.score_images.images[mine], self.score_images.labels[mine]

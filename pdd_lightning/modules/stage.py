@@ -37,6 +37,7 @@ from pdd_lightning.selection.discard import EasyDiscard, Saving
 from pdd_lightning.states import StateBank
 from pdd_lightning.store import Json, RunFolder, fingerprint
 from pdd_lightning.subsets import Subset, read_subset, union_of, write_last_good
+from pdd_lightning.trainers import first_process_first
 from pdd_lightning.types import LabelledImages, State
 
 
@@ -232,7 +233,8 @@ class StageModule(LightningModule):
         if self.discard is not None:
             context = self.selection_context(data, self.trainer.strategy.root_device)
             needed = max(real_images_needed(ipc, self.factor, self.initial) for ipc in self.per_stage)
-            self.positions = self.discard.positions(context, self.stages, needed)[self.stage - 1]
+            with first_process_first(self.trainer.strategy):
+                self.positions = self.discard.positions(context, self.stages, needed)[self.stage - 1]
             real = real.take(self.positions)
         images, labels = self._initial_images(data, real, self.ipc)
         self.images = nn.Parameter(images)

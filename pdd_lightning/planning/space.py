@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pdd_lightning.datamodules import ImageDataModule
+from pdd_lightning.disk import KEPT
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.functional import Layout
 from pdd_lightning.modules.stage import StageModule
@@ -21,7 +22,7 @@ class Space:
         experts: What the dynamics stores.
         bank: All start states together.
         stage: What the stage leaves in its folder: images, their picture, end states.
-        passing: What it needs beside that while it runs: two checkpoints, members that wait for the end states.
+        passing: What it needs beside that while it runs: checkpoints, members that wait for the end states.
     """
 
     experts: int
@@ -50,7 +51,7 @@ def stage_space(module: StageModule, data: ImageDataModule, stage: int) -> Space
         experts=module.dynamics.stored_bytes(Layout.of(network).size),
         bank=bank,
         stage=ends + images + pixels * sum(module.per_stage[:stage]),
-        passing=ends + 2 * (3 * images + state + 2 * parameters),
+        passing=ends + (KEPT + 1) * (3 * images + state + 2 * parameters),
     )
 
 

@@ -1,9 +1,11 @@
 """Scoring a run: every row is trained, scored once on the test set and kept."""
 
+import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import cast
 
 import torch
 from lightning.pytorch import Callback, Trainer
@@ -35,6 +37,7 @@ from pdd_lightning.scoring.selected import selected_by
 from pdd_lightning.selection.random import random_images
 from pdd_lightning.store import FORMAT, RunFolder, fingerprint, read_json, write_json
 from pdd_lightning.subsets import Subset, read_subset
+from pdd_lightning.trainers import first_process_first
 from pdd_lightning.types import LabelledImages
 
 MakeTrainer = Callable[[int, Sequence[Callback]], Trainer]
@@ -193,7 +196,7 @@ class Evaluator:
             options = {key: value for key, value in asdict(self.evaluation.full).items() if key != "cutmix"}
             selection = SELECTIONS[baseline](**options, learning_rate=self.evaluation.full_rate)
             context = self.module.selection_context(self.data, self.device)
-            with self.noting("selection"):
+            with self.noting("selection"), first_process_first(self.make_trainer(1, []).strategy):
                 self._chosen[baseline] = self.data.train.take(selection.select(context, ipc))
         subset = self._chosen[baseline]
         recipe = with_steps(self.recipe, len(subset), budget)
@@ -257,8 +260,9 @@ class Evaluator:
         if path.is_file():
             kept = read_json(path)
             accuracies = kept.get("accuracies")
-            if kept.get("identity") == identity and isinstance(accuracies, list):
-                return accuracies
+            if kept.get("identity") == identity:
+                _require_accuracies(path, accuracies, job)
+                return cast(list[list[float]], accuracies)
         module = EvaluationModule(
             job.network,
             self.data.image_shape,
@@ -269,6 +273,7 @@ class Evaluator:
             self.module.seed,
             job.name,
             job.members,
+            self.evaluation.spread,
         )
         title = f"evaluation: {job.name}, {len(job.phases[0].data)} networks"
         trainer = self.make_trainer(module.total_steps, [StepProgress(title, module.total_steps)])
@@ -281,7 +286,23 @@ class Evaluator:
     def _path(self, job: Job) -> Path:
         # Two networks of one name with different options are told apart by their description.
         label = f"{job.name}-{job.order}-{job.network.name}-{fingerprint(job.network.describe())[:8]}"
+        label = re.sub(r"[^\w.+-]", "_", label)  # a class of the user's own may call itself anything
         return self.folder / "rows" / f"{label}.json"
+
+
+def _require_accuracies(path: Path, accuracies: object, job: Job) -> None:
+    """Refuse kept accuracies that are not one fraction for each network after each phase.
+
+    Raises:
+        ArtifactError: Naming the file.
+    """
+    count = len(job.members)
+    rows = accuracies if isinstance(accuracies, list) and len(accuracies) == len(job.phases) else [None]
+    for row in rows:
+        if not (isinstance(row, list) and len(row) == count and all(type(a) is float and 0 <= a <= 1 for a in row)):
+            raise ArtifactError(
+                f"{path} does not hold {len(job.phases)} x {count} accuracies; delete it to have it made again"
+            )
 
 
 def one_stage_directory(run: Path) -> Path:

@@ -13,12 +13,13 @@ from rich.table import Table
 from rich.text import Text
 
 from pdd_lightning.errors import ArtifactError
-from pdd_lightning.store import write_text
+from pdd_lightning.store import fingerprint, write_text
 
 ORDERS: Final = ("progressive", "union", "sequential")
 PROTOCOLS: Final = ("held-out", "official")
 
 _DERIVED: Final = ("mean", "std")
+_DIGEST: Final = "digest"
 _TEXT: Final = ("name", "order", "network", "protocol")
 _COUNTS: Final = ("stage", "training_images", "steps", "stored_bytes")
 _SERIES: Final = ("accuracies", "learning_rate")
@@ -91,7 +92,8 @@ class Row:
         """Every field, and the mean and standard deviation for readers without this package."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         series = {key: list(values[key]) for key in _SERIES}
-        return {**values, **series, "mean": self.mean, "std": self.std}
+        told = {**values, **series, "mean": self.mean, "std": self.std}
+        return {**told, _DIGEST: fingerprint(told)}
 
     @classmethod
     def from_json(cls, value: object) -> Self:
@@ -106,6 +108,8 @@ class Row:
         """
         if not isinstance(value, dict):
             raise ArtifactError(f"a result is a {type(value).__name__}, expected an object; score the run again")
+        value = dict(value)
+        digest = value.pop(_DIGEST, None)
         names = [field.name for field in fields(cls)]
         if expected := {*names, *_DERIVED} ^ set(value):
             missing, unknown = sorted(expected - set(value)), sorted(expected & set(value))
@@ -117,6 +121,8 @@ class Row:
             for key in _DERIVED:
                 if not math.isclose(value[key], getattr(row, key), rel_tol=1e-9, abs_tol=1e-12):
                     raise ValueError(f"{key} is {value[key]}, but the accuracies give {getattr(row, key)}")
+            if digest not in (None, fingerprint(value)):
+                raise ValueError("it was changed after it was written")
         except (ValueError, OverflowError) as error:
             raise ArtifactError(f"result {value['name']!r}: {error}; score the run again") from error
         return row

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from commandline import CONFIG, Fit, call, fit_into
 
+from pdd_lightning.interruption import RESUME
 from pdd_lightning.store import RunFolder, file_digest
 
 SGD = ("--model.optimizer", "sgd", "--model.image_lr", "10", "--model.learning_rate_lr", "1e-4")
@@ -184,7 +185,7 @@ def test_control_c_ends_the_run_and_its_child(run: Path, fit: Fit, long_digest: 
     wait_for_a_checkpoint(run, process)
     os.killpg(process.pid, signal.SIGINT)
     _, printed = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGINT
+    assert process.returncode == RESUME
     assert "Traceback" not in printed
     assert "run the same command again to continue" in printed
     assert not RunFolder(run).stage(1).complete

@@ -1,0 +1,119 @@
+"""What our commands need of Lightning's trainer beyond its options: signals, child processes, data read once."""
+
+import inspect
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.strategies import DDPStrategy, ParallelStrategy, Strategy
+from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
+from torch.nn.parallel import DistributedDataParallel
+
+_PATIENCE: Final = 60.0
+"""Seconds that the processes of the other devices may take to end after the first one."""
+
+_adopted: list[Trainer] = []
+
+
+class _NoSignals(_SignalConnector):
+    """Leaves signals to `pdd_lightning.interruption`.
+
+    Lightning's own handlers wait for the other processes inside the handler, and on SLURM save where a later stage
+    would take the file for its own.
+    """
+
+    def register_signal_handlers(self) -> None:
+        """Register none."""
+        self.received_sigterm = False
+
+
+class PDDTrainer(Trainer):
+    """Lightning's trainer, with the commands that the parser offers beside `fit`."""
+
+    def evaluate(self) -> None:
+        """Train fresh networks on the finished run and report their test accuracy after every stage."""
+        # LightningCLI looks commands up here; PDDCLI.evaluate does the work, with one trainer for each fit.
+        raise RuntimeError("use `pdd-cli evaluate`")
+
+    def select(self) -> None:
+        """Choose real images in place of distilled ones, as a finished run of one stage that `evaluate` scores."""
+        raise RuntimeError("use `pdd-cli select`")
+
+    def plan(self) -> None:
+        """Say what a run will take, before it starts: time, memory and disk, from a short measurement."""
+        raise RuntimeError("use `pdd-cli plan`")
+
+
+def adopt(trainer: Trainer) -> Trainer:
+    """Make a trainer behave as part of a command; returns it."""
+    trainer._signal_connector = _NoSignals(trainer)
+    if isinstance(trainer.strategy, DDPStrategy):
+        # Every process updates its buffers alike, or on purpose not: nothing is to be copied over them.
+        newer = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters  # since torch 2.14
+        trainer.strategy._ddp_kwargs.setdefault("forward_sync_buffers" if newer else "broadcast_buffers", False)
+    _adopted.append(trainer)
+    return trainer
+
+
+def join_children() -> None:
+    """Wait for the processes that Lightning started for the other devices."""
+    for trainer in _adopted:
+        children: list[subprocess.Popen[bytes]] = getattr(trainer.strategy.launcher, "procs", [])
+        for child in children:
+            try:
+                child.wait(_PATIENCE)
+            except subprocess.TimeoutExpired:
+                child.kill()
+    _adopted.clear()
+
+
+def started_by_lightning() -> bool:
+    """Whether this process was started by the first one of the run, for another device."""
+    others = any(name in os.environ for name in ("TORCHELASTIC_RUN_ID", "SLURM_PROCID"))
+    return os.environ.get("LOCAL_RANK", "0") != "0" and not others
+
+
+def load_data(trainer: Trainer, data: LightningDataModule, stage: str) -> None:
+    """Fetch and decode the data in one process of each machine, and read them in the others afterwards.
+
+    Args:
+        trainer: Knows the processes.
+        data: The data module.
+        stage: For its `setup`.
+    """
+    strategy = trainer.strategy
+    together = isinstance(strategy, ParallelStrategy) and not isinstance(
+        strategy.cluster_environment, LightningEnvironment
+    )
+    if not together:
+        # Lightning starts the other processes later, when everything is there.
+        if not started_by_lightning():
+            data.prepare_data()
+        data.setup(stage)
+        return
+    strategy.setup_environment()
+    first = trainer.local_rank == 0
+    if first:
+        data.prepare_data()
+        data.setup(stage)
+    strategy.barrier("data")
+    if not first:
+        data.setup(stage)
+
+
+@contextmanager
+def first_process_first(strategy: Strategy) -> Iterator[None]:
+    """Let the first process do something whose result is stored, and the others find it there.
+
+    Args:
+        strategy: Knows the processes; they must all come here.
+    """
+    if not strategy.is_global_zero:
+        strategy.barrier("first")
+    yield
+    if strategy.is_global_zero:
+        strategy.barrier("first")

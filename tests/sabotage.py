@@ -1,0 +1,22 @@
+"""Parts that fail on purpose, in one process of several."""
+
+import os
+
+from torch import Tensor
+
+from pdd_lightning.dynamics import MatchPoint, StageContext
+from pdd_lightning.errors import ConfigError
+from pdd_lightning.objectives import SyntheticSide, TrajectoryMatching
+
+
+class FailsInOneProcess(TrajectoryMatching):
+    """Trajectory matching that raises at its third step in the process that PDD_FAILING names."""
+
+    def loss(
+        self, synthetic: SyntheticSide, point: MatchPoint, context: StageContext, step: int, index: int, part: int = 0
+    ) -> Tensor:
+        if step == 2 and context.ranks.rank == int(os.environ["PDD_FAILING"]):
+            if os.environ.get("PDD_FAULT") == "user":
+                raise ConfigError("sabotage: a mistake of the user")
+            raise RuntimeError("sabotage: a fault of the program")
+        return super().loss(synthetic, point, context, step, index, part)

@@ -1,0 +1,86 @@
+"""Signals are noted or raised, and only a warning of SLURM requeues."""
+
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from pdd_lightning import interruption
+from pdd_lightning.interruption import Interrupted, deferred, listen, pending, requeue
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in interruption.SIGNALS}
+    monkeypatch.setattr(interruption, "_inbox", interruption._Inbox())
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP"])
+def test_a_signal_interrupts(name: str) -> None:
+    signal.signal(signal.Signals[name], signal.SIG_DFL)
+    listen()
+    with pytest.raises(Interrupted, match=name):
+        signal.raise_signal(signal.Signals[name])
+    assert pending() == name
+
+
+def test_a_deferred_signal_waits() -> None:
+    listen()
+    with deferred():
+        signal.raise_signal(signal.SIGTERM)
+        assert pending() == "SIGTERM"
+
+
+def test_a_burst_is_one_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    listen()
+    with pytest.raises(Interrupted):
+        signal.raise_signal(signal.SIGTERM)
+    signal.raise_signal(signal.SIGTERM)
+    monkeypatch.setattr(interruption, "BURST", -1.0)
+    with pytest.raises(Interrupted):
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_an_ignored_signal_stays_ignored() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    listen()
+    signal.raise_signal(signal.SIGHUP)
+    assert pending() is None
+
+
+JOB = {"SLURM_JOB_ID": "12", "SLURM_PROCID": "0"}
+
+
+@pytest.mark.parametrize(
+    ("name", "environment", "job"),
+    [
+        ("SIGUSR1", JOB, "12"),
+        ("SIGUSR1", {**JOB, "SLURM_ARRAY_JOB_ID": "10", "SLURM_ARRAY_TASK_ID": "3"}, "10_3"),
+        ("SIGTERM", JOB, None),
+        ("SIGUSR1", {**JOB, "SLURM_PROCID": "1"}, None),
+        ("SIGUSR1", {**JOB, "PDD_REQUEUE": "0"}, None),
+        ("SIGUSR1", {"SLURM_JOB_ID": "12; rm -r x"}, None),
+        ("SIGUSR1", {}, None),
+    ],
+)
+def test_who_is_requeued(
+    name: str, environment: dict[str, str], job: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+
+    class Done:
+        returncode = 0
+
+    def run(line: list[str], *, check: bool) -> Done:
+        asked.append(line)
+        return Done()
+
+    monkeypatch.setattr(shutil, "which", lambda name: name)
+    monkeypatch.setattr(subprocess, "run", run)
+    requeue(name, environment)
+    assert asked == ([] if job is None else [["scontrol", "requeue", job]])
