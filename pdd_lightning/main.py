@@ -24,7 +24,7 @@ from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.disk import latest_checkpoint, read_checkpoint, remove_unfinished, require_writable
 from pdd_lightning.errors import ConfigError, PDDError
 from pdd_lightning.failures import end
-from pdd_lightning.lock import RunLock, held_by_parent, is_first
+from pdd_lightning.lock import RunLock, held_by_parent, is_first, started_by_lightning
 from pdd_lightning.memory import keep_freed_memory
 from pdd_lightning.modules.footprint import disk_line
 from pdd_lightning.modules.stage import StageModule
@@ -39,7 +39,7 @@ from pdd_lightning.scoring.report import render_table
 from pdd_lightning.scoring.select import SelectedRun, Selecting
 from pdd_lightning.scoring.selected import selected_by
 from pdd_lightning.store import RunFolder, atomic_write
-from pdd_lightning.trainers import PDDTrainer, adopt, join_children, load_data, started_by_lightning
+from pdd_lightning.trainers import PDDTrainer, adopt, join_children, load_data
 
 STATUS_VARIABLE = "PDD_STATUS_FILE"
 """Environment variable naming the file in which `fit` tells `run` how far the run is."""
@@ -222,9 +222,10 @@ class PDDCLI(LightningCLI):
 
     def _take(self, run: RunFolder) -> None:
         """Hold the run's folder until this process ends, unless `run` holds it already."""
-        if is_first() and not held_by_parent(run.directory):
-            _held.enter_context(RunLock(run.directory))
-            remove_unfinished(run.directory)
+        if is_first():
+            if not held_by_parent(run.directory):
+                _held.enter_context(RunLock(run.directory))
+            remove_unfinished(run.directory, run.experts)
 
     def evaluate(self, **_: Any) -> None:
         """Score the run and print the table."""
