@@ -3,7 +3,8 @@
 import os
 import sys
 
-from pdd_lightning.interruption import PARENT_VARIABLE, RESUME, Interrupted, follow_parent, listen, requeue
+from pdd_lightning.interruption import PARENT_VARIABLE, RESUME, Interrupted, follow_parent, leave, listen, requeue
+from pdd_lightning.lock import started_by_lightning
 from pdd_lightning.run import OVERVIEW, PROBE_VARIABLE, plan
 from pdd_lightning.run import main as run
 
@@ -31,7 +32,8 @@ def main() -> None:
     except Interrupted as stop:
         print(f"pdd-cli: stopped by {stop.name}; run the same command again to continue", file=sys.stderr)
         requeue(stop.name)
-        raise SystemExit(RESUME) from None
+        # Lightning kills the first process when another one ends with a status; that of the first one says it all.
+        leave(0 if started_by_lightning() else RESUME)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import os
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +49,17 @@ def read_checkpoint(path: str) -> dict[str, Any]:
     return checkpoint
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Remove what a process left that was killed while it wrote: temporary files of ours, which nothing reads."""
+def remove_unfinished(folder: Path, shared: Path) -> None:
+    """Remove what a process left that was killed while it wrote: temporary files of ours, which nothing reads.
+
+    Args:
+        folder: Of the run, in which nobody else works.
+        shared: A folder in it that other runs may write to: there a temporary file must be an hour old.
+    """
     for path in folder.rglob(".*.tmp"):
-        if re.fullmatch(r"\..+\.[0-9a-f]{8}\.tmp", path.name) and path.is_file():
+        if not re.fullmatch(r"\..+\.[0-9a-f]{8}\.tmp", path.name) or not path.is_file():
+            continue
+        if shared not in path.parents or time.time() - path.stat().st_mtime > 3600:
             path.unlink(missing_ok=True)
 
 

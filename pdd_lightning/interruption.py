@@ -83,11 +83,6 @@ def deferred() -> Iterator[None]:
         _inbox.deferred -= 1
 
 
-def stop(name: str) -> NoReturn:
-    """End the process by the exception that a signal of this name would have raised."""
-    raise Interrupted(name)
-
-
 def follow_parent(environment: Mapping[str, str] = os.environ, interval: float = 0.5, grace: float = 30.0) -> None:
     """Ask this process to stop when the one that started it is gone, also where that was killed without warning.
 
@@ -111,6 +106,23 @@ def follow_parent(environment: Mapping[str, str] = os.environ, interval: float =
         os._exit(RESUME)
 
     threading.Thread(target=watch, daemon=True, name="follow-parent").start()
+
+
+def leave(status: int) -> NoReturn:
+    """End the process; at once if others may wait for it, for closing their group waits for them in turn.
+
+    Args:
+        status: Its exit status.
+
+    Raises:
+        SystemExit: With the status, from a process that works alone.
+    """
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is None or not distributed.is_available() or not distributed.is_initialized():
+        raise SystemExit(status)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def requeue(name: str, environment: Mapping[str, str] = os.environ) -> None:

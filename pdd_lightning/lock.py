@@ -32,6 +32,12 @@ _held: dict[Path, int] = {}
 """Folders that this process works in, with the open file that is locked."""
 
 
+def started_by_lightning(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether this process was started by the first one of the run, for another device."""
+    others = any(name in environment for name in ("TORCHELASTIC_RUN_ID", "SLURM_PROCID"))
+    return environment.get("LOCAL_RANK", "0") != "0" and not others
+
+
 class BusyError(PDDError):
     """Another process works in the folder."""
 

@@ -24,7 +24,7 @@ from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.disk import latest_checkpoint, read_checkpoint, remove_unfinished, require_writable
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.failures import end
-from pdd_lightning.lock import RunLock, held_by_parent, is_first
+from pdd_lightning.lock import RunLock, held_by_parent, is_first, started_by_lightning
 from pdd_lightning.memory import keep_freed_memory
 from pdd_lightning.modules.stage import StageModule
 from pdd_lightning.parsing import OptionParser, check_file, config_files, qualified, refuse_unrecorded
@@ -43,7 +43,7 @@ from pdd_lightning.scoring.report import render_table
 from pdd_lightning.scoring.select import SelectedRun
 from pdd_lightning.scoring.selected import refuse_selected
 from pdd_lightning.store import Json, RunFolder, atomic_write
-from pdd_lightning.trainers import PDDTrainer, adopt, join_children, load_data, started_by_lightning
+from pdd_lightning.trainers import PDDTrainer, adopt, join_children, load_data
 
 ONE_DEVICE = {"devices": 1, "num_nodes": 1, "strategy": "auto", "max_time": None}
 """Options of the trainer in a rehearsal, which is a process by itself."""
@@ -186,9 +186,10 @@ class PDDCLI(LightningCLI):
 
     def _take(self, run: RunFolder) -> None:
         """Hold the run's folder until this process ends, unless `run` holds it already."""
-        if is_first() and not held_by_parent(run.directory):
-            _held.enter_context(RunLock(run.directory))
-            remove_unfinished(run.directory)
+        if is_first():
+            if not held_by_parent(run.directory):
+                _held.enter_context(RunLock(run.directory))
+            remove_unfinished(run.directory, run.experts)
 
     def evaluate(self, **_: Any) -> None:
         """Score the run and print the table."""

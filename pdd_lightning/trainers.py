@@ -1,7 +1,6 @@
 """What our commands need of Lightning's trainer beyond its options: signals, child processes, data read once."""
 
 import inspect
-import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +11,8 @@ from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy, ParallelStrategy, Strategy
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 from torch.nn.parallel import DistributedDataParallel
+
+from pdd_lightning.lock import started_by_lightning
 
 _PATIENCE: Final = 60.0
 """Seconds that the processes of the other devices may take to end after the first one."""
@@ -69,12 +70,6 @@ def join_children() -> None:
             except subprocess.TimeoutExpired:
                 child.kill()
     _adopted.clear()
-
-
-def started_by_lightning() -> bool:
-    """Whether this process was started by the first one of the run, for another device."""
-    others = any(name in os.environ for name in ("TORCHELASTIC_RUN_ID", "SLURM_PROCID"))
-    return os.environ.get("LOCAL_RANK", "0") != "0" and not others
 
 
 def load_data(trainer: Trainer, data: LightningDataModule, stage: str) -> None:

@@ -70,7 +70,7 @@ def test_killed_in_several_phases_a_run_continues(two_stages: Path, tmp_path: Pa
         assert process.returncode == -signal.SIGKILL, f"{phase}: {printed}"
     finish(start(MICRO, run))
     assert results(run) == results(straight)
-    assert not list(run.rglob("*.tmp"))
+    assert not [path for path in run.rglob("*.tmp") if run / "experts" not in path.parents]
 
 
 @pytest.mark.slow

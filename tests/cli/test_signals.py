@@ -84,3 +84,16 @@ def test_a_stage_does_not_outlive_the_run_that_was_killed(run: Path, fit: Fit, s
     assert "stopped by SIGTERM" in printed
     fit(*LONG)
     assert file_digest(RunFolder(run).stage(1).synthetic) == straight
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_of_two_processes_saves_in_both(run: Path, fit: Fit) -> None:
+    devices = ("--trainer.devices", "2", "--trainer.strategy", "ddp", "--threads", "1")
+    process = start(run, "fit", *devices, OMP_NUM_THREADS="1")
+    wait_for_a_checkpoint(run, process)
+    process.send_signal(signal.SIGTERM)
+    _, printed = process.communicate(timeout=120)
+    assert process.returncode == RESUME, printed
+    assert "Traceback" not in printed
+    fit(*LONG)  # on one device: the checkpoint is the same
+    assert RunFolder(run).stage(1).complete
