@@ -93,6 +93,34 @@ class Recipe:
         }
 
 
+def minibatch(
+    data: LabelledImages,
+    batches: Batches,
+    step: int,
+    recipe: Recipe,
+    augmentation: Augmentation,
+    draws: torch.Generator,
+) -> tuple[Tensor, Tensor, Mix | None]:
+    """What a network sees in one step.
+
+    Args:
+        data: All examples.
+        batches: Which of them form the minibatch of a step.
+        step: Which step.
+        recipe: CutMix is read from it.
+        augmentation: Applied to the minibatch.
+        draws: Decides augmentation and mixing.
+
+    Returns:
+        Augmented and mixed images, their labels, and how they were mixed, if they were.
+    """
+    batch = data if batches.whole else data.take(batches[step])
+    shape = (data.images.shape[1], data.images.shape[2], data.images.shape[3])
+    images = augmentation.apply(batch.images, augmentation.draw(len(batch), shape, draws))
+    mix = draw_mix(recipe.cutmix, len(batch), shape, draws)
+    return images if mix is None else mix.apply(images), batch.labels, mix
+
+
 class Learner:
     """A network in training, whose parameters are slices of one vector and whose gradients are slices of another.
 
@@ -241,11 +269,8 @@ class Learner:
         augmentation: Augmentation,
         draws: torch.Generator,
     ) -> None:
-        batch = data if batches.whole else data.take(batches[step])
-        shape = (data.images.shape[1], data.images.shape[2], data.images.shape[3])
-        images = augmentation.apply(batch.images, augmentation.draw(len(batch), shape, draws))
-        mix = draw_mix(recipe.cutmix, len(batch), shape, draws)
-        self.step(images if mix is None else mix.apply(images), batch.labels, rate, recipe, mix)
+        images, labels, mix = minibatch(data, batches, step, recipe, augmentation, draws)
+        self.step(images, labels, rate, recipe, mix)
 
     @torch.no_grad()
     def accuracy(self, data: LabelledImages, batch_size: int = 1000) -> float:

@@ -12,10 +12,9 @@ from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
 from pdd_lightning.augment import Augmentation
-from pdd_lightning.batches import Batches
-from pdd_lightning.cutmix import draw_mix
+from pdd_lightning.cutmix import Mix
 from pdd_lightning.functional import Layout
-from pdd_lightning.learning import Recipe, autocast
+from pdd_lightning.learning import Learner, Recipe, autocast, minibatch
 from pdd_lightning.rng import Key, generator
 from pdd_lightning.types import LabelledImages, State
 
@@ -23,6 +22,69 @@ from pdd_lightning.types import LabelledImages, State
 def can_train_together(network: nn.Module) -> bool:
     """Whether networks of this kind can be trained at once: they must keep no statistics, as batch norm does."""
     return not any(True for _ in network.buffers())
+
+
+def networks_at_once(chosen: int | None, device: torch.device) -> int:
+    """How many networks to train at once on a device.
+
+    Args:
+        chosen: By an option; None leaves it to the device.
+        device: Where.
+    """
+    return chosen or (1 if device.type == "cpu" else 10)
+
+
+def groups(members: Sequence[int], network: nn.Module, at_once: int) -> list[Sequence[int]]:
+    """Members in groups that are trained at once: one by one where their kind of network cannot be.
+
+    Args:
+        members: Numbers of the networks.
+        network: One of their kind.
+        at_once: Size of a group.
+    """
+    size = at_once if can_train_together(network) else 1
+    return [members[first : first + size] for first in range(0, len(members), size)]
+
+
+def train_group(
+    network: nn.Module,
+    starts: Sequence[State],
+    data: LabelledImages,
+    rate: float,
+    recipe: Recipe,
+    augmentation: Augmentation,
+    seed: int,
+    keys: Sequence[tuple[Key, ...]],
+    after_epoch: Callable[[int, Sequence[Tensor]], None] | None = None,
+) -> list[State]:
+    """Train a group of networks.
+
+    Args:
+        network: One of their kind, on the device of the data; taken over. Its values do not matter.
+        starts: Where each begins.
+        data: Examples.
+        rate: Initial learning rate.
+        recipe: Everything else.
+        augmentation: Applied to every minibatch.
+        seed: The run's seed.
+        keys: What the training of each network is for.
+        after_epoch: Called with the number of finished epochs and a copy of the parameters of each network.
+
+    Returns:
+        Where each ended.
+    """
+    device = data.images.device
+    if len(starts) == 1:
+        learner = Learner(network, device)
+        learner.load(starts[0])
+        note = None if after_epoch is None else lambda epoch: after_epoch(epoch, [learner.parameters()])
+        learner.train(data, rate, recipe, augmentation, seed, *keys[0], after_epoch=note)
+        return [learner.state()]
+    together = LearnersTogether(network, device)
+    together.load(starts)
+    note = None if after_epoch is None else lambda epoch: after_epoch(epoch, list(together.parameters()))
+    together.train(data, rate, recipe, augmentation, seed, keys, after_epoch=note)
+    return together.states()
 
 
 class LearnersTogether:
@@ -85,7 +147,7 @@ class LearnersTogether:
             for index in range(batches[0].per_epoch):
                 step = epoch * batches[0].per_epoch + index
                 shown = [
-                    _minibatch(data, own, step, recipe, augmentation, draw)
+                    _targets(*minibatch(data, own, step, recipe, augmentation, draw))
                     for own, draw in zip(batches, draws, strict=True)
                 ]
                 images, labels, partners, share = (torch.stack(part) for part in zip(*shown, strict=True))
@@ -123,19 +185,8 @@ class LearnersTogether:
         self._values.add_(direction, alpha=-rate)
 
 
-def _minibatch(
-    data: LabelledImages,
-    batches: Batches,
-    step: int,
-    recipe: Recipe,
-    augmentation: Augmentation,
-    draws: torch.Generator,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Images, labels, their partners' labels and the share of the images' own, of one network's step."""
-    batch = data if batches.whole else data.take(batches[step])
-    shape = (data.images.shape[1], data.images.shape[2], data.images.shape[3])
-    images, labels = augmentation.apply(batch.images, augmentation.draw(len(batch), shape, draws)), batch.labels
-    mix = draw_mix(recipe.cutmix, len(batch), shape, draws)
+def _targets(images: Tensor, labels: Tensor, mix: Mix | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Images, labels, their partners' labels and the share of the images' own: what can be stacked."""
     partners = labels if mix is None else labels[mix.order.to(labels.device)]
     share = torch.tensor(1.0 if mix is None else mix.share, dtype=images.dtype, device=images.device)
-    return images if mix is None else mix.apply(images), labels, partners, share
+    return images, labels, partners, share

@@ -10,7 +10,8 @@ from pdd_lightning.digest import digest
 from pdd_lightning.dynamics.base import StageContext
 from pdd_lightning.errors import ArtifactError
 from pdd_lightning.learning import Learner, Recipe
-from pdd_lightning.progress import track
+from pdd_lightning.learning_together import groups, train_group
+from pdd_lightning.progress import Progress
 from pdd_lightning.states import StateBank
 from pdd_lightning.store import fingerprint, read_tensors, write_tensors
 from pdd_lightning.types import LabelledImages, State
@@ -57,15 +58,24 @@ def make_transition(
     paths = [folder / f"member_{member:04d}.safetensors" for member in range(len(context.bank))]
     missing = [m for m in context.ranks.share(len(paths)) if _read(paths[m], identity, m) is None]
     learner = Learner(context.make_network(), context.device)
-    for member in track(
-        missing,
-        description=f"stage {context.stage}: transition ({recipe.epochs} epochs each)",
-        enabled=context.ranks.rank == 0,
-    ):
-        learner.load(context.bank[member])
-        learner.train(union, rate, recipe, context.augmentation, context.seed, *context.keys("transition", member))
-        accuracy = learner.accuracy(context.validation) if len(context.validation) else None
-        write_tensors(paths[member], learner.state(), _signature(identity, member, accuracy))
+    title = f"stage {context.stage}: transition ({recipe.epochs} epochs each)"
+    with Progress(enabled=context.ranks.rank == 0) as progress, progress.task(title, len(missing)) as task:
+        for group in groups(missing, learner.network, context.networks_at_once):
+            ends = train_group(
+                context.make_network(),
+                [context.bank[member] for member in group],
+                union,
+                rate,
+                recipe,
+                context.augmentation,
+                context.seed,
+                [context.keys("transition", member) for member in group],
+            )
+            for member, end in zip(group, ends, strict=True):
+                learner.load(end)
+                accuracy = learner.accuracy(context.validation) if len(context.validation) else None
+                write_tensors(paths[member], end, _signature(identity, member, accuracy))
+            task.advance(len(group))
     context.ranks.barrier()
     members = [_read(path, identity, member) for member, path in enumerate(paths)]
     if any(member is None for member in members):

@@ -127,3 +127,14 @@ def test_two_ranks_share_the_work(context: StageContext, tmp_path: Path, loaded:
 def test_members_that_vanish_are_an_error(context: StageContext, tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=f"vanished from {tmp_path}; run the same command again"):
         transition(replace(context, ranks=Ranks(0, 2)), tmp_path)
+
+
+@pytest.mark.parametrize("architecture", [ConvNet(width=4, depth=2), BATCH_NORM], ids=["together", "one by one"])
+def test_members_trained_at_once_are_those_trained_alone(architecture: ConvNet, tmp_path: Path) -> None:
+    """Networks with statistics are trained one by one whatever was asked for."""
+    alone = toy_context(tmp_path, architecture=architecture, members=3, augmentation=DSA())
+    wanted = transition(alone, tmp_path / "alone")
+    found = transition(replace(alone, networks_at_once=2), tmp_path / "together")
+    assert found.bank.identity == wanted.bank.identity
+    for member in range(3):
+        assert_same(found.bank[member], wanted.bank[member], 1e-4 if architecture is not BATCH_NORM else 0.0)

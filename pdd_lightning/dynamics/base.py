@@ -59,6 +59,7 @@ class StageContext:
         experts: Folder of the expert trajectories.
         device: Where to compute.
         ranks: Who else is at work.
+        networks_at_once: How many networks are trained on real data, or on the union, at once.
     """
 
     seed: int
@@ -76,6 +77,7 @@ class StageContext:
     experts: Path
     device: torch.device
     ranks: Ranks
+    networks_at_once: int = 1
 
     @cached_property
     def positions(self) -> tuple[Tensor, ...]:

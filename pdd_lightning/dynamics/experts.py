@@ -6,6 +6,7 @@ synthetic sets ended (arXiv 2310.06982, section 4.1).
 
 import json
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from copy import copy
 from dataclasses import replace
@@ -21,7 +22,8 @@ from pdd_lightning.dynamics.base import Dynamics, MatchPoint, Rehearsal, StageCo
 from pdd_lightning.dynamics.rows import Storage, decode, encode, rows_read, stored_bytes
 from pdd_lightning.errors import ArtifactError, ConfigError
 from pdd_lightning.learning import Learner, Precision, Recipe
-from pdd_lightning.progress import track
+from pdd_lightning.learning_together import groups, train_group
+from pdd_lightning.progress import Progress
 from pdd_lightning.rng import generator
 from pdd_lightning.store import FORMAT, Json, differing_keys, fingerprint, read_tensors, write_json, write_tensors
 from pdd_lightning.types import class_path
@@ -141,17 +143,16 @@ class ExpertTrajectories(Dynamics):
         paths = [folder / f"expert_{member:04d}.safetensors" for member in range(self.experts)]
         missing = [m for m in context.ranks.share(self.experts) if not _holds(paths[m], settings, self.read, m)]
         if missing:
-            learner = Learner(context.make_network(), context.device)
-            for member in track(
-                missing,
-                description=f"stage {context.stage}: experts ({self.train_epochs} epochs each)",
-                enabled=context.ranks.rank == 0,
-            ):
-                rows = self._train(learner, context, member)
-                signature = {"settings": json.dumps(settings), "epochs": json.dumps(self.read), "member": str(member)}
-                write_tensors(paths[member], encode(rows, self.storage), signature)
-                if context.ranks.rank == 0 and member == missing[0]:
-                    write_json(folder / "settings.json", settings)  # for people; not before there is an expert
+            title = f"stage {context.stage}: experts ({self.train_epochs} epochs each)"
+            with Progress(enabled=context.ranks.rank == 0) as progress, progress.task(title, len(missing)) as task:
+                for group in groups(missing, context.make_network(), context.networks_at_once):
+                    for member, rows in zip(group, self._train(context, group), strict=True):
+                        signature = {"settings": json.dumps(settings), "epochs": json.dumps(self.read)}
+                        signature["member"] = str(member)
+                        write_tensors(paths[member], encode(rows, self.storage), signature)
+                    if context.ranks.rank == 0 and task.done == 0:
+                        write_json(folder / "settings.json", settings)  # for people; not before there is an expert
+                    task.advance(len(group))
         context.ranks.barrier()
         self.close()
         for path in paths:
@@ -220,29 +221,34 @@ class ExpertTrajectories(Dynamics):
             **{key: mine[key] for key in _DECISIVE},
         }
 
-    def _train(self, learner: Learner, context: StageContext, member: int) -> list[Tensor]:
-        """The snapshots of one expert that are read, each of shape (P,); that of epoch 0 is its start state."""
-        learner.load(context.bank[member])
-        rows = [learner.parameters().cpu()] if 0 in self.read else []
+    def _train(self, context: StageContext, members: Sequence[int]) -> list[list[Tensor]]:
+        """The snapshots of some experts that are read, each of shape (P,); that of epoch 0 is a start state."""
+        starts = [context.bank[member] for member in members]
+        rows: list[list[Tensor]] = [
+            [context.network.layout.flatten(start)] if 0 in self.read else [] for start in starts
+        ]
 
-        def keep(epoch: int) -> None:
-            if epoch in self.read:
-                rows.append(learner.parameters().cpu())
+        def keep(epoch: int, parameters: Sequence[Tensor]) -> None:
+            for member, own, snapshot in zip(members, rows, parameters, strict=True):
+                if epoch in self.read:
+                    own.append(snapshot.cpu())
+                if epoch == self.train_epochs and not torch.isfinite(snapshot).all():
+                    raise ConfigError(
+                        f"dynamics.learning_rate={self.learning_rate}: expert {member} of stage {context.stage} "
+                        "diverged on real data; lower it"
+                    )
 
-        learner.train(
+        train_group(
+            context.make_network(),
+            starts,
             context.real,
             self.learning_rate,
             self.recipe,
             context.augmentation if self.augment else NoAugmentation(),
             context.seed,
-            *context.keys("expert", member),
+            [context.keys("expert", member) for member in members],
             after_epoch=keep,
         )
-        if not torch.isfinite(learner.parameters()).all():
-            raise ConfigError(
-                f"dynamics.learning_rate={self.learning_rate}: expert {member} of stage {context.stage} diverged on "
-                "real data; lower it"
-            )
         return rows
 
 

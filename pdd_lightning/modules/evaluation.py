@@ -9,13 +9,15 @@ from typing import Any, cast
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
+from torch.func import functional_call, vmap
 from torch.utils.data import DataLoader
 from torchmetrics.classification import MulticlassAccuracy
 
 from pdd_lightning.augment import Augmentation
 from pdd_lightning.batches import Batches
-from pdd_lightning.cutmix import draw_mix, mixed_cross_entropy
-from pdd_lightning.learning import Recipe, autocast
+from pdd_lightning.cutmix import Mix, mixed_cross_entropy
+from pdd_lightning.learning import Recipe, autocast, minibatch
+from pdd_lightning.learning_together import can_train_together
 from pdd_lightning.modules.steps import Steps
 from pdd_lightning.networks import Architecture, build_template, initial_state
 from pdd_lightning.networks.synchronised import synchronised
@@ -64,6 +66,7 @@ class EvaluationModule(LightningModule):
         members: Numbers of the networks, which decide initialisation, minibatches and augmentation; 0, 1, ... by
             default. Two networks of one number differ in nothing but their rates.
         spread: Give each network to one of several devices, instead of splitting every minibatch over all of them.
+        together: Compute the answers of all networks in one call on a single device, where their kind allows it.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class EvaluationModule(LightningModule):
         name: str,
         members: Sequence[int] | None = None,
         spread: bool = False,
+        together: bool = False,
     ) -> None:
         super().__init__()
         self.phases, self.score_images, self.augmentation = list(phases), score, augmentation
@@ -89,6 +93,7 @@ class EvaluationModule(LightningModule):
             # Not keyed by name: every set is tried on the same initialisations.
             network.load_state_dict(initial_state(architecture, image_shape, num_classes, seed, "fresh", member))
         self.metrics = nn.ModuleList(MulticlassAccuracy(num_classes, average="micro") for _ in range(count))
+        self.together = together and can_train_together(self.networks[0])
         self._ends = list(accumulate(phase.steps for phase in self.phases))
         self._batches: list[Batches] = []
         self._phase = -1
@@ -134,8 +139,23 @@ class EvaluationModule(LightningModule):
         epoch = local // self._batches[0].per_epoch
         for group, rate in zip(self._optimizer.param_groups, phase.rates, strict=True):
             group["lr"] = phase.recipe.rate(rate, epoch)
+        if self.together and self.trainer.world_size == 1:
+            return self._losses_together(phase, number, local).sum()
         losses = [self._loss(index, phase.data[index], number, local) for index in range(len(self.networks))]
         return torch.stack(losses).sum()
+
+    def _losses_together(self, phase: Phase, number: int, local: int) -> Tensor:
+        """Every network's mean loss, shape (networks,)."""
+        shown = [self._minibatch(index, data, number, local) for index, data in enumerate(phase.data)]
+        named = [dict(network.named_parameters()) for network in self.networks]
+        parameters = {name: torch.stack([own[name] for own in named]) for name in named[0]}
+        with autocast(phase.recipe.precision, self.device):
+            answers = vmap(lambda own, images: functional_call(self.networks[0], own, (images,)))(
+                parameters, torch.stack([images for images, _, _ in shown])
+            ).float()
+        return torch.stack(
+            [mixed_cross_entropy(own, labels, mix) for own, (_, labels, mix) in zip(answers, shown, strict=True)]
+        )
 
     @property
     def _optimizer(self) -> torch.optim.Optimizer:
@@ -160,21 +180,20 @@ class EvaluationModule(LightningModule):
         if self.spread and index % world != self.global_rank:
             # The parameters take part all the same: gradients are averaged over the processes.
             return 0.0 * torch.stack([parameter.sum() for parameter in self.networks[index].parameters()]).sum()
-        batches = self._batches[index]
-        positions = batches[local]
-        draws = generator(self.seed, self.name, "augment", number, self.members[index], local)
-        parameters = self.augmentation.draw(len(positions), self.image_shape, draws)
-        batch = data if batches.whole else data.take(positions)
-        images, labels = self.augmentation.apply(batch.images, parameters), batch.labels
-        mix = draw_mix(self.phases[number].recipe.cutmix, len(positions), self.image_shape, draws)
-        if mix is not None:
-            images = mix.apply(images)
+        images, labels, mix = self._minibatch(index, data, number, local)
         if world == 1 or self.spread:
             return world * mixed_cross_entropy(self._logits(index, images, number), labels, mix)
         # Lightning averages gradients over ranks, so that parts of unequal size add up to the mean of the whole.
         mine = slice(self.global_rank, None, world)
         loss = mixed_cross_entropy(self._logits(index, images[mine], number), labels, mix, mine, "sum")
-        return loss * world / len(positions)
+        return loss * world / len(labels)
+
+    def _minibatch(
+        self, index: int, data: LabelledImages, number: int, local: int
+    ) -> tuple[Tensor, Tensor, Mix | None]:
+        """What a network sees in a step of a phase: see :func:`pdd_lightning.learning.minibatch`."""
+        draws = generator(self.seed, self.name, "augment", number, self.members[index], local)
+        return minibatch(data, self._batches[index], local, self.phases[number].recipe, self.augmentation, draws)
 
     def _logits(self, index: int, images: Tensor, number: int) -> Tensor:
         """A network's answers in float32, computed in the precision of the phase."""

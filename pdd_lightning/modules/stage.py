@@ -17,6 +17,7 @@ from pdd_lightning.errors import ArtifactError, ConfigError, DivergenceError
 from pdd_lightning.formation import check_factor
 from pdd_lightning.functional import FunctionalNetwork
 from pdd_lightning.learning import Recipe
+from pdd_lightning.learning_together import networks_at_once as default_at_once
 from pdd_lightning.modules.initial import Initial, initial_images, pixel_bounds, real_images_needed
 from pdd_lightning.modules.optimizer import OptimizerName, check_decay, image_rate, stage_optimizer
 from pdd_lightning.modules.options import (
@@ -64,6 +65,9 @@ class StageModule(LightningModule):
         optimizer: SGD with momentum 0.5 as published for trajectory matching, or Adam, which needs far fewer
             iterations where the scale of the gradients changes from stage to stage.
         points: Match points averaged in every step.
+        networks_at_once: Experts, members of a transition and networks of an evaluation that are trained at once, where
+            they keep no statistics as batch norm does; null takes one on the CPU, where more are slower, and ten on a
+            GPU. Numbers change in their last digits.
         augmentation: The method's augmentation, used wherever networks train on the images.
         recipe: How networks are trained on the cumulative union, in the transition and at evaluation.
         conditioning: Match with the earlier subsets beside the one that is learned. False is the paper's ablation.
@@ -97,6 +101,7 @@ class StageModule(LightningModule):
         learning_rate_lr: float = 1e-5,
         optimizer: OptimizerName = "sgd",
         points: int = 1,
+        networks_at_once: int | None = None,
         augmentation: Augmentation = NoAugmentation(),  # noqa: B008 (immutable)
         recipe: Recipe = Recipe(),  # noqa: B008 (immutable)
         conditioning: bool = True,
@@ -109,7 +114,12 @@ class StageModule(LightningModule):
     ) -> None:
         super().__init__()
         self.per_stage = per_stage(ipc, stages)
-        at_least_one(iterations=iterations, points=points, factor=factor)
+        at_least_one(
+            iterations=iterations,
+            points=points,
+            factor=factor,
+            networks_at_once=1 if networks_at_once is None else networks_at_once,
+        )
         positive(image_lr=image_lr, image_lr_decay=image_lr_decay, learning_rate=learning_rate)
         check_decay(image_lr_decay_at)
         if not 0 <= learning_rate_lr < float("inf"):
@@ -132,7 +142,7 @@ class StageModule(LightningModule):
         self.iterations, self.initial, self.points, self.seed = iterations, initial, points, seed
         self.image_lr, self.learning_rate_lr, self.optimizer_name = image_lr, learning_rate_lr, optimizer
         self.image_lr_decay_at, self.image_lr_decay = image_lr_decay_at, image_lr_decay
-        self.factor, self.clamp_pixels = factor, clamp_pixels
+        self.factor, self.clamp_pixels, self.networks_at_once = factor, clamp_pixels, networks_at_once
         self.augmentation, self.recipe = augmentation, recipe
         self.conditioning, self.transition, self.discard = conditioning, transition, discard
         self.initial_rate = learning_rate
@@ -281,6 +291,7 @@ class StageModule(LightningModule):
             experts=self.experts_dir,
             device=self.device,
             ranks=Ranks(self.global_rank, self.trainer.world_size, self.trainer.strategy.barrier),
+            networks_at_once=default_at_once(self.networks_at_once, self.device),
         )
         union = union_of(self.previous) if self.conditioning else None
         self._conditioning = None if union is None else union.to(self.device)

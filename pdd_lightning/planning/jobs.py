@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pdd_lightning.learning import Learner
+from pdd_lightning.learning_together import networks_at_once
 from pdd_lightning.modules.evaluation import EvaluationModule, Phase
 from pdd_lightning.modules.initial import initial_images
 from pdd_lightning.networks import Architecture, build_template, initial_state
@@ -87,6 +88,7 @@ class PlannedEvaluator(Evaluator):
             self.module.seed,
             job.name,
             job.members,
+            together=networks_at_once(self.module.networks_at_once, self.make_trainer(1, []).strategy.root_device) > 1,
         )
         clock = StepClock(seconds, module.score)
         self.make_trainer(module.total_steps, [clock]).fit(module)

@@ -150,6 +150,17 @@ def test_networks_may_be_trained_in_bfloat16(tmp_path: Path) -> None:
     assert 0 < (rounded - exact).norm() < 0.1 * (exact[-1] - exact[0]).norm()
 
 
+@pytest.mark.parametrize("at_once", [2, 3, 8])
+def test_experts_trained_at_once_are_those_trained_alone(at_once: int, tmp_path: Path) -> None:
+    alone = toy_context(tmp_path / "alone", members=4, augmentation=DSA())
+    together = replace(alone, experts=tmp_path / "together", networks_at_once=at_once)
+    for context in (alone, together):
+        experts(experts=4).prepare(context)
+    for wanted, found in zip(rows(alone), rows(together), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+    assert len(rows(together)) == 4
+
+
 # Where matches begin and end
 
 

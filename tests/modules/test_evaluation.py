@@ -37,8 +37,8 @@ class Counted(EvaluationModule):
 
     steps = 0
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
         self.ends: list[list[dict[str, Tensor]]] = []
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
@@ -55,8 +55,9 @@ def fit(
     architecture: ConvNet = INSTANCE,
     augmentation: Augmentation = NoAugmentation(),  # noqa: B008 (immutable)
     name: str = "name",
+    **options: Any,
 ) -> Counted:
-    module = Counted(architecture, SHAPE, CLASSES, phases, SCORE, augmentation, 0, name)
+    module = Counted(architecture, SHAPE, CLASSES, phases, SCORE, augmentation, 0, name, **options)
     Trainer(
         accelerator="cpu",
         devices=1,
@@ -105,6 +106,21 @@ def test_side_by_side_is_as_one_after_the_other(architecture: ConvNet, augmentat
 def accuracy(state: dict[str, Tensor], architecture: ConvNet) -> float:
     logits = toy_module(state, architecture).eval()(SCORE.images)
     return float((logits.argmax(1) == SCORE.labels).double().mean())
+
+
+@pytest.mark.parametrize("cutmix", [0.0, 0.7])
+def test_answers_of_all_networks_in_one_call_are_the_same(cutmix: float) -> None:
+    phases = [replace(phase, recipe=replace(phase.recipe, cutmix=cutmix)) for phase in PHASES]
+    alone, together = (fit(phases, augmentation=DSA(), together=chosen) for chosen in (False, True))
+    assert together.together
+    for one_by_one, at_once in zip(alone.ends, together.ends, strict=True):
+        for wanted, found in zip(one_by_one, at_once, strict=True):
+            assert_same(found, wanted, 1e-4)
+    assert not torch.equal(together.ends[0][0]["head.weight"], together.ends[0][1]["head.weight"])
+
+
+def test_networks_with_statistics_answer_one_by_one() -> None:
+    assert not fit(architecture=BATCH, together=True).together
 
 
 @pytest.mark.parametrize("architecture", [INSTANCE, BATCH], ids=["instance", "batch-norm"])
