@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pdd_lightning.errors import ArtifactError, ConfigError
-from pdd_lightning.learning import Learner, Recipe
+from pdd_lightning.learning import Learner, Precision, Recipe
 from pdd_lightning.networks import build_template, initial_state
 from pdd_lightning.progress import Progress
 from pdd_lightning.selection.base import SelectionContext, read_checked
@@ -30,6 +30,7 @@ class TrainingOptions:
         weight_decay: L2 penalty added to the gradient.
         decay_at: Fractions of the epochs after which the learning rate is multiplied by `decay`.
         decay: Factor of the learning rate at each point of `decay_at`.
+        precision: See :class:`pdd_lightning.learning.Recipe`.
     """
 
     epochs: int = 50
@@ -39,6 +40,7 @@ class TrainingOptions:
     weight_decay: float = 5e-4
     decay_at: tuple[float, ...] = (0.5,)
     decay: float = 0.1
+    precision: Precision = "float32"
 
     def __post_init__(self) -> None:
         if not 0 < self.learning_rate < float("inf"):
@@ -55,6 +57,7 @@ class TrainingOptions:
             weight_decay=self.weight_decay,
             decay_at=tuple(self.decay_at),
             decay=self.decay,
+            precision=self.precision,
         )
 
 

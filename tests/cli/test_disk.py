@@ -66,8 +66,15 @@ def small(tmp_path: Path) -> Iterator[Small]:
 
 
 def test_a_full_disk_leaves_the_last_good_state(
-    small: Small, two_stages: Path, first_stage: Path, refused: Refused, capsys: pytest.CaptureFixture[str]
+    small: Small,
+    two_stages: Path,
+    first_stage: Path,
+    refused: Refused,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    # As if somebody else filled the disk after the command had looked for room.
+    monkeypatch.setattr("pdd_lightning.main.state_space", lambda *_, **__: "")
     run = small.path / "run"
     shutil.copytree(first_stage, run)
     with (small.path / "filler").open("wb") as filler:

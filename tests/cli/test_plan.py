@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 import pdd_lightning.run as whole
 from pdd_lightning.dynamics import ExpertTrajectories
+from pdd_lightning.interruption import Interrupted
 from pdd_lightning.main import main
 from pdd_lightning.planning.readings import folder_bytes
 from pdd_lightning.store import RunFolder
@@ -154,10 +155,10 @@ class TestUsage:
 
     def test_an_interruption_is_noted(self, run: Path, fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
         def interrupt(self: ExpertTrajectories, *args: Any) -> None:
-            raise KeyboardInterrupt
+            raise Interrupted("SIGINT")
 
         monkeypatch.setattr(ExpertTrajectories, "_train", interrupt)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(Interrupted):
             fit()
         found = usage(run / "stage_01")
         assert found["seconds"]["start"] > 0
