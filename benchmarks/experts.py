@@ -1,4 +1,4 @@
-"""One epoch of an expert on real images: the plain loop over tensors against a DataLoader with workers.
+"""One epoch of experts on real images: tensors in memory against a DataLoader with workers, one network at a time.
 
 python benchmarks/experts.py --images 10000 --json
 """
@@ -10,32 +10,42 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from pdd_lightning.augment import NoAugmentation
-from pdd_lightning.learning import Learner, Recipe
-from pdd_lightning.networks import ConvNet, build_template
+from pdd_lightning.learning import Recipe
+from pdd_lightning.learning_together import train_group
+from pdd_lightning.networks import ConvNet, build_template, initial_state
 from pdd_lightning.rng import generator
 from pdd_lightning.types import LabelledImages
 
 
-def _problem(settings: Settings) -> tuple[nn.Module, LabelledImages]:
+def _problem(settings: Settings) -> tuple[ConvNet, tuple[int, int, int], LabelledImages]:
     shape = (3, settings["size"], settings["size"])
     images = torch.randn(settings["images"], *shape, generator=generator(0, "benchmark"))
-    labels = torch.arange(len(images)) % 10
-    return build_template(ConvNet(width=settings["width"]), shape, 10), LabelledImages(images, labels)
+    return ConvNet(width=settings["width"]), shape, LabelledImages(images, torch.arange(len(images)) % 10)
 
 
 def ours(settings: Settings) -> Work:
-    """As `ExpertTrajectories` trains."""
-    network, data = _problem(settings)
-    learner, data = Learner(network, settings["device"]), data.to(settings["device"])
-    recipe = Recipe(epochs=1, batch_size=settings["batch_size"], momentum=0.0, weight_decay=0.0, decay_at=())
-    return lambda: learner.train(data, 0.01, recipe, NoAugmentation(), 0, "benchmark")
+    """As `ExpertTrajectories` trains: several networks at once."""
+    architecture, shape, data = _problem(settings)
+    data, device = data.to(settings["device"]), torch.device(settings["device"])
+    recipe = Recipe(
+        epochs=1,
+        batch_size=settings["batch_size"],
+        momentum=0.0,
+        weight_decay=0.0,
+        decay_at=(),
+        precision=settings["precision"],
+    )
+    members = range(settings["networks"])
+    starts = [initial_state(architecture, shape, 10, 0, member) for member in members]
+    network = build_template(architecture, shape, 10).to(device)
+    keys = [("benchmark", member) for member in members]
+    return lambda: train_group(network, starts, data, 0.01, recipe, NoAugmentation(), 0, keys)
 
 
 def reference(settings: Settings) -> Work:
-    """The usual loop: a loader with workers, torch's optimiser."""
-    network, data = _problem(settings)
-    network.to(settings["device"])
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
+    """The usual loop: a loader with workers, torch's optimiser, one network after the other."""
+    architecture, shape, data = _problem(settings)
+    networks = [build_template(architecture, shape, 10).to(settings["device"]) for _ in range(settings["networks"])]
     loader = DataLoader(
         TensorDataset(data.images, data.labels),
         batch_size=settings["batch_size"],
@@ -44,11 +54,16 @@ def reference(settings: Settings) -> Work:
         persistent_workers=settings["workers"] > 0,
     )
 
-    def work() -> None:
+    def train(network: nn.Module) -> None:
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
         for images, labels in loader:
             optimizer.zero_grad()
             F.cross_entropy(network(images.to(settings["device"])), labels.to(settings["device"])).backward()
             optimizer.step()
+
+    def work() -> None:
+        for network in networks:
+            train(network)
 
     return work
 
@@ -59,5 +74,7 @@ if __name__ == "__main__":
     options.add_argument("--batch-size", type=int, default=256)
     options.add_argument("--size", type=int, default=32, help="Height and width of the images.")
     options.add_argument("--width", type=int, default=128, help="Channels of the ConvNet.")
+    options.add_argument("--networks", type=int, default=1, help="How many, which ours trains at once.")
+    options.add_argument("--precision", default="float32", help="Of ours: float32 or bfloat16.")
     options.add_argument("--workers", type=int, default=2)
     compare(__file__, options.parse_args())

@@ -31,6 +31,22 @@ def parser(description: str) -> argparse.ArgumentParser:
     return made
 
 
+def measure(benchmark: str, settings: Settings) -> tuple[float, float]:
+    """What our side of a benchmark takes: median seconds, and peak memory above the baseline in MB.
+
+    Args:
+        benchmark: Path of the benchmark's file.
+        settings: All of its options.
+    """
+    side = _Side(Path(benchmark), "ours", settings)
+    side.ask("prepare")
+    side.ask("work")
+    seconds = statistics.median(side.ask("work") for _ in range(settings["repeats"]))
+    peak = side.ask("peak")
+    side.close()
+    return seconds, peak
+
+
 def compare(benchmark: str, options: argparse.Namespace) -> None:
     """Run both sides of a benchmark and print what they took.
 

@@ -3,6 +3,8 @@
 python benchmarks/trajectory.py --images 20 --syn-steps 50 --json
 """
 
+from collections.abc import Callable
+
 import torch
 from harness import Settings, Work, compare, parser
 from torch.func import functional_call
@@ -24,26 +26,34 @@ def _problem(settings: Settings) -> tuple[FunctionalNetwork, torch.Tensor, torch
     start = network.layout.flatten(build_template(architecture, shape, 10).state_dict()).to(device)
     draw = generator(0, "benchmark")
     target = start + 0.01 * torch.randn(start.shape, generator=draw).to(device)
-    images = torch.randn(settings["images"], *shape, generator=draw).to(device).requires_grad_()
-    return network, start, target, images, torch.arange(settings["images"], device=device) % 10
+    images = torch.randn(settings["images"], *shape, generator=draw).to(device)
+    labels = torch.arange(settings["images"], device=device) % 10
+    return network, start, target, images, labels
+
+
+def _learned(images: torch.Tensor, settings: Settings) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
+    """The images that are learned, and how the union is made of them: earlier subsets only condition the walk."""
+    previous, learned = images[: settings["previous"]], images[settings["previous"] :].clone().requires_grad_()
+    return learned, (lambda x: torch.cat([previous, x])) if len(previous) else (lambda x: x)
 
 
 def ours(settings: Settings) -> Work:
     """The walk that a stage takes."""
     network, start, target, images, labels = _problem(settings)
+    learned, union = _learned(images, settings)
     rate = torch.tensor(0.01, device=start.device, requires_grad=True)
     walk = Walk(
         network,
         start,
         settings["syn_steps"],
-        lambda x, _: (x, labels),
+        lambda x, _: (union(x), labels),
         settings["store"],
         CompiledStepMath(network) if settings["compile"] else None,
     )
 
     def work() -> object:
-        loss = normalised_distance(walk_end(images, rate, walk), start, target)
-        return torch.autograd.grad(loss, (images, rate))
+        loss = normalised_distance(walk_end(learned, rate, walk), start, target)
+        return torch.autograd.grad(loss, (learned, rate))
 
     return work
 
@@ -51,16 +61,17 @@ def ours(settings: Settings) -> Work:
 def reference(settings: Settings) -> Work:
     """Cazenavette et al., CVPR 2022, algorithm 1, written down as it stands: the graph of all steps is kept."""
     network, start, target, images, labels = _problem(settings)
+    learned, union = _learned(images, settings)
     rate = torch.tensor(0.01, device=start.device, requires_grad=True)
 
     def work() -> object:
         theta = start.clone().requires_grad_()
         for _ in range(settings["syn_steps"]):
-            logits = functional_call(network.template, network.layout.unflatten(theta), (images,))
+            logits = functional_call(network.template, network.layout.unflatten(theta), (union(learned),))
             (gradient,) = torch.autograd.grad(F.cross_entropy(logits, labels), theta, create_graph=True)
             theta = theta - rate * gradient
         loss = (theta - target).square().sum() / (start - target).square().sum()
-        return torch.autograd.grad(loss, (images, rate))
+        return torch.autograd.grad(loss, (learned, rate))
 
     return work
 
@@ -68,6 +79,7 @@ def reference(settings: Settings) -> Work:
 if __name__ == "__main__":
     options = parser(__doc__ or "")
     options.add_argument("--images", type=int, default=20)
+    options.add_argument("--previous", type=int, default=0, help="How many of the images belong to earlier stages.")
     options.add_argument("--syn-steps", type=int, default=50)
     options.add_argument("--size", type=int, default=32, help="Height and width of the images.")
     options.add_argument("--width", type=int, default=128, help="Channels of the ConvNet.")

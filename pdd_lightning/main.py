@@ -26,6 +26,7 @@ from pdd_lightning.errors import ConfigError
 from pdd_lightning.failures import end
 from pdd_lightning.lock import RunLock, held_by_parent, is_first, started_by_lightning
 from pdd_lightning.memory import keep_freed_memory
+from pdd_lightning.modules.rebuild import rebuild_end_states
 from pdd_lightning.modules.stage import StageModule
 from pdd_lightning.parsing import OptionParser, check_file, config_files, qualified, refuse_unrecorded
 from pdd_lightning.planning.command import Planner
@@ -43,7 +44,7 @@ from pdd_lightning.scoring.report import render_table
 from pdd_lightning.scoring.select import SelectedRun
 from pdd_lightning.scoring.selected import refuse_selected
 from pdd_lightning.store import Json, RunFolder, atomic_write
-from pdd_lightning.trainers import PDDTrainer, adopt, join_children, load_data
+from pdd_lightning.trainers import PDDTrainer, adopt, first_process_first, join_children, load_data
 
 ONE_DEVICE = {"devices": 1, "num_nodes": 1, "strategy": "auto", "max_time": None}
 """Options of the trainer in a rehearsal, which is a process by itself."""
@@ -61,6 +62,7 @@ class PDDCLI(LightningCLI):
 
     model: StageModule
     datamodule: ImageDataModule
+    _taken = False
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         if subcommand not in ("select", "plan"):
@@ -152,6 +154,7 @@ class PDDCLI(LightningCLI):
         module, data = self.model, self.datamodule
         load_data(self.trainer, data, "fit")
         refuse_selected(module.run)
+        self._rebuild()
         module.verify_finished(data.fingerprint)
         if module.folder.complete:
             which = "all stages are" if module.stage == module.stages else f"stage {module.stage} is"
@@ -184,17 +187,28 @@ class PDDCLI(LightningCLI):
     def _train(self, checkpoint: str | None) -> None:
         self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=checkpoint, weights_only=True)
 
+    def _rebuild(self) -> None:
+        """With --rebuild, make what is damaged and can be made again."""
+        if self._get(self.config_init, "rebuild"):
+            self._take(self.model.run)
+            strategy = self.trainer.strategy
+            with first_process_first(strategy):
+                for path in rebuild_end_states(self.model, self.datamodule, strategy.root_device):
+                    say(f"made again: {path}")
+
     def _take(self, run: RunFolder) -> None:
         """Hold the run's folder until this process ends, unless `run` holds it already."""
-        if is_first():
+        if is_first() and not self._taken:
             if not held_by_parent(run.directory):
                 _held.enter_context(RunLock(run.directory))
             remove_unfinished(run.directory, run.experts)
+            self._taken = True
 
     def evaluate(self, **_: Any) -> None:
         """Score the run and print the table."""
         load_data(self.trainer, self.datamodule, "test")
         self._take(self.model.run)
+        self._rebuild()
         folder, main_process = self.model.run.evaluation, self.trainer.is_global_zero
         usage = EvaluationUsage(folder, self.trainer.strategy.root_device, main_process)
         rows = self._evaluator(noting=usage.job).run()

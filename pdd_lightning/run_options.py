@@ -44,6 +44,12 @@ def add_run_options(parser: LightningArgumentParser) -> None:
         default=10.0,
         help="Minutes between two checkpoints of a stage, whatever the steps.",
     )
+    parser.add_argument(
+        "--rebuild",
+        type=bool,
+        default=False,
+        help="Make damaged or missing end states of finished stages again, from their subsets.",
+    )
     for name in ("run_dir", "stage", "experts_dir"):
         parser.link_arguments(name, f"model.{name}")
     parser.add_class_arguments(Evaluation, "evaluation")

@@ -311,6 +311,8 @@ class StageFolder:
         """
         files = self.read_manifest()["files"]
         remedy = f"Restore it from a copy, or delete {self.directory} and the later stages to make them again."
+        if path == self.end_states:
+            remedy = f"Run again with --rebuild true to make it from the subsets. {remedy}"
         if not path.is_file():
             raise ArtifactError(f"{path} is missing though stage {self.stage} is complete. {remedy}")
         if not isinstance(files, dict) or file_digest(path) != files.get(path.name):

@@ -15,9 +15,8 @@ from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.dynamics import Dynamics, Ranks, StageContext
 from pdd_lightning.errors import ArtifactError, ConfigError, DivergenceError
 from pdd_lightning.formation import check_factor
-from pdd_lightning.functional import FunctionalNetwork
 from pdd_lightning.learning import Recipe
-from pdd_lightning.learning_together import networks_at_once as default_at_once
+from pdd_lightning.modules.context import stage_context, start_states
 from pdd_lightning.modules.initial import Initial, initial_images, pixel_bounds, real_images_needed
 from pdd_lightning.modules.optimizer import OptimizerName, check_decay, image_rate, stage_optimizer
 from pdd_lightning.modules.options import (
@@ -35,8 +34,7 @@ from pdd_lightning.networks import Architecture, build_template
 from pdd_lightning.objectives import Objective, SyntheticSide
 from pdd_lightning.selection import SelectionContext
 from pdd_lightning.selection.discard import EasyDiscard, Saving
-from pdd_lightning.states import StateBank
-from pdd_lightning.store import Json, RunFolder, fingerprint
+from pdd_lightning.store import Json, RunFolder
 from pdd_lightning.subsets import Subset, read_subset, union_of, write_last_good
 from pdd_lightning.trainers import first_process_first
 from pdd_lightning.types import LabelledImages, State
@@ -270,28 +268,21 @@ class StageModule(LightningModule):
 
     def on_fit_start(self) -> None:
         """Gather start states and real data on the device, and let the dynamics prepare."""
-        shape, classes = self.data.image_shape, self.data.num_classes
-        network = FunctionalNetwork(build_template(self.architecture, shape, classes), self.device)
-        real, data = self.data.train_on(self.device), self.data.fingerprint
-        if self.positions is not None:
-            data = fingerprint([data, self.positions.tolist()])
-        self._context = StageContext(
-            seed=self.seed,
-            stage=self.stage,
-            network=network,
-            make_network=lambda: build_template(self.architecture, shape, classes),
-            network_settings=self.architecture.describe(),
-            image_shape=shape,
-            num_classes=classes,
-            bank=self._bank(),
-            real=real if self.positions is None else real.take(self.positions),
-            validation=self.data.validation_on(self.device),
-            data=data,
+        # Without transition every stage begins as the first one does.
+        begins_at = self.stage if self.transition else 1
+        bank = start_states(self.run, begins_at, self.architecture, self.data, self.dynamics.members, self.seed)
+        self._context = stage_context(
+            self.stage,
+            bank,
+            self.data,
+            self.device,
+            architecture=self.architecture,
             augmentation=self.augmentation,
+            seed=self.seed,
             experts=self.experts_dir,
-            device=self.device,
             ranks=Ranks(self.global_rank, self.trainer.world_size, self.trainer.strategy.barrier),
-            networks_at_once=default_at_once(self.networks_at_once, self.device),
+            at_once=self.networks_at_once,
+            positions=self.positions,
         )
         union = union_of(self.previous) if self.conditioning else None
         self._conditioning = None if union is None else union.to(self.device)
@@ -303,14 +294,6 @@ class StageModule(LightningModule):
         self.saving = Saving(len(self.context.real), len(self.data.train), time.perf_counter() - began)
         if self._resumed is not None:
             self.dynamics.load_state_dict(self._resumed)
-
-    def _bank(self) -> StateBank:
-        """theta^(k-1): random networks at stage 1, later what the previous stage left (without transition, never)."""
-        shape, classes = self.data.image_shape, self.data.num_classes
-        if self.stage == 1 or not self.transition:
-            return StateBank.random(self.architecture, shape, classes, self.dynamics.members, self.seed)
-        like = StateBank.random(self.architecture, shape, classes, 1, self.seed)[0]
-        return StateBank.read(self.run.stage(self.stage - 1).end_states, like)
 
     def train_dataloader(self) -> DataLoader[int]:
         """The numbers of the steps: everything random in a step is derived from its number."""

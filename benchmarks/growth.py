@@ -1,0 +1,80 @@
+"""How time and memory of our side grow with the size of the work, as one picture.
+
+python benchmarks/growth.py --output docs/growth.png
+"""
+
+import json
+from pathlib import Path
+
+from harness import Settings, measure, parser
+
+HERE = Path(__file__).parent
+WALK: Settings = {
+    "images": 20,
+    "previous": 0,
+    "syn_steps": 10,
+    "size": 32,
+    "width": 32,
+    "store": False,
+    "compile": False,
+}
+EXPERTS: Settings = {
+    "images": 2000,
+    "batch_size": 256,
+    "size": 32,
+    "width": 32,
+    "networks": 1,
+    "precision": "float32",
+    "workers": 0,
+}
+STAGES = range(1, 6)
+
+Series = tuple[str, str, list[float], list[Settings]]
+
+
+def series() -> list[Series]:
+    """What grows: a title, the benchmark, the values and the settings of each."""
+    steps, images, sizes, networks = [10, 20, 50, 100, 200], [10, 20, 50, 100], [16, 32, 64], [1, 2, 4]
+    stages = [{"images": 10 * stage, "previous": 10 * (stage - 1)} for stage in STAGES]
+    return [
+        ("synthetic steps", "trajectory.py", list(steps), [{"syn_steps": value} for value in steps]),
+        ("synthetic images", "trajectory.py", list(images), [{"images": value} for value in images]),
+        ("stage, 10 images each", "trajectory.py", list(STAGES), stages),
+        ("image side", "trajectory.py", list(sizes), [{"size": value} for value in sizes]),
+        ("experts at once", "experts.py", list(networks), [{"networks": value} for value in networks]),
+    ]
+
+
+def draw(path: Path, found: list[tuple[str, list[float], list[float], list[float]]]) -> None:
+    """One column for each series: seconds above, memory below."""
+    import matplotlib  # noqa: PLC0415 (measuring needs none)
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt  # noqa: PLC0415
+
+    figure, axes = plt.subplots(2, len(found), figsize=(3 * len(found), 5), sharex="col", squeeze=False)
+    for column, (title, values, seconds, megabytes) in enumerate(found):
+        for row, (y, unit) in enumerate(((seconds, "s"), (megabytes, "MB above baseline"))):
+            axes[row, column].plot(values, y, "o-")
+            axes[row, column].set_ylim(bottom=0)
+            axes[row, column].grid(alpha=0.3)
+            axes[row, column].set_ylabel(unit if column == 0 else "")
+        axes[1, column].set_xlabel(title)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+
+
+if __name__ == "__main__":
+    options = parser(__doc__ or "")
+    options.add_argument("--output", type=Path, default=None, help="Where to draw the picture.")
+    given = options.parse_args()
+    common: Settings = {"repeats": given.repeats, "threads": given.threads, "device": given.device}
+    results = []
+    for title, benchmark, values, changes in series():
+        base = WALK if benchmark == "trajectory.py" else EXPERTS
+        taken = [measure(str(HERE / benchmark), {**base, **common, **change}) for change in changes]
+        results.append((title, values, [second for second, _ in taken], [peak for _, peak in taken]))
+        line = {"seconds": [round(s, 3) for s in results[-1][2]], "peak_mb": [round(m) for m in results[-1][3]]}
+        print(json.dumps({"growth": title, "values": values, **line}), flush=True)
+    if given.output is not None:
+        draw(given.output, results)
