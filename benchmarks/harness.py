@@ -8,7 +8,6 @@ import argparse
 import importlib
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -72,7 +71,7 @@ def compare(benchmark: str, options: argparse.Namespace) -> None:
         side.close()
     for key, unit in (("time_ratio", "seconds"), ("memory_ratio", "peak_mb")):
         reference = result["reference"][unit]
-        result[key] = round(result["ours"][unit] / reference, 3) if reference else None
+        result[key] = round(result["ours"][unit] / reference, 3) if reference > 0 else None
     if options.json:
         print(json.dumps({**result, **settings}))
         return
@@ -142,7 +141,7 @@ def _memory(device: Any, *, peak: bool) -> float:
 
     if device.type == "cuda":
         return (torch.cuda.max_memory_allocated() if peak else torch.cuda.memory_allocated()) / 1e6
-    if peak:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / 1e6
+    # Not getrusage, whose maximum begins with that of the process that started this one.
+    name = "VmHWM:" if peak else "VmRSS:"
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+    return int(line.split()[1]) * 1024 / 1e6
