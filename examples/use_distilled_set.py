@@ -13,7 +13,7 @@ from torchvision.utils import save_image  # type: ignore[import-untyped]
 from pdd_lightning.augment import DSA
 from pdd_lightning.datamodules import DigitsData, Preprocessing
 from pdd_lightning.networks import ConvNet
-from pdd_lightning.store import RunFolder, read_tensors
+from pdd_lightning.store import RunFolder
 from pdd_lightning.subsets import read_run
 
 # How the sample says it wants to be used, in stage_01/config.yaml: model.recipe, model.network, model.augmentation.
@@ -48,7 +48,7 @@ def main(folder: str) -> None:
         print(f"after stage {subset.stage}: {len(labels)} images, accuracy {100 * correct.float().mean().item():.1f} %")
 
     # Images are stored as networks read them; the run knows the way back to pictures.
-    preprocessing = Preprocessing.from_tensors(read_tensors(run.preprocessing)[0])
+    preprocessing = Preprocessing.read(run.preprocessing)
     save_image(preprocessing.invert(images).clamp(0, 1), "distilled.png", nrow=data.num_classes)
     print("pictures: distilled.png")
 

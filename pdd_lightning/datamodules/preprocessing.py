@@ -1,6 +1,7 @@
 """From images in [0, 1] to what the networks read, and back."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from pdd_lightning.errors import ArtifactError, ConfigError, DataError
 from pdd_lightning.progress import track
+from pdd_lightning.store import read_tensors
 from pdd_lightning.types import State
 
 _EXACT_CHUNK = 256
@@ -165,6 +167,19 @@ class Preprocessing:
             )
         whitening = Whitening(*(tensors[name] for name in zca_names)) if has_zca else None
         return cls(tensors["mean"], tensors["std"], whitening)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """What a run left as `preprocessing.safetensors`.
+
+        Raises:
+            ArtifactError: If the file is missing, damaged or of something else.
+        """
+        tensors, _ = read_tensors(path)
+        try:
+            return cls.from_tensors(tensors)
+        except ArtifactError as error:
+            raise ArtifactError(f"{path}: {error}") from error
 
     @torch.no_grad()
     def _map(self, images: Tensor, *, forward: bool) -> Tensor:

@@ -12,7 +12,7 @@ from mutations import MUTATIONS, artifacts, make_states
 from pdd_lightning.datamodules import Preprocessing
 from pdd_lightning.errors import PDDError
 from pdd_lightning.main import main
-from pdd_lightning.store import RunFolder, file_digest, read_tensors
+from pdd_lightning.store import RunFolder, file_digest
 from pdd_lightning.subsets import read_run
 
 SHORT, LONG = 40, 600
@@ -40,7 +40,7 @@ def use(state: str, run: Path) -> None:
     main(["compare", str(run)])  # reads what the evaluation wrote
     main(["evaluate", "--config", str(CONFIG), "--run_dir", str(run)])
     read_run(RunFolder(run))
-    Preprocessing.from_tensors(read_tensors(RunFolder(run).preprocessing)[0])
+    Preprocessing.read(RunFolder(run).preprocessing)
 
 
 def outcome(state: str, run: Path, path: Path, expected: list[str], capsys: pytest.CaptureFixture[str]) -> str:

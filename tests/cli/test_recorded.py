@@ -17,7 +17,7 @@ from pdd_lightning.main import main
 from pdd_lightning.modules.stage import StageModule
 from pdd_lightning.networks import ConvNet
 from pdd_lightning.objectives import TrajectoryMatching
-from pdd_lightning.store import RunFolder, read_tensors
+from pdd_lightning.store import RunFolder
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_a_stage_made_again_with_other_preprocessing_brings_it_along(run: Path, 
     fit("--data.zca", "true")
     data = DigitsData(zca=True)
     data.setup()
-    stored = Preprocessing.from_tensors(read_tensors(RunFolder(run).preprocessing)[0])
+    stored = Preprocessing.read(RunFolder(run).preprocessing)
     images = data.test.images[:4]
     assert stored.invert(images).equal(data.preprocessing.invert(images))
 
