@@ -24,26 +24,23 @@ def can_train_together(network: nn.Module) -> bool:
     return not any(True for _ in network.buffers())
 
 
-def networks_at_once(chosen: int | None, device: torch.device) -> int:
-    """How many networks to train at once on a device.
+def groups(
+    members: Sequence[int], network: nn.Module, at_once: int, finished: Callable[[int], bool]
+) -> list[Sequence[int]]:
+    """The groups that are still to be trained: one by one where their kind of network cannot be trained at once.
+
+    Groups are those of all members, whatever is finished: digits depend on whom a network is trained with, and an
+    interruption must not change them.
 
     Args:
-        chosen: By an option; None leaves it to the device.
-        device: Where.
-    """
-    return chosen or (1 if device.type == "cpu" else 10)
-
-
-def groups(members: Sequence[int], network: nn.Module, at_once: int) -> list[Sequence[int]]:
-    """Members in groups that are trained at once: one by one where their kind of network cannot be.
-
-    Args:
-        members: Numbers of the networks.
+        members: Numbers of all the networks.
         network: One of their kind.
         at_once: Size of a group.
+        finished: Whether a member needs no training.
     """
     size = at_once if can_train_together(network) else 1
-    return [members[first : first + size] for first in range(0, len(members), size)]
+    together = [members[first : first + size] for first in range(0, len(members), size)]
+    return [group for group in together if not all(finished(member) for member in group)]
 
 
 def train_group(

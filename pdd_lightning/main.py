@@ -189,7 +189,7 @@ class PDDCLI(LightningCLI):
 
     def _rebuild(self) -> None:
         """With --rebuild, make what is damaged and can be made again."""
-        if self._get(self.config_init, "rebuild"):
+        if self._get(self.config_init, "rebuild") and self.model.run.directory.is_dir():
             self._take(self.model.run)
             strategy = self.trainer.strategy
             with first_process_first(strategy):
@@ -207,7 +207,8 @@ class PDDCLI(LightningCLI):
     def evaluate(self, **_: Any) -> None:
         """Score the run and print the table."""
         load_data(self.trainer, self.datamodule, "test")
-        self._take(self.model.run)
+        if self.model.run.directory.is_dir():
+            self._take(self.model.run)
         self._rebuild()
         folder, main_process = self.model.run.evaluation, self.trainer.is_global_zero
         usage = EvaluationUsage(folder, self.trainer.strategy.root_device, main_process)

@@ -56,11 +56,16 @@ def make_transition(
         ]
     )
     paths = [folder / f"member_{member:04d}.safetensors" for member in range(len(context.bank))]
-    missing = [m for m in context.ranks.share(len(paths)) if _read(paths[m], identity, m) is None]
     learner = Learner(context.make_network(), context.device)
+    together = groups(
+        context.ranks.share(len(paths)),
+        learner.network,
+        context.networks_at_once,
+        lambda member: _read(paths[member], identity, member) is not None,
+    )
     title = f"stage {context.stage}: transition ({recipe.epochs} epochs each)"
-    with Progress(enabled=context.ranks.rank == 0) as progress, progress.task(title, len(missing)) as task:
-        for group in groups(missing, learner.network, context.networks_at_once):
+    with Progress(enabled=context.ranks.rank == 0) as progress, progress.task(title, sum(map(len, together))) as task:
+        for group in together:
             ends = train_group(
                 context.make_network(),
                 [context.bank[member] for member in group],

@@ -50,7 +50,7 @@ class ExpertTrajectories(Dynamics):
         weight_decay: Of SGD.
         augment: Apply the method's augmentation to the real images.
         storage: How snapshots are kept: "bfloat16" takes half the space, and moves each by at most 0.4 % of the way
-            that the expert goes in an epoch.
+            from the snapshot that is kept before it.
         precision: In which the networks are trained; see :class:`pdd_lightning.learning.Recipe`.
 
     Raises:
@@ -141,11 +141,19 @@ class ExpertTrajectories(Dynamics):
         settings = self._settings(context)
         folder = context.experts / f"stage_{context.stage:02d}-{fingerprint(settings)[:12]}"
         paths = [folder / f"expert_{member:04d}.safetensors" for member in range(self.experts)]
-        missing = [m for m in context.ranks.share(self.experts) if not _holds(paths[m], settings, self.read, m)]
-        if missing:
+        together = groups(
+            context.ranks.share(self.experts),
+            context.make_network(),
+            context.networks_at_once,
+            lambda member: _holds(paths[member], settings, self.read, member),
+        )
+        if together:
             title = f"stage {context.stage}: experts ({self.train_epochs} epochs each)"
-            with Progress(enabled=context.ranks.rank == 0) as progress, progress.task(title, len(missing)) as task:
-                for group in groups(missing, context.make_network(), context.networks_at_once):
+            with (
+                Progress(enabled=context.ranks.rank == 0) as progress,
+                progress.task(title, sum(map(len, together))) as task,
+            ):
+                for group in together:
                     for member, rows in zip(group, self._train(context, group), strict=True):
                         signature = {"settings": json.dumps(settings), "epochs": json.dumps(self.read)}
                         signature["member"] = str(member)
@@ -263,7 +271,9 @@ def _holds(path: Path, settings: Json, epochs: list[int], member: int | None = N
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            enough = {*epochs} <= {*json.loads(metadata.get("epochs", "[]"))}
+            stored = json.loads(metadata.get("epochs", "[]"))
+            # Rows in bfloat16 are sums over those before, so that others before them make them others.
+            enough = stored == epochs if settings["storage"] == "bfloat16" else {*epochs} <= {*stored}
     except (SafetensorError, OSError, ValueError, TypeError):
         return False
     try:

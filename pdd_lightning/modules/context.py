@@ -9,7 +9,6 @@ from pdd_lightning.augment import Augmentation
 from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.dynamics import Ranks, StageContext
 from pdd_lightning.functional import FunctionalNetwork
-from pdd_lightning.learning_together import networks_at_once
 from pdd_lightning.networks import Architecture, build_template
 from pdd_lightning.states import StateBank
 from pdd_lightning.store import RunFolder, fingerprint
@@ -46,7 +45,7 @@ def stage_context(
     seed: int,
     experts: Path,
     ranks: Ranks,
-    at_once: int | None,
+    at_once: int,
     positions: torch.Tensor | None = None,
 ) -> StageContext:
     """The context of a stage.
@@ -61,7 +60,7 @@ def stage_context(
         seed: The run's seed.
         experts: Folder of the expert trajectories.
         ranks: Who is at work.
-        at_once: Networks to train at once; None leaves it to the device.
+        at_once: Networks to train at once.
         positions: Of the real images that the stage reads; None gives it all.
     """
     shape, classes = data.image_shape, data.num_classes
@@ -85,5 +84,5 @@ def stage_context(
         experts=experts,
         device=device,
         ranks=ranks,
-        networks_at_once=networks_at_once(at_once, device),
+        networks_at_once=at_once,
     )

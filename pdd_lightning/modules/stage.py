@@ -16,6 +16,7 @@ from pdd_lightning.dynamics import Dynamics, Ranks, StageContext
 from pdd_lightning.errors import ArtifactError, ConfigError, DivergenceError
 from pdd_lightning.formation import check_factor
 from pdd_lightning.learning import Recipe
+from pdd_lightning.learning_together import can_train_together
 from pdd_lightning.modules.context import stage_context, start_states
 from pdd_lightning.modules.initial import Initial, initial_images, pixel_bounds, real_images_needed
 from pdd_lightning.modules.optimizer import OptimizerName, check_decay, image_rate, stage_optimizer
@@ -27,6 +28,7 @@ from pdd_lightning.modules.options import (
     require_recordable,
     require_scalar,
     require_target,
+    require_vmap,
 )
 from pdd_lightning.modules.provenance import origin, verify_checkpoint, verify_finished
 from pdd_lightning.modules.steps import Steps
@@ -64,8 +66,8 @@ class StageModule(LightningModule):
             iterations where the scale of the gradients changes from stage to stage.
         points: Match points averaged in every step.
         networks_at_once: Experts, members of a transition and networks of an evaluation that are trained at once, where
-            they keep no statistics as batch norm does; null takes one on the CPU, where more are slower, and ten on a
-            GPU. Numbers change in their last digits.
+            they keep no statistics as batch norm does. On the CPU more than one is slower; a GPU may have room for
+            several. Numbers change in their last digits.
         augmentation: The method's augmentation, used wherever networks train on the images.
         recipe: How networks are trained on the cumulative union, in the transition and at evaluation.
         conditioning: Match with the earlier subsets beside the one that is learned. False is the paper's ablation.
@@ -99,7 +101,7 @@ class StageModule(LightningModule):
         learning_rate_lr: float = 1e-5,
         optimizer: OptimizerName = "sgd",
         points: int = 1,
-        networks_at_once: int | None = None,
+        networks_at_once: int = 1,
         augmentation: Augmentation = NoAugmentation(),  # noqa: B008 (immutable)
         recipe: Recipe = Recipe(),  # noqa: B008 (immutable)
         conditioning: bool = True,
@@ -116,7 +118,7 @@ class StageModule(LightningModule):
             iterations=iterations,
             points=points,
             factor=factor,
-            networks_at_once=1 if networks_at_once is None else networks_at_once,
+            networks_at_once=networks_at_once,
         )
         positive(image_lr=image_lr, image_lr_decay=image_lr_decay, learning_rate=learning_rate)
         check_decay(image_lr_decay_at)
@@ -217,6 +219,8 @@ class StageModule(LightningModule):
         require_recordable(self.settings())
         network = build_template(self.architecture, data.image_shape, data.num_classes)
         self.objective.check(network)
+        if self.networks_at_once > 1 and can_train_together(network):
+            require_vmap(network, data.image_shape)
         require_logits(network, data.image_shape, data.num_classes)
         check_factor(self.factor, *data.image_shape[1:])
         if self.clamp_pixels:

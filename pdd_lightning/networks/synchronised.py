@@ -6,6 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+_HALF = (torch.bfloat16, torch.float16)
+"""Types whose sums over a minibatch would lose the digits that matter."""
+
 
 def synchronised(network: nn.Module, device: torch.device) -> nn.Module:
     """A network whose batch norms take their statistics over the processes; itself if it has none.
@@ -67,6 +70,7 @@ class SynchronisedBatchNorm(_BatchNorm):
         """
         if not self.training:
             return super().forward(images)
+        given, images = images.dtype, images.float() if images.dtype in _HALF else images
         over = [0, *range(2, images.ndim)]
         shape = [1, -1, *[1] * (images.ndim - 2)]
         count = images.new_tensor([images.numel() / images.shape[1]])
@@ -78,7 +82,8 @@ class SynchronisedBatchNorm(_BatchNorm):
         if self.track_running_stats:
             self._track(mean.detach(), variance.detach() * count / (count - 1).clamp(min=1))
         scaled: Tensor = centred * torch.rsqrt(variance + self.eps).view(shape)
-        return scaled * self.weight.view(shape) + self.bias.view(shape) if self.affine else scaled
+        normalised = scaled * self.weight.view(shape) + self.bias.view(shape) if self.affine else scaled
+        return normalised.to(given)
 
     @torch.no_grad()
     def _track(self, mean: Tensor, variance: Tensor) -> None:

@@ -1,6 +1,7 @@
 """Objectives: what is compared between the synthetic and the real training."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -115,31 +116,32 @@ class Objective(ABC):
 
 
 class _Attach(torch.autograd.Function):
-    """A value with a gradient that is known already."""
+    """A value whose gradients are known already."""
 
     @staticmethod
-    def forward(ctx: Any, images: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
-        ctx.gradient = gradient
+    def forward(ctx: Any, value: Tensor, gradients: Sequence[Tensor], *inputs: Tensor) -> Tensor:
+        ctx.gradients = gradients
         return value.clone()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None, None]:
-        return outer[0] * ctx.gradient, None, None
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+        return None, None, *(outer[0] * gradient for gradient in ctx.gradients)
 
 
-def attach(images: Tensor, value: Tensor) -> Tensor:
+def attach(value: Tensor, *inputs: Tensor) -> Tensor:
     """Differentiate a part of a loss at once and let its graph go, so that the parts' graphs never add up.
 
     Args:
-        images: Shape (n, C, H, W), requires grad.
-        value: A scalar that depends on them.
+        value: A scalar that depends on the inputs.
+        inputs: Tensors that require grad.
 
     Returns:
-        The same value, whose gradient in the images is the same.
+        The same value, whose gradients in the inputs are the same.
     """
-    (gradient,) = torch.autograd.grad(value, images)
-    return with_gradient(images, value.detach(), gradient)
+    gradients = torch.autograd.grad(value, inputs)
+    attached: Tensor = _Attach.apply(value.detach(), gradients, *inputs)
+    return attached
 
 
 def with_gradient(images: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
@@ -153,5 +155,5 @@ def with_gradient(images: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
     Returns:
         The same value, differentiable (once) in the images.
     """
-    attached: Tensor = _Attach.apply(images, value, gradient)
+    attached: Tensor = _Attach.apply(value, [gradient], images)
     return attached

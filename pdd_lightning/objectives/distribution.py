@@ -58,4 +58,4 @@ class MeanEmbedding(Objective):
         with torch.no_grad():
             target = context.network.embed(state, context.augmentation.apply(real, drawn)).mean(0)
         mean = context.network.embed(state, context.augmentation.apply(mine, drawn)).mean(0)
-        return attach(synthetic.images, (mean - target).square().sum())
+        return attach((mean - target).square().sum(), synthetic.images)

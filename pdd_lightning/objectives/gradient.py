@@ -109,7 +109,7 @@ class GradientMatching(Objective):
             images = images[torch.randperm(len(images), generator=draw)[: self.syn_batch_size].to(images.device)]
         target = self._gradient(point, context, augmentation.apply(real, parameters), part, differentiable=False)
         mine = self._gradient(point, context, augmentation.apply(images, parameters), part, differentiable=True)
-        return attach(synthetic.images, gradient_distance(mine, target, self.distance))
+        return attach(gradient_distance(mine, target, self.distance), synthetic.images)
 
     def _gradient(
         self, point: MatchPoint, context: StageContext, images: Tensor, label: int, *, differentiable: bool

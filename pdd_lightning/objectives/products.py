@@ -88,10 +88,9 @@ class StepMath:
         Returns:
             Shape (P,), detached.
         """
-        with torch.enable_grad():
-            parameters = {n: p.detach().requires_grad_() for n, p in self.network.layout.unflatten(theta).items()}
-            parts = torch.autograd.grad(self.network.loss(parameters, x, labels), list(parameters.values()))
-        return torch.cat([part.reshape(-1) for part in parts])
+        # With its graph, which is let go at once: without, some layers give other last digits, and a walk would depend
+        # on whether it keeps graphs.
+        return StepGraph(self.network, theta, x, labels).gradient
 
     def products(self, theta: Tensor, x: Tensor, labels: Tensor, vector: Tensor) -> Products:
         """The products of the step at theta with a vector of shape (P,); see :meth:`gradient`."""

@@ -12,8 +12,9 @@ from torch import Tensor
 from pdd_lightning.batches import Batches
 from pdd_lightning.dynamics.base import MatchPoint, StageContext
 from pdd_lightning.errors import ConfigError
+from pdd_lightning.formation import decode
 from pdd_lightning.memory import free_memory
-from pdd_lightning.objectives.base import Objective, SyntheticSide
+from pdd_lightning.objectives.base import Objective, SyntheticSide, attach
 from pdd_lightning.objectives.products import CompiledStepMath, StepMath, graph_bytes
 from pdd_lightning.objectives.walk import StepData, Walk, walk_end
 from pdd_lightning.rng import generator
@@ -92,8 +93,10 @@ class TrajectoryMatching(Objective):
         data = self._data(synthetic, context, step, index)
         store = self._stored(synthetic, point, context, data)
         walk = Walk(context.network, point.start, self.syn_steps, data, store, self._step_math(context))
-        end = walk_end(synthetic.decoded, synthetic.rate, walk)
-        return normalised_distance(end, point.start, point.target)
+        # Decoded anew and differentiated at once: several match points of a step never hold their graphs together.
+        end = walk_end(decode(synthetic.images, synthetic.factor), synthetic.rate, walk)
+        loss = normalised_distance(end, point.start, point.target)
+        return attach(loss, synthetic.images, synthetic.rate)
 
     def _step_math(self, context: StageContext) -> StepMath:
         """One for the whole stage: what is compiled is compiled once."""

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pdd_lightning.learning import Learner
-from pdd_lightning.learning_together import networks_at_once
 from pdd_lightning.modules.evaluation import EvaluationModule, Phase
 from pdd_lightning.modules.initial import initial_images
 from pdd_lightning.networks import Architecture, build_template, initial_state
@@ -71,9 +70,9 @@ class PlannedEvaluator(Evaluator):
         return found
 
     def _kind(self, job: Job, phase: Phase) -> tuple[str, int, int, bool]:
-        """What decides the cost of a step: the network, how many of them, the minibatch, and whether it is drawn."""
+        """What decides the cost of a step: how networks compute, how many, the minibatch, and whether it is drawn."""
         examples = len(phase.data[0])
-        network = fingerprint(job.network.describe())
+        network = fingerprint([job.network.describe(), phase.recipe.precision, phase.recipe.cutmix])
         return network, len(phase.data), min(examples, phase.recipe.batch_size), examples > phase.recipe.batch_size
 
     def _measure(self, job: Job, phase: Phase, score: LabelledImages, seconds: float) -> PhaseCost:
@@ -88,7 +87,7 @@ class PlannedEvaluator(Evaluator):
             self.module.seed,
             job.name,
             job.members,
-            together=networks_at_once(self.module.networks_at_once, self.make_trainer(1, []).strategy.root_device) > 1,
+            together=self.module.networks_at_once > 1,
         )
         clock = StepClock(seconds, module.score)
         self.make_trainer(module.total_steps, [clock]).fit(module)

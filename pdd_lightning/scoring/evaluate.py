@@ -17,7 +17,6 @@ from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.digest import digest
 from pdd_lightning.errors import ArtifactError, ConfigError
 from pdd_lightning.learning import Recipe
-from pdd_lightning.learning_together import networks_at_once
 from pdd_lightning.modules.evaluation import EvaluationModule
 from pdd_lightning.modules.stage import StageModule
 from pdd_lightning.networks import Architecture, build_template
@@ -275,7 +274,7 @@ class Evaluator:
             job.name,
             job.members,
             self.evaluation.spread,
-            networks_at_once(self.module.networks_at_once, self.device) > 1,
+            self.module.networks_at_once > 1,
         )
         title = f"evaluation: {job.name}, {len(job.phases[0].data)} networks"
         trainer = self.make_trainer(module.total_steps, [StepProgress(title, module.total_steps)])

@@ -161,6 +161,26 @@ def test_experts_trained_at_once_are_those_trained_alone(at_once: int, tmp_path:
     assert len(rows(together)) == 4
 
 
+def test_an_interruption_within_a_group_changes_nothing(tmp_path: Path) -> None:
+    """A member that is made again is trained with those that it was trained with before."""
+    context = toy_context(tmp_path, members=4, networks_at_once=3)
+    experts(experts=4).prepare(context)
+    before = [path.read_bytes() for path in files(context)]
+    files(context)[1].unlink()
+    experts(experts=4).prepare(context)
+    assert [path.read_bytes() for path in files(context)] == before
+
+
+def test_rows_in_half_the_space_are_those_of_the_same_list(tmp_path: Path) -> None:
+    """Sums over other rows before them would be others."""
+    alone, shared = toy_context(tmp_path / "a"), toy_context(tmp_path / "b")
+    options: dict[str, Any] = {"min_start_epoch": 2, "max_start_epoch": 2, "storage": "bfloat16"}
+    experts(storage="bfloat16").prepare(shared)
+    for context in (alone, shared):
+        experts(**options).prepare(context)
+    assert [path.read_bytes() for path in files(alone)] == [path.read_bytes() for path in files(shared)]
+
+
 # Where matches begin and end
 
 

@@ -1,13 +1,17 @@
 """The walk's recursion against what it stands for: an unrolled graph, and an ordinary optimiser."""
 
+import subprocess
+import sys
 import warnings
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from torch.autograd.graph import saved_tensors_hooks
 from torch.func import functional_call
 from torch.nn import functional as F
 from toys import SHAPE, toy_images, toy_module, toy_state
@@ -16,7 +20,7 @@ from pdd_lightning.augment import DSA, Augmentation, NoAugmentation
 from pdd_lightning.functional import FunctionalNetwork, Layout
 from pdd_lightning.networks import ConvNet
 from pdd_lightning.networks.convnet import Norm
-from pdd_lightning.objectives.products import CompiledStepMath, graph_bytes
+from pdd_lightning.objectives.products import CompiledStepMath, StepGraph, graph_bytes
 from pdd_lightning.objectives.walk import StepData, Walk, walk_end
 from pdd_lightning.rng import generator
 from pdd_lightning.types import State
@@ -137,6 +141,22 @@ def test_the_compiled_meta_gradient_is_that_of_the_unrolled_graph(case: Case) ->
         check_forward_over_reverse(case)
 
 
+@pytest.mark.parametrize("norm", ["instance", "batch", "group", "none"])
+def test_keeping_graphs_changes_no_bit(norm: Norm) -> None:
+    """In float32, as stages compute: whether graphs are kept may depend on the memory that is free."""
+    case = Case(norm=norm)
+    state = toy_state(case.architecture)
+    network = FunctionalNetwork(toy_module(state, case.architecture))
+    found = []
+    for store in (False, True):
+        images = LEARNED.images.float().requires_grad_()
+        rate = torch.tensor(0.1, requires_grad=True)
+        walk = Walk(network, network.layout.flatten(state), STEPS, lambda x, _: (x, LEARNED.labels), store)
+        end = walk_end(images, rate, walk)
+        found.append((end.detach(), *torch.autograd.grad(end.square().sum(), (images, rate))))
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
 def test_without_a_compiler_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("no C++ compiler\nand much more")
@@ -208,51 +228,67 @@ def test_the_start_is_not_changed() -> None:
     assert torch.equal(walk.start, before)
 
 
-class Ledger:
-    """Counts the bytes that autograd holds, now and at most."""
+def held(steps: int, store: bool, monkeypatch: pytest.MonkeyPatch) -> tuple[int, int]:
+    """Graphs of steps that are alive between forward and backward, and at most in either."""
+    alive: weakref.WeakSet[StepGraph] = weakref.WeakSet()
+    most, between = 0, []
 
-    def __init__(self) -> None:
-        self.now = self.most = 0
+    class Counted(StepGraph):
+        def __init__(self, *args: Any) -> None:
+            nonlocal most
+            super().__init__(*args)
+            alive.add(self)
+            most = max(most, len(alive))
 
-    def keep(self, tensor: Tensor) -> "Entry":
-        return Entry(self, tensor)
-
-
-class Entry:
-    """One tensor that autograd holds; it leaves the ledger with the graph that it belongs to."""
-
-    def __init__(self, ledger: Ledger, tensor: Tensor) -> None:
-        self.ledger, self.tensor = ledger, tensor
-        ledger.now += tensor.nbytes
-        ledger.most = max(ledger.most, ledger.now)
-
-    def __del__(self) -> None:
-        self.ledger.now -= self.tensor.nbytes
-
-
-def held(steps: int, store: bool) -> tuple[int, int]:
-    """Bytes that autograd holds between forward and backward, and at most in either."""
-    ledger = Ledger()
-    between = []
+    for module in ("walk", "products"):
+        monkeypatch.setattr(f"pdd_lightning.objectives.{module}.StepGraph", Counted)
 
     def end(images: Tensor, rate: Tensor) -> Tensor:
         arrived = walk_end(images, rate, Case().walk(steps, store))
-        between.append(ledger.now)
+        between.append(len(alive))
         return arrived
 
-    with saved_tensors_hooks(ledger.keep, lambda entry: entry.tensor):
-        meta_gradients(end)
-    return between[0], ledger.most
+    meta_gradients(end)
+    return between[0], most
 
 
-def test_recomputing_holds_no_activations_between_forward_and_backward() -> None:
-    assert held(steps=2, store=False)[0] == held(steps=8, store=False)[0] == 0
-    assert held(steps=8, store=True)[0] == 4 * held(steps=2, store=True)[0] > 0
+def test_recomputing_holds_one_graph_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert held(8, False, monkeypatch) == (0, 1)
+    assert held(8, True, monkeypatch) == (8, 8)
 
 
-def test_recomputing_never_holds_the_activations_of_more_than_one_step() -> None:
-    assert held(steps=2, store=False)[1] == held(steps=8, store=False)[1]
-    assert held(steps=8, store=True)[1] > 3 * held(steps=2, store=True)[1]
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the peak of a process from /proc")
+def test_the_memory_of_recomputing_grows_by_vectors_only(tmp_path: Path) -> None:
+    """Peaks of fresh processes: forty steps hold the activations of one, as one step does."""
+    peaks = []
+    for steps in (2, 42):
+        line = [sys.executable, "-c", PEAK, str(steps)]
+        peaks.append(int(subprocess.run(line, check=True, capture_output=True, text=True).stdout))
+    vectors = 40 * 4 * 30_000
+    assert peaks[1] - peaks[0] < vectors + 10e6  # the graph of a single step takes more
+
+
+PEAK = """
+import sys
+from pathlib import Path
+import torch
+from pdd_lightning.functional import FunctionalNetwork
+from pdd_lightning.memory import keep_freed_memory
+from pdd_lightning.networks import ConvNet, build_template
+from pdd_lightning.objectives.products import graph_bytes
+from pdd_lightning.objectives.walk import Walk, walk_end
+
+keep_freed_memory()
+torch.set_num_threads(1)
+network = FunctionalNetwork(build_template(ConvNet(width=32), (3, 32, 32), 10))
+start = network.layout.flatten(build_template(ConvNet(width=32), (3, 32, 32), 10).state_dict())
+images, labels = torch.randn(20, 3, 32, 32).requires_grad_(), torch.arange(20) % 10
+assert graph_bytes(network, start, images.detach(), labels) > 10e6
+rate = torch.tensor(0.01, requires_grad=True)
+walk_end(images, rate, Walk(network, start, int(sys.argv[1]), lambda x, _: (x, labels))).square().sum().backward()
+status = Path("/proc/self/status").read_text()
+print(int(status.partition("VmHWM:")[2].split()[0]) * 1024)
+"""
 
 
 def test_recomputing_keeps_one_parameter_vector_for_each_step() -> None:
