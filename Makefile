@@ -42,7 +42,7 @@ lint: install
 	$(BIN)/mypy
 
 test: lint  ## lint, types and the default tests
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder # whole commands, in tests/cli, come first
 
 test-slow: install
 	$(BIN)/pytest -m slow

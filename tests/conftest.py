@@ -1,11 +1,13 @@
 """Every test runs on one thread, and leaves torch's global settings as it found them."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
 import torch
 
 torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
 
 
 def settings() -> dict[str, object]:
