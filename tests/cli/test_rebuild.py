@@ -4,8 +4,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from commandline import Fit, Refused
+from commandline import CONFIG, Fit, Refused
 
+from pdd_lightning.main import main
 from pdd_lightning.store import RunFolder, file_digest
 
 
@@ -59,3 +60,12 @@ def test_other_end_states_are_not_kept(damaged: RunFolder, refused: Refused) -> 
     assert "leads to other end states" in line
     assert "restore" in line
     assert file_digest(damaged.stage(1).end_states) == before
+
+
+@pytest.mark.parametrize("command", ["evaluate", "fit"])
+def test_a_refusal_makes_no_folder(command: str, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    args = ["--rebuild", "true", "--model.ipc", "9999"] if command == "fit" else []
+    with pytest.raises(SystemExit) as exit_:
+        main([command, "--config", str(CONFIG), "--run_dir", str(run), *args])
+    assert exit_.value.code == 2
+    assert not run.exists()

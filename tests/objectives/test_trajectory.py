@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from cases import make_case
 from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
@@ -153,3 +154,16 @@ def test_batch_norm_leaves_no_trace_between_losses(tmp_path: Path) -> None:
 def test_options_must_be_positive(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=f"objective.{next(iter(options))} must be at least 1, got 0"):
         TrajectoryMatching(**options)
+
+
+def test_several_match_points_hold_no_graphs_together(tmp_path: Path) -> None:
+    """Each loss is differentiated at once: what is left of it are two gradients."""
+    case = make_case(tmp_path, "trajectory", "experts")
+    loss = case.loss()
+    graph = loss.grad_fn
+    assert graph is not None
+    while type(graph).__name__ != "_AttachBackward":
+        graph = graph.next_functions[0][0]
+        assert graph is not None
+    leaves = [node for node, _ in graph.next_functions if node is not None]
+    assert [type(node).__name__ for node in leaves] == ["AccumulateGrad"] * 2
