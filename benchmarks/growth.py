@@ -73,8 +73,8 @@ if __name__ == "__main__":
     for title, benchmark, values, changes in series():
         base = WALK if benchmark == "trajectory.py" else EXPERTS
         taken = [measure(str(HERE / benchmark), {**base, **common, **change}) for change in changes]
-        results.append((title, values, [second for second, _ in taken], [peak for _, peak in taken]))
-        line = {"seconds": [round(s, 3) for s in results[-1][2]], "peak_mb": [round(m) for m in results[-1][3]]}
-        print(json.dumps({"growth": title, "values": values, **line}), flush=True)
+        grown = {what: [one[what] for one in taken] for what in ("seconds", "peak_mb")}
+        results.append((title, values, grown["seconds"], grown["peak_mb"]))
+        print(json.dumps({"growth": title, "values": values, **grown}), flush=True)
     if given.output is not None:
         draw(given.output, results)

@@ -27,23 +27,28 @@ def parser(description: str) -> argparse.ArgumentParser:
     made.add_argument("--threads", type=int, default=None, help="CPU threads; PyTorch's choice by default.")
     made.add_argument("--device", default="cpu")
     made.add_argument("--json", action="store_true", help="Print one line of JSON instead of two of text.")
+    made.add_argument("--alone", action="store_true", help="Ours only: the reference may not fit.")
     return made
 
 
-def measure(benchmark: str, settings: Settings) -> tuple[float, float]:
-    """What our side of a benchmark takes: median seconds, and peak memory above the baseline in MB.
+def measure(benchmark: str, settings: Settings) -> dict[str, float]:
+    """What our side of a benchmark takes.
 
     Args:
         benchmark: Path of the benchmark's file.
         settings: All of its options.
+
+    Returns:
+        Median seconds, peak memory above the baseline in MB, and the same in all, with what PyTorch takes.
     """
     side = _Side(Path(benchmark), "ours", settings)
     side.ask("prepare")
     side.ask("work")
     seconds = statistics.median(side.ask("work") for _ in range(settings["repeats"]))
     peak = side.ask("peak")
+    in_all = peak + side.ask("baseline")
     side.close()
-    return seconds, peak
+    return {"seconds": round(seconds, 4), "peak_mb": round(peak, 1), "in_all_mb": round(in_all, 1)}
 
 
 def compare(benchmark: str, options: argparse.Namespace) -> None:
@@ -53,7 +58,10 @@ def compare(benchmark: str, options: argparse.Namespace) -> None:
         benchmark: Path of the benchmark's file, which has functions `ours` and `reference`: settings -> work.
         options: From :func:`parser`.
     """
-    settings = {key: value for key, value in vars(options).items() if key != "json"}
+    settings = {key: value for key, value in vars(options).items() if key not in ("json", "alone")}
+    if options.alone:
+        print(json.dumps({"ours": measure(benchmark, settings), **settings}))
+        return
     sides = {side: _Side(Path(benchmark), side, settings) for side in ("ours", "reference")}
     seconds: dict[str, list[float]] = {side: [] for side in sides}
     for side in sides.values():
@@ -107,7 +115,7 @@ class _Side:
 
 
 def serve(benchmark: str, side: str, text: str) -> None:
-    """The process of one side: answers `prepare`, `work` and `peak` on the standard input."""
+    """The process of one side: answers `prepare`, `work`, `baseline` and `peak` on the standard input."""
     import torch  # noqa: PLC0415 (the parent process needs none)
 
     from pdd_lightning.memory import keep_freed_memory  # noqa: PLC0415
@@ -130,6 +138,8 @@ def serve(benchmark: str, side: str, text: str) -> None:
             if device.type == "cuda":
                 torch.cuda.synchronize()
             answer = time.perf_counter() - began
+        elif line.strip() == "baseline":
+            answer = baseline
         else:
             answer = _memory(device, peak=True) - baseline
         print(f"={answer!r}", flush=True)

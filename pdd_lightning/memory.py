@@ -1,11 +1,13 @@
 """The process's allocator, and how much memory there is."""
 
 import ctypes
+import mmap
 import sys
 from pathlib import Path
 
 import psutil
 import torch
+from torch import Tensor
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Parameters of mallopt(3)."""
@@ -28,6 +30,25 @@ def keep_freed_memory() -> bool:
         return False
     largest = 2**30  # the parameter is a C int
     return bool(mallopt(_MMAP_THRESHOLD, largest)) and bool(mallopt(_TRIM_THRESHOLD, largest))
+
+
+def block(rows: int, like: Tensor) -> Tensor:
+    """Memory for copies of a vector that outlive much other work.
+
+    On the CPU it is a mapping of its own. In the heap, a block that comes and goes with every iteration is split by
+    what is allocated in between, and the next one makes the heap grow.
+
+    Args:
+        rows: How many copies.
+        like: The vector, shape (P,).
+
+    Returns:
+        Shape (rows, P), not initialised.
+    """
+    if like.device.type != "cpu" or not rows * like.numel():
+        return like.new_empty(rows, *like.shape)
+    mapped = mmap.mmap(-1, rows * like.nbytes)
+    return torch.frombuffer(mapped, dtype=like.dtype).view(rows, -1)
 
 
 def free_memory(device: torch.device) -> int:

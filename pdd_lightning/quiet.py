@@ -17,5 +17,6 @@ def quiet() -> None:
         (r".*callbacks used to create the checkpoint need to be provided.*", UserWarning),  # other checkpoint_every
         (r".*dataloader is not resumable.*", UserWarning),  # a step reads its own number from the trainer
         (r".*GPU available but not used.*", UserWarning),
+        (r".*`torch.jit.script` is deprecated.*", FutureWarning),  # what PyTorch's own compiler imports
     ):
         warnings.filterwarnings("ignore", message=pattern, category=category)

@@ -1,10 +1,13 @@
-"""The allocator's settings."""
+"""The allocator's settings, and memory beside its heap."""
 
 import platform
 import subprocess
 import sys
 
 import pytest
+import torch
+
+from pdd_lightning.memory import block
 
 CHURN = """
 import resource, torch
@@ -28,3 +31,13 @@ def page_faults(*, keep: bool) -> int:
 def test_large_blocks_are_used_again() -> None:
     # Ten blocks of 64 MB, which glibc never keeps by itself: mapped anew, each faults in all of its pages.
     assert page_faults(keep=True) * 10 < page_faults(keep=False)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_block_holds_copies_of_a_vector(dtype: torch.dtype) -> None:
+    vector = torch.arange(5, dtype=dtype)
+    held = block(3, vector)
+    for row in range(3):
+        held[row] = row * vector
+    assert torch.equal(held, torch.arange(3, dtype=dtype)[:, None] * vector)
+    assert block(0, vector).shape == (0, 5)

@@ -5,6 +5,7 @@ synthetic sets ended (arXiv 2310.06982, section 4.1).
 """
 
 import json
+import math
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -21,8 +22,8 @@ from pdd_lightning.augment import NoAugmentation
 from pdd_lightning.dynamics.base import Dynamics, MatchPoint, Rehearsal, StageContext
 from pdd_lightning.dynamics.rows import Storage, decode, encode, rows_read, stored_bytes
 from pdd_lightning.errors import ArtifactError, ConfigError
-from pdd_lightning.learning import Learner, Precision, Recipe
-from pdd_lightning.learning_together import groups, train_group
+from pdd_lightning.learning import Precision, Recipe
+from pdd_lightning.learning_together import group_size, groups, train_group
 from pdd_lightning.progress import Progress
 from pdd_lightning.rng import generator
 from pdd_lightning.store import FORMAT, Json, differing_keys, fingerprint, read_tensors, write_json, write_tensors
@@ -32,7 +33,7 @@ _DECISIVE = ("learning_rate", "batch_size", "momentum", "weight_decay", "storage
 """Options that an expert's numbers depend on."""
 
 _REHEARSED = 16
-"""Real images of the one short expert that a plan trains."""
+"""Real images of the short experts that a plan trains."""
 
 
 class ExpertTrajectories(Dynamics):
@@ -169,26 +170,29 @@ class ExpertTrajectories(Dynamics):
             self._readers.append(self._files.enter_context(safe_open(path, framework="pt")))
 
     def rehearse(self, context: StageContext) -> Rehearsal:
-        """See :meth:`Dynamics.rehearse`: one expert of a few images stands for all; a piece is a minibatch."""
-        learner = Learner(context.make_network(), context.device)
-        learner.load(context.bank[0])
+        """See :meth:`Dynamics.rehearse`: one group of experts of a few images stands for all; a piece is a minibatch."""
+        network = context.make_network()
+        size = group_size(network, self.experts, context.networks_at_once)
+        minibatch = context.real.take(torch.arange(min(len(context.real), self.recipe.batch_size)))
+        once = replace(self.recipe, epochs=1)
         augmentation = context.augmentation if self.augment else NoAugmentation()
 
         def piece(number: int) -> None:
-            learner.train_steps(
-                context.real, [number], self.learning_rate, self.recipe, augmentation, context.seed, "rehearsal"
-            )
+            keys = [("rehearsal", number, member) for member in range(size)]
+            starts = [context.bank[member] for member in range(size)]
+            train_group(network, starts, minibatch, self.learning_rate, once, augmentation, context.seed, keys)
 
         piece(0)  # the first minibatch of a process takes long
         small = copy(self)
-        small.experts, small._files, small._readers = 1, ExitStack(), []
-        few = context.real.take(torch.arange(min(len(context.real), self.recipe.batch_size, _REHEARSED)))
+        small.experts, small._files, small._readers = size, ExitStack(), []
+        few = minibatch.take(torch.arange(min(len(minibatch), _REHEARSED)))
         began = time.perf_counter()
         small.prepare(replace(context, real=few))
         seconds = time.perf_counter() - began
-        # Every epoch of the short expert was one minibatch, which is in the seconds already.
+        # Every epoch of the short experts was one minibatch, which is in the seconds already.
         minibatches = self.recipe.steps(len(context.real)) - self.train_epochs
-        return Rehearsal(small, self.experts * seconds, self.experts * minibatches, piece)
+        count = math.ceil(self.experts / size)
+        return Rehearsal(small, count * seconds, count * minibatches, piece)
 
     def stored_bytes(self, parameters: int) -> int:
         """See :meth:`Dynamics.stored_bytes`."""

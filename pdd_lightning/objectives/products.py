@@ -10,6 +10,7 @@ and (d g / d x)^T v. There are two exact ways:
 """
 
 import warnings
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +19,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.func import grad, grad_and_value, jvp
 
 from pdd_lightning.functional import FunctionalNetwork
+from pdd_lightning.objectives.lowering import lowered
 
 
 class Products(NamedTuple):
@@ -110,11 +112,14 @@ class CompiledStepMath(StepMath):
     def __init__(self, network: FunctionalNetwork) -> None:
         super().__init__(network)
         self._usable = True
-        self._gradient: Any = torch.compile(grad(self._loss), dynamic=False)
-        self._products: Any = torch.compile(self._forward_over_reverse, dynamic=False)
+        self._compiled: dict[tuple[str, torch.Size], Callable[..., Any]] = {}
 
     def _loss(self, theta: Tensor, x: Tensor, labels: Tensor) -> Tensor:
         return self.network.loss(self.network.layout.unflatten(theta), x, labels)
+
+    def _reverse(self, theta: Tensor, x: Tensor, labels: Tensor) -> Tensor:
+        gradient: Tensor = grad(self._loss)(theta, x, labels)
+        return gradient
 
     def _forward_over_reverse(self, theta: Tensor, x: Tensor, labels: Tensor, vector: Tensor) -> Products:
         def both(theta: Tensor, x: Tensor) -> Any:
@@ -128,8 +133,7 @@ class CompiledStepMath(StepMath):
         """See :meth:`StepMath.gradient`."""
         if self._usable:
             try:
-                with torch.no_grad():
-                    gradient: Tensor = self._gradient(theta, x, labels)
+                gradient: Tensor = self._run(self._reverse, theta, x, labels)
                 return gradient
             except RuntimeError as error:
                 self._give_up(error)
@@ -139,12 +143,18 @@ class CompiledStepMath(StepMath):
         """See :meth:`StepMath.products`."""
         if self._usable:
             try:
-                with torch.no_grad():
-                    products: Products = self._products(theta, x, labels, vector)
-                return products
+                return Products(*self._run(self._forward_over_reverse, theta, x, labels, vector))
             except RuntimeError as error:
                 self._give_up(error)
         return super().products(theta, x, labels, vector)
+
+    @torch.no_grad()
+    def _run(self, function: Callable[..., Any], theta: Tensor, x: Tensor, *others: Tensor) -> Any:
+        key = (function.__name__, x.shape)
+        if key not in self._compiled:
+            plain = lowered(function, theta, x, *others) if x.device.type == "cpu" else function
+            self._compiled[key] = torch.compile(plain, dynamic=False)
+        return self._compiled[key](theta, x, *others)
 
     def _give_up(self, error: RuntimeError) -> None:
         # An error that has nothing to do with compiling comes again when the same is computed without.

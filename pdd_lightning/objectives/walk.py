@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from pdd_lightning.functional import FunctionalNetwork
+from pdd_lightning.memory import block
 from pdd_lightning.objectives.products import StepGraph, StepMath
 
 StepData = Callable[[Tensor, int], tuple[Tensor, Tensor]]
@@ -56,16 +57,16 @@ class _WalkFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, images: Tensor, alpha: Tensor, walk: Walk) -> Tensor:
         ctx.walk, ctx.images, ctx.alpha = walk, images.detach(), alpha.detach()
-        ctx.thetas, ctx.graphs = [], []
         theta, math = walk.start.detach(), walk.math or StepMath(walk.network)
+        ctx.thetas, ctx.graphs = block(0 if walk.store else walk.steps, theta), []
         for step in range(walk.steps):
-            ctx.thetas.append(theta)
             x, labels = walk.data(ctx.images, step)
             if walk.store:
                 graph = StepGraph(walk.network, theta, x, labels)
                 ctx.graphs.append(graph)
                 gradient = graph.gradient
             else:
+                ctx.thetas[step] = theta
                 gradient = math.gradient(theta, x, labels)
             theta = theta - ctx.alpha * gradient
         return theta if walk.steps else theta.clone()
@@ -83,7 +84,7 @@ class _WalkFunction(torch.autograd.Function):
             if walk.store:
                 slope, along, across = ctx.graphs[step].products(cotangent)
             else:
-                slope, along, across = math.products(ctx.thetas[step], x.detach(), labels, cotangent)
+                slope, along, across = math.products(ctx.thetas[step].clone(), x.detach(), labels, cotangent)
             alpha_gradient -= slope
             (back,) = torch.autograd.grad(x, leaf, across, allow_unused=True, materialize_grads=True)
             images_gradient.sub_(back * ctx.alpha)

@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, Trainer
 from pdd_lightning.callbacks import ImageMonitor, StageCallback
 from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.dynamics import Dynamics, MatchPoint, Rehearsal, StageContext
-from pdd_lightning.learning import Learner
+from pdd_lightning.learning_together import group_size, train_group
 from pdd_lightning.modules.initial import initial_images
 from pdd_lightning.modules.stage import StageModule
 from pdd_lightning.planning.clock import StepClock, mean_seconds, timed
@@ -119,7 +119,7 @@ def rehearse_stage(
     assert rehearsal is not None
     checkpoint = timed(lambda: trainer.save_checkpoint(module.folder.checkpoints / "step=0.ckpt", weights_only=False))
     logs = folder_bytes(module.run.tensorboard)
-    epoch, member, finish = _hand_over(module, trainer, seconds / 2)
+    epoch, member, finish = _hand_over(module, trainer, dynamics.inner.members, seconds / 2)
     architecture, shape, classes = module.architecture, data.image_shape, data.num_classes
     state = timed(lambda: StateBank.random(architecture, shape, classes, MEMBERS, module.seed)) / MEMBERS
     ends = module.folder.end_states
@@ -165,7 +165,7 @@ def _union_size(module: StageModule) -> int:
     return len(union)
 
 
-def _hand_over(module: StageModule, trainer: Trainer, seconds: float) -> tuple[float, float, float]:
+def _hand_over(module: StageModule, trainer: Trainer, members: int, seconds: float) -> tuple[float, float, float]:
     """Seconds of an epoch of the transition, of a member beside its epochs, and of writing the stage."""
     context = module.context
     union = union_of([*module.previous, module.subset()])
@@ -176,13 +176,15 @@ def _hand_over(module: StageModule, trainer: Trainer, seconds: float) -> tuple[f
     module.recipe = replace(module.recipe, epochs=1)
     module.iterations = trainer.global_step
     if module.transition:
-        learner = Learner(context.make_network(), context.device)
-        learner.load(context.bank[0])
+        network, augmentation = context.make_network(), context.augmentation
+        size = group_size(network, members, context.networks_at_once)
 
         def train(number: int) -> None:
-            learner.train(union, module.initial_rate, module.recipe, context.augmentation, context.seed, "rehearsal")
+            keys = [("rehearsal", member) for member in range(size)]
+            starts = [context.bank[0]] * size
+            train_group(network, starts, union, module.initial_rate, module.recipe, augmentation, context.seed, keys)
 
-        epoch = mean_seconds(train, ENDLESS, seconds, context.device)
+        epoch = mean_seconds(train, ENDLESS, seconds, context.device) / size
         waiting = module.folder.directory / "transition"
         rate = module.subset().rate
         member = timed(lambda: make_transition(context, union, rate, module.recipe, waiting)) / MEMBERS - epoch

@@ -17,6 +17,7 @@ from pdd_lightning.dynamics import ExpertTrajectories, Ranks, StageContext
 from pdd_lightning.errors import ArtifactError, ConfigError
 from pdd_lightning.functional import Layout
 from pdd_lightning.learning import Learner
+from pdd_lightning.learning_together import LearnersTogether
 from pdd_lightning.networks import ConvNet
 from pdd_lightning.rng import generator
 from pdd_lightning.states import StateBank
@@ -159,6 +160,28 @@ def test_experts_trained_at_once_are_those_trained_alone(at_once: int, tmp_path:
     for wanted, found in zip(rows(alone), rows(together), strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
     assert len(rows(together)) == 4
+
+
+@pytest.mark.parametrize("at_once", [2, 3])
+def test_a_rehearsal_counts_the_steps_of_groups(at_once: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What preparing takes is the rehearsed group, as often as there are groups, and the pieces that it lacks."""
+    context = toy_context(tmp_path, members=6, networks_at_once=at_once)
+    widths: list[int] = []
+    step = LearnersTogether._step
+
+    def counting(self: LearnersTogether, images: Tensor, *rest: Any) -> None:
+        widths.append(len(images))
+        step(self, images, *rest)
+
+    monkeypatch.setattr(LearnersTogether, "_step", counting)
+    dynamics = experts(experts=6)
+    rehearsal = dynamics.rehearse(replace(context, experts=tmp_path / "rehearsal"))
+    widths.clear()
+    rehearsal.piece(1)
+    assert widths == [at_once]
+    widths.clear()
+    experts(experts=6).prepare(context)
+    assert rehearsal.pieces == len(widths) - 6 // at_once * dynamics.train_epochs
 
 
 def test_an_interruption_within_a_group_changes_nothing(tmp_path: Path) -> None:
