@@ -170,7 +170,7 @@ class ExpertTrajectories(Dynamics):
             self._readers.append(self._files.enter_context(safe_open(path, framework="pt")))
 
     def rehearse(self, context: StageContext) -> Rehearsal:
-        """See :meth:`Dynamics.rehearse`: one group of experts of a few images stands for all; a piece is a minibatch."""
+        """See :meth:`Dynamics.rehearse`: a group of experts of a few images stands for all; a piece is a minibatch."""
         network = context.make_network()
         size = group_size(network, self.experts, context.networks_at_once)
         minibatch = context.real.take(torch.arange(min(len(context.real), self.recipe.batch_size)))
