@@ -27,7 +27,7 @@ def parser(description: str) -> argparse.ArgumentParser:
     made.add_argument("--threads", type=int, default=None, help="CPU threads; PyTorch's choice by default.")
     made.add_argument("--device", default="cpu")
     made.add_argument("--json", action="store_true", help="Print one line of JSON instead of two of text.")
-    made.add_argument("--alone", action="store_true", help="Ours only: the reference may not fit.")
+    made.add_argument("--alone", action="store_true", help="One line of JSON on ours only: the reference may not fit.")
     return made
 
 
@@ -39,7 +39,7 @@ def measure(benchmark: str, settings: Settings) -> dict[str, float]:
         settings: All of its options.
 
     Returns:
-        Median seconds, peak memory above the baseline in MB, and the same in all, with what PyTorch takes.
+        Median seconds, peak memory above the baseline in MB, and the same with the baseline.
     """
     side = _Side(Path(benchmark), "ours", settings)
     side.ask("prepare")

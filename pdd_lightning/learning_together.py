@@ -26,7 +26,7 @@ def can_train_together(network: nn.Module) -> bool:
 
 def group_size(network: nn.Module, members: int, at_once: int) -> int:
     """How many of the members make a group: one where networks of this kind cannot be trained at once."""
-    return min(members, at_once) if can_train_together(network) else 1
+    return max(1, min(members, at_once)) if can_train_together(network) else 1
 
 
 def groups(
@@ -43,7 +43,7 @@ def groups(
         at_once: Size of a group.
         finished: Whether a member needs no training.
     """
-    size = max(1, group_size(network, len(members), at_once))
+    size = group_size(network, len(members), at_once)
     together = [members[first : first + size] for first in range(0, len(members), size)]
     return [group for group in together if not all(finished(member) for member in group)]
 

@@ -45,9 +45,9 @@ def block(rows: int, like: Tensor) -> Tensor:
     Returns:
         Shape (rows, P), not initialised.
     """
-    if like.device.type != "cpu" or not rows * like.numel():
-        return like.new_empty(rows, *like.shape)
-    mapped = mmap.mmap(-1, rows * like.nbytes)
+    if sys.platform == "win32" or like.device.type != "cpu" or not rows * len(like):
+        return like.new_empty(rows, len(like))
+    mapped = mmap.mmap(-1, rows * like.nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     return torch.frombuffer(mapped, dtype=like.dtype).view(rows, -1)
 
 

@@ -1,5 +1,6 @@
 """The allocator's settings, and memory beside its heap."""
 
+import mmap
 import platform
 import subprocess
 import sys
@@ -40,4 +41,5 @@ def test_a_block_holds_copies_of_a_vector(dtype: torch.dtype) -> None:
     for row in range(3):
         held[row] = row * vector
     assert torch.equal(held, torch.arange(3, dtype=dtype)[:, None] * vector)
+    assert held.data_ptr() % mmap.PAGESIZE == 0  # not from the heap
     assert block(0, vector).shape == (0, 5)

@@ -5,9 +5,8 @@ synthetic sets ended (arXiv 2310.06982, section 4.1).
 """
 
 import json
-import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from copy import copy
 from dataclasses import replace
@@ -22,7 +21,7 @@ from pdd_lightning.augment import NoAugmentation
 from pdd_lightning.dynamics.base import Dynamics, MatchPoint, Rehearsal, StageContext
 from pdd_lightning.dynamics.rows import Storage, decode, encode, rows_read, stored_bytes
 from pdd_lightning.errors import ArtifactError, ConfigError
-from pdd_lightning.learning import Precision, Recipe
+from pdd_lightning.learning import Learner, Precision, Recipe
 from pdd_lightning.learning_together import group_size, groups, train_group
 from pdd_lightning.progress import Progress
 from pdd_lightning.rng import generator
@@ -171,28 +170,36 @@ class ExpertTrajectories(Dynamics):
 
     def rehearse(self, context: StageContext) -> Rehearsal:
         """See :meth:`Dynamics.rehearse`: a group of experts of a few images stands for all; a piece is a minibatch."""
-        network = context.make_network()
-        size = group_size(network, self.experts, context.networks_at_once)
-        minibatch = context.real.take(torch.arange(min(len(context.real), self.recipe.batch_size)))
-        once = replace(self.recipe, epochs=1)
-        augmentation = context.augmentation if self.augment else NoAugmentation()
-
-        def piece(number: int) -> None:
-            keys = [("rehearsal", number, member) for member in range(size)]
-            starts = [context.bank[member] for member in range(size)]
-            train_group(network, starts, minibatch, self.learning_rate, once, augmentation, context.seed, keys)
-
+        size = group_size(context.make_network(), self.experts, context.networks_at_once)
+        piece = self._minibatch_of(context, size)
         piece(0)  # the first minibatch of a process takes long
         small = copy(self)
         small.experts, small._files, small._readers = size, ExitStack(), []
-        few = minibatch.take(torch.arange(min(len(minibatch), _REHEARSED)))
+        few = context.real.take(torch.arange(min(len(context.real), self.recipe.batch_size, _REHEARSED)))
         began = time.perf_counter()
         small.prepare(replace(context, real=few))
         seconds = time.perf_counter() - began
         # Every epoch of the short experts was one minibatch, which is in the seconds already.
         minibatches = self.recipe.steps(len(context.real)) - self.train_epochs
-        count = math.ceil(self.experts / size)
-        return Rehearsal(small, count * seconds, count * minibatches, piece)
+        return Rehearsal(small, self.experts / size * seconds, round(self.experts / size * minibatches), piece)
+
+    def _minibatch_of(self, context: StageContext, size: int) -> Callable[[int], None]:
+        """Trains one expert, or a group of them, on one minibatch."""
+        augmentation = context.augmentation if self.augment else NoAugmentation()
+        if size == 1:
+            learner = Learner(context.make_network(), context.device)
+            learner.load(context.bank[0])
+            options = (self.learning_rate, self.recipe, augmentation, context.seed, "rehearsal")
+            return lambda number: learner.train_steps(context.real, [number], *options)
+        network, once = context.make_network(), replace(self.recipe, epochs=1)
+        starts = [context.bank[member] for member in range(size)]
+        minibatch = context.real.take(torch.arange(min(len(context.real), self.recipe.batch_size)))
+
+        def piece(number: int) -> None:
+            keys = [("rehearsal", number, member) for member in range(size)]
+            train_group(network, starts, minibatch, self.learning_rate, once, augmentation, context.seed, keys)
+
+        return piece
 
     def stored_bytes(self, parameters: int) -> int:
         """See :meth:`Dynamics.stored_bytes`."""

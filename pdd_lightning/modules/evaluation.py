@@ -21,6 +21,7 @@ from pdd_lightning.learning_together import can_train_together
 from pdd_lightning.modules.steps import Steps
 from pdd_lightning.networks import Architecture, build_template, initial_state
 from pdd_lightning.networks.synchronised import synchronised
+from pdd_lightning.objectives.base import attach
 from pdd_lightning.rng import generator
 from pdd_lightning.types import ImageShape, LabelledImages
 
@@ -141,7 +142,11 @@ class EvaluationModule(LightningModule):
             group["lr"] = phase.recipe.rate(rate, epoch)
         if self.together and self.trainer.world_size == 1:
             return self._losses_together(phase, number, local).sum()
-        losses = [self._loss(index, phase.data[index], number, local) for index in range(len(self.networks))]
+        losses = [
+            # Differentiated at once: the networks' activations are never held together.
+            attach(self._loss(index, phase.data[index], number, local), *network.parameters())
+            for index, network in enumerate(self.networks)
+        ]
         return torch.stack(losses).sum()
 
     def _losses_together(self, phase: Phase, number: int, local: int) -> Tensor:

@@ -134,13 +134,16 @@ def attach(value: Tensor, *inputs: Tensor) -> Tensor:
 
     Args:
         value: A scalar that depends on the inputs.
-        inputs: Tensors that require grad.
+        inputs: Tensors that require grad; those that the value does not depend on take no part.
 
     Returns:
         The same value, whose gradients in the inputs are the same.
     """
-    gradients = torch.autograd.grad(value, inputs)
-    attached: Tensor = _Attach.apply(value.detach(), gradients, *inputs)
+    found = torch.autograd.grad(value, inputs, allow_unused=True)
+    pairs = [(given, gradient) for given, gradient in zip(inputs, found, strict=True) if gradient is not None]
+    attached: Tensor = _Attach.apply(
+        value.detach(), [gradient for _, gradient in pairs], *(given for given, _ in pairs)
+    )
     return attached
 
 

@@ -11,6 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._ops import OpOverload
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.func import functionalize
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.passes.dialect.common.cse_pass import CSEPass
@@ -29,24 +32,35 @@ FEW_CHANNELS = 4
 
 
 def lowered(function: Callable[..., Any], *arguments: Tensor) -> GraphModule:
-    """The graph of a function for arguments of these shapes.
+    """The graph of a function for arguments of these shapes, every derivative within it written out.
 
     Args:
-        function: Of tensors, and of their shapes; derivatives within it are written out.
-        arguments: What it takes; their values do not matter.
+        function: Takes and returns tensors. It is run once on tensors without values: what it keeps of them would spoil
+            it for other uses, so give it a network of its own.
+        arguments: Of the shapes, types and device that the graph is for; their values do not matter.
 
     Returns:
-        A module that computes the same to the last digits.
+        A module that computes the same but for rounding.
 
     Raises:
-        RuntimeError: If what the function does depends on the values.
+        RuntimeError: If there is no such graph: what is computed depends on the values, is drawn at random, or cannot
+            be followed.
     """
 
     def plain(*tensors: Tensor) -> Any:  # of a bound method, make_fx would count one argument more
         return function(*tensors)
 
-    trace = make_fx(plain, decomposition_table=_RULES, tracing_mode="fake", _allow_non_fake_inputs=True)
-    graph: GraphModule = trace(*arguments)
+    trace = make_fx(
+        functionalize(plain, remove="mutations"),
+        decomposition_table=_RULES,
+        tracing_mode="fake",
+        _allow_non_fake_inputs=True,
+    )
+    try:
+        graph: GraphModule = trace(*arguments)
+    except Exception as error:  # whatever a network of the user's own can do to a trace
+        raise RuntimeError(f"it cannot be traced: {type(error).__name__}: {error}") from error
+    _check(graph)
     for node in graph.graph.nodes:
         # A view was traced for strides that are no longer those of its input.
         if node.target in (_aten.view.default, _aten._unsafe_view.default):
@@ -56,6 +70,17 @@ def lowered(function: Callable[..., Any], *arguments: Tensor) -> GraphModule:
     merged: Any = CSEPass()(graph)
     module: GraphModule = merged.graph_module
     return module
+
+
+def _check(graph: GraphModule) -> None:
+    """Refuse a graph that is not a function of its inputs, for equal nodes are merged."""
+    for node in graph.graph.nodes:
+        if isinstance(node.target, OpOverload) and (
+            node.target._schema.is_mutable or torch.Tag.nondeterministic_seeded in node.target.tags
+        ):
+            raise RuntimeError(f"{node.target} changes its input or draws at random")
+        if node.op == "get_attr" and isinstance(getattr(graph, node.target), FakeTensor):
+            raise RuntimeError("it keeps tensors from one call for the next")
 
 
 def _is_plain(x: Tensor, weight: Tensor, options: Sequence[Any]) -> bool:
@@ -71,7 +96,9 @@ def _is_plain(x: Tensor, weight: Tensor, options: Sequence[Any]) -> bool:
 
 
 def _in_tiles(x: Tensor, weight: Tensor) -> bool:
-    return not (x.shape[2] % winograd.TILE or x.shape[3] % winograd.TILE) and min(weight.shape[:2]) >= MANY_CHANNELS
+    """Whether tiles cover the images, and pay."""
+    covered = all(side % winograd.TILE == 0 for side in x.shape[2:])
+    return covered and min(weight.shape[:2]) >= MANY_CHANNELS
 
 
 def _convolution(x: Tensor, weight: Tensor, bias: Tensor | None, *options: Any) -> Any:

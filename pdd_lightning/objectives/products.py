@@ -11,6 +11,8 @@ and (d g / d x)^T v. There are two exact ways:
 
 import warnings
 from collections.abc import Callable
+from copy import deepcopy
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -112,28 +114,13 @@ class CompiledStepMath(StepMath):
     def __init__(self, network: FunctionalNetwork) -> None:
         super().__init__(network)
         self._usable = True
-        self._compiled: dict[tuple[str, torch.Size], Callable[..., Any]] = {}
-
-    def _loss(self, theta: Tensor, x: Tensor, labels: Tensor) -> Tensor:
-        return self.network.loss(self.network.layout.unflatten(theta), x, labels)
-
-    def _reverse(self, theta: Tensor, x: Tensor, labels: Tensor) -> Tensor:
-        gradient: Tensor = grad(self._loss)(theta, x, labels)
-        return gradient
-
-    def _forward_over_reverse(self, theta: Tensor, x: Tensor, labels: Tensor, vector: Tensor) -> Products:
-        def both(theta: Tensor, x: Tensor) -> Any:
-            return grad_and_value(self._loss, (0, 1))(theta, x, labels)
-
-        made: Any = jvp(both, (theta, x), (vector, torch.zeros_like(x)))
-        _, ((along, across), slope) = made
-        return Products(slope, along, across)
+        self._compiled: dict[tuple[object, ...], Callable[..., Any]] = {}
 
     def gradient(self, theta: Tensor, x: Tensor, labels: Tensor) -> Tensor:
         """See :meth:`StepMath.gradient`."""
         if self._usable:
             try:
-                gradient: Tensor = self._run(self._reverse, theta, x, labels)
+                gradient: Tensor = self._run(_reverse, theta, x, labels)
                 return gradient
             except RuntimeError as error:
                 self._give_up(error)
@@ -143,18 +130,23 @@ class CompiledStepMath(StepMath):
         """See :meth:`StepMath.products`."""
         if self._usable:
             try:
-                return Products(*self._run(self._forward_over_reverse, theta, x, labels, vector))
+                return Products(*self._run(_forward_over_reverse, theta, x, labels, vector))
             except RuntimeError as error:
                 self._give_up(error)
         return super().products(theta, x, labels, vector)
 
     @torch.no_grad()
     def _run(self, function: Callable[..., Any], theta: Tensor, x: Tensor, *others: Tensor) -> Any:
-        key = (function.__name__, x.shape)
+        # Theta may be a row of a matrix; forward mode would have its tangent be one too.
+        arguments = (theta.clone(), x, *others)
+        key = (function, x.shape, x.dtype, x.device)
         if key not in self._compiled:
-            plain = lowered(function, theta, x, *others) if x.device.type == "cpu" else function
+            # A network of its own: what a forward pass may keep while it is traced has no values.
+            plain: Callable[..., Any] = partial(function, deepcopy(self.network))
+            if x.device.type == "cpu":
+                plain = lowered(plain, *arguments)
             self._compiled[key] = torch.compile(plain, dynamic=False)
-        return self._compiled[key](theta, x, *others)
+        return self._compiled[key](*arguments)
 
     def _give_up(self, error: RuntimeError) -> None:
         # An error that has nothing to do with compiling comes again when the same is computed without.
@@ -165,6 +157,29 @@ class CompiledStepMath(StepMath):
             "without. Install a C++ compiler such as g++, or set it to false",
             stacklevel=3,
         )
+
+
+def _reverse(network: FunctionalNetwork, theta: Tensor, x: Tensor, labels: Tensor) -> Tensor:
+    """The gradient, shape (P,)."""
+
+    def loss(theta: Tensor) -> Tensor:
+        return network.loss(network.layout.unflatten(theta), x, labels)
+
+    gradient: Tensor = grad(loss)(theta)
+    return gradient
+
+
+def _forward_over_reverse(
+    network: FunctionalNetwork, theta: Tensor, x: Tensor, labels: Tensor, vector: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The products with a vector, in the order of :class:`Products`."""
+
+    def loss(theta: Tensor, x: Tensor) -> Tensor:
+        return network.loss(network.layout.unflatten(theta), x, labels)
+
+    made: Any = jvp(grad_and_value(loss, (0, 1)), (theta, x), (vector, torch.zeros_like(x)))
+    _, ((along, across), slope) = made
+    return slope, along, across
 
 
 def graph_bytes(network: FunctionalNetwork, theta: Tensor, x: Tensor, labels: Tensor) -> int:

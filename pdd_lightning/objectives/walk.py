@@ -84,7 +84,7 @@ class _WalkFunction(torch.autograd.Function):
             if walk.store:
                 slope, along, across = ctx.graphs[step].products(cotangent)
             else:
-                slope, along, across = math.products(ctx.thetas[step].clone(), x.detach(), labels, cotangent)
+                slope, along, across = math.products(ctx.thetas[step], x.detach(), labels, cotangent)
             alpha_gradient -= slope
             (back,) = torch.autograd.grad(x, leaf, across, allow_unused=True, materialize_grads=True)
             images_gradient.sub_(back * ctx.alpha)

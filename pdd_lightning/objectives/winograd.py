@@ -124,6 +124,6 @@ def _combination(row: Sequence[float], parts: Sequence[Tensor]) -> Tensor:
 
 
 def _written(x: Tensor) -> Tensor:
-    """The same in contiguous memory: as_strided keeps the compiler from computing x again for each of its readers."""
-    x = x.contiguous()
+    """A copy in order, whose as_strided keeps the compiler from computing x again for each of its readers."""
+    x = x.clone(memory_format=torch.contiguous_format)
     return x.as_strided(x.shape, x.stride())

@@ -180,7 +180,7 @@ def _hand_over(module: StageModule, trainer: Trainer, members: int, seconds: flo
         size = group_size(network, members, context.networks_at_once)
 
         def train(number: int) -> None:
-            keys = [("rehearsal", member) for member in range(size)]
+            keys = [("rehearsal", index) for index in range(size)]
             starts = [context.bank[0]] * size
             train_group(network, starts, union, module.initial_rate, module.recipe, augmentation, context.seed, keys)
 

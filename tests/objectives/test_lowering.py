@@ -1,7 +1,7 @@
 """Convolutions in tiles, and what the compiler is given instead of a network's derivatives."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import grad
 from torch.nn import functional as F
+from torchvision.models.resnet import BasicBlock  # type: ignore[import-untyped]
 from toys import SHAPE
 
 from pdd_lightning.functional import FunctionalNetwork
@@ -68,7 +69,7 @@ LAYERS: dict[str, tuple[Layer, Sequence[int], int]] = {
     "dilation": (nn.Conv2d(MANY_CHANNELS, MANY_CHANNELS, 3, padding=1, dilation=2), (2, MANY_CHANNELS, 8, 8), 2),
     "padding": (nn.Conv2d(MANY_CHANNELS, MANY_CHANNELS, 3), (2, MANY_CHANNELS, 8, 8), 2),
     "groups": (nn.Conv2d(2 * MANY_CHANNELS, MANY_CHANNELS, 3, padding=1, groups=2), (2, 2 * MANY_CHANNELS, 4, 4), 2),
-    "1x1": (nn.Conv2d(MANY_CHANNELS, MANY_CHANNELS, 1, padding=1), (2, MANY_CHANNELS, 6, 6), 2),
+    "1x1": (nn.Conv2d(MANY_CHANNELS, MANY_CHANNELS, 1, padding=1), (2, MANY_CHANNELS, 8, 8), 2),
     "transposed": (nn.ConvTranspose2d(MANY_CHANNELS, MANY_CHANNELS, 3, padding=1), (2, MANY_CHANNELS, 8, 8), 2),
 }
 
@@ -105,6 +106,17 @@ def test_images_are_cut_into_tiles_once() -> None:
     assert len(pads) == 1
 
 
+def test_few_channels_take_no_gradient_in_the_weights_that_nobody_asks_for() -> None:
+    x, weight = draw(2, FEW_CHANNELS, 5, 7), draw(8, FEW_CHANNELS, 3, 3)
+
+    def loss(x: Tensor, weight: Tensor) -> Tensor:
+        return F.conv2d(x, weight, padding=1).square().sum()
+
+    graph = lowered(grad(loss), x, weight)
+    assert convolutions(graph) == [torch.ops.aten.convolution.default]
+    assert distance(graph(x, weight), grad(loss)(x, weight)) < 1e-12
+
+
 class Scaled(nn.Module):
     """A module with a constant."""
 
@@ -117,11 +129,39 @@ class Scaled(nn.Module):
         return x * self.scale
 
 
+class InPlace(nn.Module):
+    """A module that writes over what it made: its two buffers begin equal, and are not one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = torch.zeros_like(x), torch.zeros_like(x)
+        first.copy_(2 * x)
+        second.copy_(-3 * x)
+        return F.relu(first + second.square(), inplace=True)
+
+
 class Choosing(nn.Module):
     """A module that looks at the values."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x if x.mean() > 0 else -x
+
+
+class Keeping(nn.Module):
+    """A module that keeps what it made when it was first called."""
+
+    ramp: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.ramp is None:
+            self.ramp = torch.linspace(0, 1, x.shape[-1])
+        return x * self.ramp
+
+
+class Drawing(nn.Module):
+    """A module that draws at random, and does nothing with it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + 0 * torch.rand_like(x)
 
 
 def wrapped(inner: nn.Module) -> FunctionalNetwork:
@@ -130,34 +170,54 @@ def wrapped(inner: nn.Module) -> FunctionalNetwork:
 
 
 def steps(network: FunctionalNetwork, math: Callable[[FunctionalNetwork], StepMath]) -> list[Tensor]:
-    draws = generator(0, "step")
+    """Gradient and products of two steps, on other data."""
+    draws, made = generator(0, "step"), math(network)
     theta = 0.1 * torch.randn(network.layout.size, generator=draws)
-    x, vector = torch.randn(6, 1, 8, 8, generator=draws), torch.randn(theta.shape, generator=draws)
-    labels = torch.arange(6) % 3
-    made = math(network)
-    return [made.gradient(theta, x, labels), *made.products(theta, x, labels, vector)]
+    found = []
+    for _ in range(2):
+        x, vector = torch.randn(6, 1, 8, 8, generator=draws), torch.randn(theta.shape, generator=draws)
+        labels = torch.randint(3, (6,), generator=draws)
+        found += [made.gradient(theta, x, labels), *made.products(theta, x, labels, vector)]
+    return found
 
 
-def test_constants_of_a_network_are_part_of_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def uncompiled(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Runs the graphs as they are, and fails where there is none."""
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
-    network = wrapped(Scaled())
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message="objective.compile")
-        found = steps(network, CompiledStepMath)
-    for mine, plain in zip(found, steps(network, StepMath), strict=True):
-        assert torch.allclose(mine, plain, rtol=1e-4, atol=1e-6)
+        yield
 
 
-def test_a_network_that_looks_at_values_is_computed_as_it_comes() -> None:
-    network = wrapped(Choosing())
+RESIDUAL = nn.Sequential(
+    nn.Conv2d(4, 6, 1), BasicBlock(6, 6), BasicBlock(6, 4, 2, nn.Conv2d(6, 4, 1, 2)), nn.Upsample(8)
+)
+
+
+@pytest.mark.usefixtures("uncompiled")
+@pytest.mark.parametrize(
+    "inner", [Scaled(), InPlace(), Keeping(), RESIDUAL], ids=["constant", "in place", "keeps", "residual"]
+)
+def test_a_graph_is_the_network(inner: nn.Module) -> None:
+    network = wrapped(inner)
+    for mine, plain in zip(steps(network, CompiledStepMath), steps(network, StepMath), strict=True):
+        assert type(mine) is Tensor
+        assert plain.norm() > 0
+        assert distance(mine, plain) < 1e-5
+
+
+@pytest.mark.parametrize("inner", [Choosing(), Drawing()], ids=lambda inner: type(inner).__name__)
+def test_what_has_no_graph_is_computed_as_it_comes(inner: nn.Module) -> None:
+    network = wrapped(inner)
     with pytest.warns(UserWarning, match="cannot be compiled here"):
         found = steps(network, CompiledStepMath)
     assert all(torch.equal(mine, plain) for mine, plain in zip(found, steps(network, StepMath), strict=True))
 
 
-def test_every_shape_has_its_own_graph(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A union grows from stage to stage, and what was compiled for one size is not run for another."""
-    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+@pytest.mark.usefixtures("uncompiled")
+def test_every_shape_has_its_own_graph() -> None:
+    """What was made for one size of the union is not run for another."""
     network = FunctionalNetwork(build_template(ConvNet(width=4, depth=2), SHAPE, 3))
     compiled, plain = CompiledStepMath(network), StepMath(network)
     theta = 0.1 * torch.randn(network.layout.size, generator=generator(0, "theta"))
