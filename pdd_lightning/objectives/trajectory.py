@@ -48,8 +48,8 @@ class TrajectoryMatching(Objective):
         recompute: Build each step's graph again going back, so that memory does not grow with the steps. False
             keeps the graphs: faster where they fit in memory, and the same numbers. Null keeps them if they take at
             most half of the memory that is free when the stage begins.
-        compile: Let PyTorch compile the steps, which pays for long stages (docs/performance.md); the first takes a
-            minute, and numbers change in their last digits. Steps are then always computed again going back.
+        compile: Let PyTorch compile the steps, which pays for long stages (docs/performance.md); the first takes
+            minutes, and numbers change as rounding does. Steps are then always computed again going back.
 
     Raises:
         ConfigError: If an option is not positive, or steps are to be both compiled and kept.
