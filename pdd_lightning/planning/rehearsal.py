@@ -10,6 +10,7 @@ from lightning.pytorch import Callback, Trainer
 from pdd_lightning.callbacks import ImageMonitor, StageCallback
 from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.dynamics import Dynamics, MatchPoint, Rehearsal, StageContext
+from pdd_lightning.learning import Learner, Recipe
 from pdd_lightning.learning_together import group_size, train_group
 from pdd_lightning.modules.initial import initial_images
 from pdd_lightning.modules.stage import StageModule
@@ -176,17 +177,29 @@ def _hand_over(module: StageModule, trainer: Trainer, members: int, seconds: flo
     module.recipe = replace(module.recipe, epochs=1)
     module.iterations = trainer.global_step
     if module.transition:
-        network, augmentation = context.make_network(), context.augmentation
-        size = group_size(network, members, context.networks_at_once)
-
-        def train(number: int) -> None:
-            keys = [("rehearsal", index) for index in range(size)]
-            starts = [context.bank[0]] * size
-            train_group(network, starts, union, module.initial_rate, module.recipe, augmentation, context.seed, keys)
-
+        size = group_size(context.make_network(), members, context.networks_at_once)
+        train = _epoch_of(context, union, module.initial_rate, module.recipe, size)
         epoch = mean_seconds(train, ENDLESS, seconds, context.device) / size
         waiting = module.folder.directory / "transition"
         rate = module.subset().rate
         member = timed(lambda: make_transition(context, union, rate, module.recipe, waiting)) / MEMBERS - epoch
     finish = timed(lambda: StageCallback().on_fit_end(trainer, module))
     return epoch, max(0.0, member), finish
+
+
+def _epoch_of(
+    context: StageContext, union: LabelledImages, rate: float, recipe: Recipe, size: int
+) -> Callable[[int], None]:
+    """Trains one member, or a group of them, for the recipe's single epoch."""
+    options = (union, rate, recipe, context.augmentation, context.seed)
+    if size == 1:
+        learner = Learner(context.make_network(), context.device)
+        learner.load(context.bank[0])
+        return lambda number: learner.train(*options, "rehearsal")
+    network, starts = context.make_network(), [context.bank[0]] * size
+    keys = [("rehearsal", index) for index in range(size)]
+
+    def train(number: int) -> None:
+        train_group(network, starts, *options, keys)
+
+    return train
