@@ -66,6 +66,7 @@ def lowered(function: Callable[..., Any], *arguments: Tensor) -> GraphModule:
         if node.target in (_aten.view.default, _aten._unsafe_view.default):
             node.target = _aten.reshape.default
     graph.graph.eliminate_dead_code()
+    graph.recompile()
     # Images are cut into tiles once, for the outputs and for the gradient in the weights.
     merged: Any = CSEPass()(graph)
     module: GraphModule = merged.graph_module

@@ -122,7 +122,7 @@ class CompiledStepMath(StepMath):
             try:
                 gradient: Tensor = self._run(_reverse, theta, x, labels)
                 return gradient
-            except RuntimeError as error:
+            except Exception as error:  # compilers fail in many ways
                 self._give_up(error)
         return super().gradient(theta, x, labels)
 
@@ -131,7 +131,7 @@ class CompiledStepMath(StepMath):
         if self._usable:
             try:
                 return Products(*self._run(_forward_over_reverse, theta, x, labels, vector))
-            except RuntimeError as error:
+            except Exception as error:  # compilers fail in many ways
                 self._give_up(error)
         return super().products(theta, x, labels, vector)
 
@@ -148,7 +148,7 @@ class CompiledStepMath(StepMath):
             self._compiled[key] = torch.compile(plain, dynamic=False)
         return self._compiled[key](*arguments)
 
-    def _give_up(self, error: RuntimeError) -> None:
+    def _give_up(self, error: Exception) -> None:
         # An error that has nothing to do with compiling comes again when the same is computed without.
         self._usable = False
         first = str(error).strip().partition("\n")[0]

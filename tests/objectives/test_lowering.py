@@ -117,6 +117,15 @@ def test_few_channels_take_no_gradient_in_the_weights_that_nobody_asks_for() -> 
     assert distance(graph(x, weight), grad(loss)(x, weight)) < 1e-12
 
 
+def test_the_code_is_that_of_the_graph() -> None:
+    """Where nothing is merged, too: the compiler reads both, line by line."""
+    graph = lowered(lambda x: 2 * x.view(-1), draw(2, 3))
+    before = graph.code
+    graph.recompile()
+    assert graph.code == before
+    assert "aten.view" not in before
+
+
 class Scaled(nn.Module):
     """A module with a constant."""
 
