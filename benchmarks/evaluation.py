@@ -13,9 +13,9 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from pdd_lightning.augment import NoAugmentation
-from pdd_lightning.learning import Recipe
 from pdd_lightning.modules.evaluation import EvaluationModule, Phase
 from pdd_lightning.networks import ConvNet, build_template
+from pdd_lightning.recipe import Recipe
 from pdd_lightning.rng import generator
 from pdd_lightning.types import ImageShape, LabelledImages
 
@@ -36,7 +36,15 @@ def ours(settings: Settings) -> Work:
 
     def work() -> None:
         module = EvaluationModule(
-            ConvNet(width=settings["width"]), shape, 10, [phase], data, NoAugmentation(), 0, "benchmark"
+            ConvNet(width=settings["width"]),
+            shape,
+            10,
+            [phase],
+            data,
+            NoAugmentation(),
+            0,
+            "benchmark",
+            compile=settings["compile"],
         )
         Trainer(
             accelerator="gpu" if settings["device"].startswith("cuda") else "cpu",
@@ -75,6 +83,7 @@ if __name__ == "__main__":
     options.add_argument("--images", type=int, default=100)
     options.add_argument("--networks", type=int, default=5)
     options.add_argument("--epochs", type=int, default=20)
+    options.add_argument("--compile", action="store_true", help="Compile the steps, as compile_networks: true does.")
     options.add_argument("--size", type=int, default=32, help="Height and width of the images.")
     options.add_argument("--width", type=int, default=128, help="Channels of the ConvNet.")
     compare(__file__, options.parse_args())

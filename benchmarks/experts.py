@@ -10,9 +10,9 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from pdd_lightning.augment import NoAugmentation
-from pdd_lightning.learning import Recipe
-from pdd_lightning.learning_together import train_group
+from pdd_lightning.learning import Learner, train_together
 from pdd_lightning.networks import ConvNet, build_template, initial_state
+from pdd_lightning.recipe import Recipe
 from pdd_lightning.rng import generator
 from pdd_lightning.types import LabelledImages
 
@@ -36,10 +36,15 @@ def ours(settings: Settings) -> Work:
         precision=settings["precision"],
     )
     members = range(settings["networks"])
-    starts = [initial_state(architecture, shape, 10, 0, member) for member in members]
-    network = build_template(architecture, shape, 10).to(device)
+    learners = [Learner(build_template(architecture, shape, 10), device, settings["compile"]) for _ in members]
     keys = [("benchmark", member) for member in members]
-    return lambda: train_group(network, starts, data, 0.01, recipe, NoAugmentation(), 0, keys)
+
+    def work() -> None:
+        for member, learner in zip(members, learners, strict=True):
+            learner.load(initial_state(architecture, shape, 10, 0, member))
+        train_together(learners, data, 0.01, recipe, NoAugmentation(), 0, keys)
+
+    return work
 
 
 def reference(settings: Settings) -> Work:
@@ -74,7 +79,8 @@ if __name__ == "__main__":
     options.add_argument("--batch-size", type=int, default=256)
     options.add_argument("--size", type=int, default=32, help="Height and width of the images.")
     options.add_argument("--width", type=int, default=128, help="Channels of the ConvNet.")
-    options.add_argument("--networks", type=int, default=1, help="How many, which ours trains at once.")
+    options.add_argument("--networks", type=int, default=1, help="How many, which ours trains side by side on a GPU.")
     options.add_argument("--precision", default="float32", help="Of ours: float32 or bfloat16.")
+    options.add_argument("--compile", action="store_true", help="Compile the steps, as compile_networks: true does.")
     options.add_argument("--workers", type=int, default=2)
     compare(__file__, options.parse_args())

@@ -16,6 +16,7 @@ from pdd_lightning.dynamics import MatchPoint, Ranks, StageContext
 from pdd_lightning.functional import FunctionalNetwork
 from pdd_lightning.networks import ConvNet, build_template
 from pdd_lightning.objectives import GradientMatching, SyntheticSide
+from pdd_lightning.objectives import Work as Match
 from pdd_lightning.rng import generator
 from pdd_lightning.states import StateBank
 from pdd_lightning.types import LabelledImages
@@ -56,13 +57,14 @@ def _problem(settings: Settings) -> tuple[StageContext, SyntheticSide, MatchPoin
 
 
 def ours(settings: Settings) -> Work:
-    """A step of a stage: one class after the other, each graph let go at once."""
+    """A step of a stage: one class after the other, or side by side on a GPU, each graph let go at once."""
     context, side, point = _problem(settings)
     objective = GradientMatching(real_batch_size=settings["real_batch_size"])
 
     def work() -> object:
-        total = sum(objective.loss(side, point, context, 0, 0, part) for part in range(CLASSES))
-        return torch.autograd.grad(total, side.images)  # type: ignore[arg-type]
+        works = [Match(point, 0, part) for part in range(CLASSES)]
+        total = torch.stack([*objective.losses(side, works, context, 0)]).sum()
+        return torch.autograd.grad(total, side.images)
 
     return work
 

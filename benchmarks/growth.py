@@ -12,6 +12,7 @@ HERE = Path(__file__).parent
 WALK: Settings = {
     "images": 20,
     "previous": 0,
+    "walks": 1,
     "syn_steps": 10,
     "size": 32,
     "width": 32,
@@ -25,6 +26,7 @@ EXPERTS: Settings = {
     "width": 32,
     "networks": 1,
     "precision": "float32",
+    "compile": False,
     "workers": 0,
 }
 STAGES = range(1, 6)

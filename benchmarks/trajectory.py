@@ -1,4 +1,4 @@
-"""One iteration of trajectory matching: the exact constant-memory walk against the unrolled graph.
+"""Iterations of trajectory matching: the exact constant-memory walk against the unrolled graph.
 
 python benchmarks/trajectory.py --images 20 --syn-steps 50 --json
 """
@@ -12,9 +12,9 @@ from torch.nn import functional as F
 
 from pdd_lightning.functional import FunctionalNetwork
 from pdd_lightning.networks import ConvNet, build_template
-from pdd_lightning.objectives.products import CompiledStepMath
+from pdd_lightning.objectives.products import CompiledStepMath, StepMath
 from pdd_lightning.objectives.trajectory import normalised_distance
-from pdd_lightning.objectives.walk import Walk, walk_end
+from pdd_lightning.objectives.walk import Walk, walk_ends
 from pdd_lightning.rng import generator
 
 
@@ -48,12 +48,13 @@ def ours(settings: Settings) -> Work:
         settings["syn_steps"],
         lambda x, _: (union(x), labels),
         settings["store"],
-        CompiledStepMath(network) if settings["compile"] else None,
+        (CompiledStepMath if settings["compile"] else StepMath)(network),
     )
 
     def work() -> object:
-        loss = normalised_distance(walk_end(learned, rate, walk), start, target)
-        return torch.autograd.grad(loss, (learned, rate))
+        ends = walk_ends(learned, rate, [walk] * settings["walks"])
+        losses = [normalised_distance(end, start, target) for end in ends]
+        return torch.autograd.grad(torch.stack(losses).sum(), (learned, rate))
 
     return work
 
@@ -64,7 +65,7 @@ def reference(settings: Settings) -> Work:
     learned, union = _learned(images, settings)
     rate = torch.tensor(0.01, device=start.device, requires_grad=True)
 
-    def work() -> object:
+    def walk() -> object:
         theta = start.clone().requires_grad_()
         for _ in range(settings["syn_steps"]):
             logits = functional_call(network.template, network.layout.unflatten(theta), (union(learned),))
@@ -73,7 +74,7 @@ def reference(settings: Settings) -> Work:
         loss = (theta - target).square().sum() / (start - target).square().sum()
         return torch.autograd.grad(loss, (learned, rate))
 
-    return work
+    return lambda: [walk() for _ in range(settings["walks"])]
 
 
 if __name__ == "__main__":
@@ -81,6 +82,7 @@ if __name__ == "__main__":
     options.add_argument("--images", type=int, default=20)
     options.add_argument("--previous", type=int, default=0, help="How many of the images belong to earlier stages.")
     options.add_argument("--syn-steps", type=int, default=50)
+    options.add_argument("--walks", type=int, default=1, help="Match points, which ours takes side by side on a GPU.")
     options.add_argument("--size", type=int, default=32, help="Height and width of the images.")
     options.add_argument("--width", type=int, default=128, help="Channels of the ConvNet.")
     options.add_argument("--store", action="store_true", help="Keep each step's graph, as recompute: false does.")

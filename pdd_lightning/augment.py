@@ -13,6 +13,7 @@ from typing import Literal, Self, get_args
 import torch
 from torch import Tensor
 
+from pdd_lightning.devices import sent
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.types import ImageShape, class_path
 
@@ -31,7 +32,7 @@ class AugmentParams:
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Self:
         """The same draw on another device, or in another floating-point type."""
-        return type(self)({name: value.to(device, dtype) for name, value in self.values.items()})
+        return type(self)({name: sent(value, device, dtype) for name, value in self.values.items()})
 
 
 class Augmentation(ABC):
@@ -170,7 +171,7 @@ class DSA(Augmentation):
         for operation, drawn in params.values.items():
             if drawn.shape[0] not in (1, images.shape[0]):
                 raise ValueError(f"parameters for {drawn.shape[0]} images applied to {images.shape[0]}")
-            images = _APPLY[operation](self, images, drawn.to(images.device, dtype))
+            images = _APPLY[operation](self, images, sent(drawn, images.device, dtype))
         return images
 
 

@@ -2,7 +2,7 @@
 
 Source: Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features", ICCV 2019,
 section 3.1, with the mixing ratio uniform in [0, 1) as published (Beta(1, 1)). It mixes labels, so it belongs to the
-training of networks (:class:`pdd_lightning.learning.Recipe`) and not to an augmentation, which sees images only.
+training of networks (:class:`pdd_lightning.recipe.Recipe`) and not to an augmentation, which sees images only.
 """
 
 import math
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from pdd_lightning.devices import sent
 from pdd_lightning.types import ImageShape
 
 
@@ -34,7 +35,7 @@ class Mix:
         """Mixed images, shape (N, C, H, W) as given."""
         top, bottom, left, right = self.box
         mixed = images.clone()
-        mixed[..., top:bottom, left:right] = images[self.order.to(images.device), :, top:bottom, left:right]
+        mixed[..., top:bottom, left:right] = images[sent(self.order, images.device), :, top:bottom, left:right]
         return mixed
 
 
@@ -90,5 +91,5 @@ def mixed_cross_entropy(
     own = F.cross_entropy(logits, labels[rows], reduction=reduction)
     if mix is None:
         return own
-    partners = labels[mix.order.to(labels.device)][rows]
+    partners = labels[sent(mix.order, labels.device)][rows]
     return mix.share * own + (1 - mix.share) * F.cross_entropy(logits, partners, reduction=reduction)

@@ -1,124 +1,18 @@
 """Training networks on tensors: a plain loop for experts, transitions and probes."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Literal, get_args
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from pdd_lightning.augment import Augmentation
-from pdd_lightning.batches import Batches
-from pdd_lightning.cutmix import Mix, draw_mix, mixed_cross_entropy
-from pdd_lightning.errors import ConfigError
+from pdd_lightning.cutmix import Mix, mixed_cross_entropy
 from pdd_lightning.functional import Layout, detached
+from pdd_lightning.loss_gradients import LossGradients, is_recordable
+from pdd_lightning.precision import Precision, autocast
+from pdd_lightning.recipe import Recipe, minibatch
 from pdd_lightning.rng import Key, generator
 from pdd_lightning.types import LabelledImages, State
-
-Precision = Literal["float32", "bfloat16"]
-
-
-def autocast(precision: Precision, device: torch.device) -> torch.autocast:
-    """The context in which losses are computed: convolutions and products in bfloat16, or everything as it is.
-
-    Parameters, gradients and optimisers stay in float32.
-    """
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a network is trained on a set of images: SGD with cross-entropy.
-
-    Args:
-        epochs: Passes over the set.
-        batch_size: Examples per minibatch; a smaller set is one minibatch.
-        momentum: Of SGD; the buffers start at zero in every phase.
-        weight_decay: L2 penalty added to the gradient.
-        decay_at: Fractions of the epochs after which the learning rate is multiplied by `decay`.
-        decay: Factor of the learning rate at each point of `decay_at`.
-        cutmix: Probability with which a minibatch is mixed by CutMix after its augmentation; 0 never does.
-        precision: In which convolutions and products are computed: "bfloat16" is faster on hardware that has it, and
-            less exact (docs/performance.md).
-    """
-
-    epochs: int = 300
-    batch_size: int = 256
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    decay_at: tuple[float, ...] = (0.5,)
-    decay: float = 0.1
-    cutmix: float = 0.0
-    precision: Precision = "float32"
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 <= self.momentum < 1:
-            raise ConfigError(f"momentum must be in [0, 1), got {self.momentum}")
-        if self.precision not in get_args(Precision):
-            raise ConfigError(f"precision={self.precision!r}: choose from {', '.join(get_args(Precision))}")
-        if not 0 <= self.cutmix <= 1:
-            raise ConfigError(f"cutmix is a probability in [0, 1], got {self.cutmix}")
-        for name in ("weight_decay", "decay"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ConfigError(f"{name} must be at least 0 and finite, got {getattr(self, name)}")
-        if any(not 0 < point < 1 for point in self.decay_at):
-            raise ConfigError(f"decay_at holds fractions of the epochs in (0, 1), got {list(self.decay_at)}")
-
-    def batches(self, examples: int, seed: int, *keys: Key) -> Batches:
-        """The minibatches of a set of this many examples."""
-        return Batches(examples, self.batch_size, seed, *keys, "batches")
-
-    def steps(self, examples: int) -> int:
-        """Optimiser steps on a set of this many examples."""
-        return self.epochs * Batches(examples, self.batch_size, 0).per_epoch
-
-    def rate(self, initial: float, epoch: int) -> float:
-        """Learning rate of an epoch, counted from 0."""
-        return initial * self.decay ** sum(epoch >= point * self.epochs for point in self.decay_at)
-
-    def describe(self) -> dict[str, object]:
-        """What the numbers depend on, as JSON."""
-        return {
-            "epochs": self.epochs,
-            "batch_size": self.batch_size,
-            "momentum": self.momentum,
-            "weight_decay": self.weight_decay,
-            "decay_at": list(self.decay_at),
-            "decay": self.decay,
-            "cutmix": self.cutmix,
-            "precision": self.precision,
-        }
-
-
-def minibatch(
-    data: LabelledImages,
-    batches: Batches,
-    step: int,
-    recipe: Recipe,
-    augmentation: Augmentation,
-    draws: torch.Generator,
-) -> tuple[Tensor, Tensor, Mix | None]:
-    """What a network sees in one step.
-
-    Args:
-        data: All examples.
-        batches: Which of them form the minibatch of a step.
-        step: Which step.
-        recipe: CutMix is read from it.
-        augmentation: Applied to the minibatch.
-        draws: Decides augmentation and mixing.
-
-    Returns:
-        Augmented and mixed images, their labels, and how they were mixed, if they were.
-    """
-    batch = data if batches.whole else data.take(batches[step])
-    shape = (data.images.shape[1], data.images.shape[2], data.images.shape[3])
-    images = augmentation.apply(batch.images, augmentation.draw(len(batch), shape, draws))
-    mix = draw_mix(recipe.cutmix, len(batch), shape, draws)
-    return images if mix is None else mix.apply(images), batch.labels, mix
 
 
 class Learner:
@@ -130,15 +24,18 @@ class Learner:
     Args:
         network: The network; taken over and moved.
         device: Where to train.
+        compile: Let PyTorch compile the steps that are recorded on a GPU; others are computed as they come.
     """
 
-    def __init__(self, network: nn.Module, device: torch.device | str = "cpu") -> None:
+    def __init__(self, network: nn.Module, device: torch.device | str = "cpu", compile: bool = False) -> None:
         self.network = network.to(device).train()
         self.device = torch.device(device)
         self.layout = Layout.of(self.network)
         self._values = self.layout.flatten(self.network.state_dict())
         self._gradient = torch.zeros_like(self._values)
         self._momentum: Tensor | None = None
+        self._compile = compile
+        self._gradients: dict[Precision, LossGradients] = {}
         values, gradients = self.layout.unflatten(self._values), self.layout.unflatten(self._gradient)
         for name, parameter in self.network.named_parameters():
             parameter.data = values[name]
@@ -176,29 +73,13 @@ class Learner:
             images: Shape (B, C, H, W), augmented and mixed.
             labels: Shape (B,).
             rate: Learning rate.
-            recipe: Momentum and weight decay are read from it.
+            recipe: Momentum, weight decay and precision are read from it.
             mix: How the images were mixed, if they were.
 
         Returns:
             The loss before the step, a detached scalar.
         """
-        self._gradient.zero_()
-        with autocast(recipe.precision, self.device):
-            logits = self.network(images)
-        loss = mixed_cross_entropy(logits.to(self._values.dtype), labels, mix)
-        loss.backward()  # type: ignore[no-untyped-call]
-        with torch.no_grad():
-            if recipe.weight_decay:
-                self._gradient.add_(self._values, alpha=recipe.weight_decay)
-            direction = self._gradient
-            if recipe.momentum:
-                if self._momentum is None:
-                    self._momentum = self._gradient.clone()
-                else:
-                    self._momentum.mul_(recipe.momentum).add_(self._gradient)
-                direction = self._momentum
-            self._values.add_(direction, alpha=-rate)
-        return loss.detach()
+        return step_together([self], [(images, labels, mix)], rate, recipe)[0]
 
     def train(
         self,
@@ -221,16 +102,7 @@ class Learner:
             keys: What this training is for; they fix minibatches and augmentation.
             after_epoch: Called with the number of finished epochs.
         """
-        self.network.train()
-        self._momentum = None
-        batches = recipe.batches(len(data), seed, *keys)
-        for epoch in range(recipe.epochs):
-            draws = generator(seed, *keys, "augment", epoch)
-            for index in range(batches.per_epoch):
-                step = epoch * batches.per_epoch + index
-                self._minibatch(data, batches, step, recipe.rate(rate, epoch), recipe, augmentation, draws)
-            if after_epoch is not None:
-                after_epoch(epoch + 1)
+        train_together([self], data, rate, recipe, augmentation, seed, [keys], after_epoch)
 
     def train_steps(
         self,
@@ -257,20 +129,40 @@ class Learner:
         batches = recipe.batches(len(data), seed, *keys)
         for step in steps:
             draws = generator(seed, *keys, "augment step", step)
-            self._minibatch(data, batches, step, rate, recipe, augmentation, draws)
+            images, labels, mix = minibatch(data, batches, step, recipe, augmentation, draws)
+            self.step(images, labels, rate, recipe, mix)
 
-    def _minibatch(
-        self,
-        data: LabelledImages,
-        batches: Batches,
-        step: int,
-        rate: float,
-        recipe: Recipe,
-        augmentation: Augmentation,
-        draws: torch.Generator,
-    ) -> None:
-        images, labels, mix = minibatch(data, batches, step, recipe, augmentation, draws)
-        self.step(images, labels, rate, recipe, mix)
+    def gradients(self, precision: Precision) -> LossGradients | None:
+        """Gives the gradients of networks of this kind where they are recorded, else None."""
+        if not is_recordable(self.network, self.device):
+            return None
+        if precision not in self._gradients:
+            self._gradients[precision] = LossGradients(self.network, precision, self._compile)
+        return self._gradients[precision]
+
+    def _step(self, images: Tensor, labels: Tensor, mix: Mix | None, rate: float, recipe: Recipe) -> Tensor:
+        """A step that is computed as it comes."""
+        self._gradient.zero_()
+        with autocast(recipe.precision, self.device):
+            logits = self.network(images)
+        loss = mixed_cross_entropy(logits.to(self._values.dtype), labels, mix)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._move(self._gradient, rate, recipe)
+        return loss.detach()
+
+    @torch.no_grad()
+    def _move(self, gradient: Tensor, rate: float, recipe: Recipe) -> None:
+        """The update of SGD with a gradient, which it uses up."""
+        if recipe.weight_decay:
+            gradient.add_(self._values, alpha=recipe.weight_decay)
+        direction = gradient
+        if recipe.momentum:
+            if self._momentum is None:
+                self._momentum = gradient.clone()
+            else:
+                self._momentum.mul_(recipe.momentum).add_(gradient)
+            direction = self._momentum
+        self._values.add_(direction, alpha=-rate)
 
     @torch.no_grad()
     def accuracy(self, data: LabelledImages, batch_size: int = 1000) -> float:
@@ -281,3 +173,79 @@ class Learner:
             correct += int((self.network(images).argmax(1) == labels).sum())
         self.network.train()
         return correct / len(data)
+
+
+def groups(members: Sequence[int], at_once: int, finished: Callable[[int], bool]) -> list[Sequence[int]]:
+    """The groups in which networks of one kind are trained, less those that are finished.
+
+    Groups are those of all members, whatever is finished: on a GPU last digits may depend on whom a network is trained
+    with, and an interruption must not change them.
+
+    Args:
+        members: Numbers of all the networks.
+        at_once: Size of a group.
+        finished: Whether a member needs no training.
+    """
+    together = [members[first : first + at_once] for first in range(0, len(members), at_once)]
+    return [group for group in together if not all(finished(member) for member in group)]
+
+
+def step_together(
+    learners: Sequence[Learner], shown: Sequence[tuple[Tensor, Tensor, Mix | None]], rate: float, recipe: Recipe
+) -> list[Tensor]:
+    """One step of SGD for each of several learners of one kind, side by side on a GPU.
+
+    Args:
+        learners: The networks.
+        shown: The minibatch of each, from :func:`minibatch`.
+        rate: Learning rate.
+        recipe: Momentum, weight decay and precision are read from it.
+
+    Returns:
+        The loss of each before the step, a detached scalar.
+    """
+    gradients = learners[0].gradients(recipe.precision)
+    if gradients is None:
+        return [learner._step(*own, rate, recipe) for learner, own in zip(learners, shown, strict=True)]
+    found = gradients([(learner._values, *own) for learner, own in zip(learners, shown, strict=True)])
+    for learner, (_, gradient) in zip(learners, found, strict=True):
+        learner._move(gradient, rate, recipe)
+    return [loss for loss, _ in found]
+
+
+def train_together(
+    learners: Sequence[Learner],
+    data: LabelledImages,
+    rate: float,
+    recipe: Recipe,
+    augmentation: Augmentation,
+    seed: int,
+    keys: Sequence[tuple[Key, ...]],
+    after_epoch: Callable[[int], None] | None = None,
+) -> None:
+    """Train several learners of one kind step by step, each as :meth:`Learner.train` would.
+
+    Args:
+        learners: The networks.
+        data: Examples on their device.
+        rate: Initial learning rate.
+        recipe: Everything else.
+        augmentation: Applied to every minibatch.
+        seed: The run's seed.
+        keys: What the training of each is for.
+        after_epoch: Called with the number of finished epochs.
+    """
+    for learner in learners:
+        learner.network.train()
+        learner._momentum = None
+    batches = [recipe.batches(len(data), seed, *own) for own in keys]
+    for epoch in range(recipe.epochs):
+        draws = [generator(seed, *own, "augment", epoch) for own in keys]
+        for index in range(batches[0].per_epoch):
+            step = epoch * batches[0].per_epoch + index
+            shown = [
+                minibatch(data, own, step, recipe, augmentation, draw) for own, draw in zip(batches, draws, strict=True)
+            ]
+            step_together(learners, shown, recipe.rate(rate, epoch), recipe)
+        if after_epoch is not None:
+            after_epoch(epoch + 1)

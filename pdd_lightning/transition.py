@@ -9,9 +9,9 @@ from pathlib import Path
 from pdd_lightning.digest import digest
 from pdd_lightning.dynamics.base import StageContext
 from pdd_lightning.errors import ArtifactError
-from pdd_lightning.learning import Learner, Recipe
-from pdd_lightning.learning_together import groups, train_group
+from pdd_lightning.learning import groups, train_together
 from pdd_lightning.progress import Progress
+from pdd_lightning.recipe import Recipe
 from pdd_lightning.states import StateBank
 from pdd_lightning.store import fingerprint, read_tensors, write_tensors
 from pdd_lightning.types import LabelledImages, State
@@ -56,30 +56,23 @@ def make_transition(
         ]
     )
     paths = [folder / f"member_{member:04d}.safetensors" for member in range(len(context.bank))]
-    learner = Learner(context.make_network(), context.device)
     together = groups(
         context.ranks.share(len(paths)),
-        learner.network,
         context.networks_at_once,
         lambda member: _read(paths[member], identity, member) is not None,
     )
     title = f"stage {context.stage}: transition ({recipe.epochs} epochs each)"
     with Progress(enabled=context.ranks.rank == 0) as progress, progress.task(title, sum(map(len, together))) as task:
+        learners = context.learners(max(map(len, together), default=0), len(context.bank) * recipe.steps(len(union)))
         for group in together:
-            ends = train_group(
-                context.make_network(),
-                [context.bank[member] for member in group],
-                union,
-                rate,
-                recipe,
-                context.augmentation,
-                context.seed,
-                [context.keys("transition", member) for member in group],
-            )
-            for member, end in zip(group, ends, strict=True):
-                learner.load(end)
+            few = learners[: len(group)]
+            for learner, member in zip(few, group, strict=True):
+                learner.load(context.bank[member])
+            keys = [context.keys("transition", member) for member in group]
+            train_together(few, union, rate, recipe, context.augmentation, context.seed, keys)
+            for learner, member in zip(few, group, strict=True):
                 accuracy = learner.accuracy(context.validation) if len(context.validation) else None
-                write_tensors(paths[member], end, _signature(identity, member, accuracy))
+                write_tensors(paths[member], learner.state(), _signature(identity, member, accuracy))
             task.advance(len(group))
     context.ranks.barrier()
     members = [_read(path, identity, member) for member, path in enumerate(paths)]

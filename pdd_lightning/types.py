@@ -6,6 +6,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from pdd_lightning.devices import sent
+
 State = dict[str, Tensor]
 """A model state: named parameters and buffers. Never a positional list, which breaks with batch norm."""
 
@@ -50,7 +52,7 @@ class LabelledImages:
         Args:
             indices: Shape (K,), int64, on any device.
         """
-        indices = indices.to(self.labels.device)
+        indices = sent(indices, self.labels.device)
         return type(self)(self.images[indices], self.labels[indices])
 
     def append(self, other: "LabelledImages") -> Self:

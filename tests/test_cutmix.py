@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from pdd_lightning.cutmix import Mix, draw_mix, mixed_cross_entropy
 from pdd_lightning.errors import ConfigError
-from pdd_lightning.learning import Recipe
+from pdd_lightning.recipe import Recipe
 from pdd_lightning.rng import generator
 
 SHAPE = (2, 6, 8)

@@ -15,8 +15,9 @@ from pdd_lightning.batches import Batches
 from pdd_lightning.cutmix import Mix
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.functional import detached
-from pdd_lightning.learning import Learner, Recipe
+from pdd_lightning.learning import Learner
 from pdd_lightning.networks import ConvNet, build_template
+from pdd_lightning.recipe import Recipe
 from pdd_lightning.rng import generator
 
 INSTANCE, BATCH = ConvNet(width=4, depth=2), ConvNet(width=4, depth=2, norm="batch")
@@ -110,10 +111,10 @@ class CountingLearner(Learner):
         self.rates: list[float] = []
         self.sizes: list[int] = []
 
-    def step(self, images: Tensor, labels: Tensor, rate: float, recipe: Recipe, mix: Mix | None = None) -> Tensor:
+    def _step(self, images: Tensor, labels: Tensor, mix: Mix | None, rate: float, recipe: Recipe) -> Tensor:
         self.rates.append(rate)
         self.sizes.append(len(labels))
-        return super().step(images, labels, rate, recipe, mix)
+        return super()._step(images, labels, mix, rate, recipe)
 
 
 @pytest.fixture

@@ -1,65 +1,157 @@
-"""Networks trained at once become what each becomes alone."""
+"""Networks trained step by step beside each other become what each becomes alone."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-from toys import NETWORK, SHAPE, toy_images, toy_state
+from torch import Tensor, nn
+from toys import CLASSES, NETWORK, SHAPE, toy_images, toy_state
 
+from pdd_lightning import learning
 from pdd_lightning.augment import DSA, NoAugmentation
-from pdd_lightning.learning import Learner, Recipe
-from pdd_lightning.learning_together import LearnersTogether, can_train_together
+from pdd_lightning.learning import Learner, groups, train_together
+from pdd_lightning.loss_gradients import LossGradients, is_recordable
 from pdd_lightning.networks import Architecture, ConvNet, ResNet, build_template
-from pdd_lightning.types import State
+from pdd_lightning.recipe import Recipe
 
 DATA = toy_images(11, dtype=torch.float64)
 KEYS = [("member", member) for member in range(3)]
+BATCH_NORM = ConvNet(width=4, depth=2, norm="batch")
+CUDA = torch.device("cuda")
+
+CASES: dict[str, tuple[Architecture, dict[str, Any], Any]] = {
+    "plain": (NETWORK, {"epochs": 4, "momentum": 0.0, "weight_decay": 0.0}, NoAugmentation()),
+    "minibatches": (NETWORK, {"epochs": 4, "batch_size": 4}, DSA()),
+    "cutmix": (NETWORK, {"epochs": 4, "batch_size": 4, "cutmix": 0.7, "decay_at": (0.5,)}, DSA(one_per_step=False)),
+    "ResNet": (ResNet(10, norm="instance"), {"epochs": 1, "batch_size": 6}, NoAugmentation()),
+    "batch norm": (BATCH_NORM, {"epochs": 2, "batch_size": 4}, DSA()),
+}
 
 
-def states(architecture: Architecture) -> list[State]:
-    return [toy_state(architecture, key=member, dtype=torch.float64) for member in range(3)]
+def learners(architecture: Architecture, device: str = "cpu", dtype: torch.dtype = torch.float64) -> list[Learner]:
+    made = [Learner(build_template(architecture, SHAPE, CLASSES).to(dtype), device) for _ in KEYS]
+    for member, learner in enumerate(made):
+        learner.load(toy_state(architecture, key=member, dtype=dtype))
+    return made
 
 
-@pytest.mark.parametrize(
-    ("architecture", "options", "augmentation"),
-    [
-        (NETWORK, {"epochs": 4, "momentum": 0.0, "weight_decay": 0.0}, NoAugmentation()),
-        (NETWORK, {"epochs": 4, "batch_size": 4}, DSA()),
-        (NETWORK, {"epochs": 4, "batch_size": 4, "cutmix": 0.7, "decay_at": (0.5,)}, DSA(one_per_step=False)),
-        (ResNet(10, norm="instance"), {"epochs": 1, "batch_size": 6}, NoAugmentation()),
-    ],
-    ids=["plain", "minibatches", "cutmix", "ResNet"],
-)
+@pytest.mark.parametrize("recorded", [False, True], ids=["as they come", "recorded"])
+@pytest.mark.parametrize(("architecture", "options", "augmentation"), CASES.values(), ids=CASES)
 def test_each_network_becomes_what_it_becomes_alone(
-    architecture: Architecture, options: dict[str, Any], augmentation: Any
+    architecture: Architecture,
+    options: dict[str, Any],
+    augmentation: Any,
+    recorded: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    recipe = Recipe(**options)
-    together = LearnersTogether(build_template(architecture, SHAPE, 3).double())
-    together.load(states(architecture))
+    """What is recorded on a GPU is, without one, the same function computed each time."""
+    if recorded and architecture is BATCH_NORM:
+        pytest.skip("its statistics are not recorded")
+    recipe, together = Recipe(**options), learners(architecture)
     seen: list[int] = []
-    together.train(DATA, 0.05, recipe, augmentation, 0, KEYS, after_epoch=seen.append)
+    monkeypatch.setattr(learning, "is_recordable", lambda *_: recorded)
+    train_together(together, DATA, 0.05, recipe, augmentation, 0, KEYS, after_epoch=seen.append)
     assert seen == list(range(1, recipe.epochs + 1))
-    for start, found, keys in zip(states(architecture), together.states(), KEYS, strict=True):
-        alone = Learner(build_template(architecture, SHAPE, 3).double())
-        alone.load(start)
-        alone.train(DATA, 0.05, recipe, augmentation, 0, *keys)
+    monkeypatch.setattr(learning, "is_recordable", lambda *_: False)
+    for member, (found, alone) in enumerate(zip(together, learners(architecture), strict=True)):
+        alone.train(DATA, 0.05, recipe, augmentation, 0, *KEYS[member])
+        start = toy_state(architecture, key=member, dtype=torch.float64)
         for name, wanted in alone.state().items():
-            torch.testing.assert_close(found[name], wanted, rtol=1e-6, atol=1e-8)  # a deep network magnifies rounding
+            torch.testing.assert_close(
+                found.state()[name], wanted, rtol=1e-6, atol=1e-8
+            )  # a deep one magnifies rounding
             if name.endswith("weight"):
                 assert not torch.equal(wanted, start[name])
 
 
 def test_momentum_starts_anew() -> None:
-    recipe = Recipe(epochs=2, batch_size=4)
-    together = LearnersTogether(build_template(NETWORK, SHAPE, 3).double())
-    ends = []
+    recipe, made, ends = Recipe(epochs=2, batch_size=4), learners(NETWORK), []
     for _ in range(2):
-        together.load(states(NETWORK))
-        together.train(DATA, 0.05, recipe, NoAugmentation(), 0, KEYS)
-        ends.append(together.parameters())
+        for member, learner in enumerate(made):
+            learner.network.load_state_dict(toy_state(NETWORK, key=member, dtype=torch.float64))
+        train_together(made, DATA, 0.05, recipe, NoAugmentation(), 0, KEYS)
+        ends.append(made[2].parameters())
     assert torch.equal(*ends)
 
 
-def test_networks_with_statistics_are_trained_alone() -> None:
-    assert can_train_together(build_template(ConvNet(width=4), SHAPE, 3))
-    assert not can_train_together(build_template(ConvNet(width=4, norm="batch"), SHAPE, 3))
+def test_groups_do_not_depend_on_what_is_finished() -> None:
+    assert groups(range(1, 6), 2, lambda _: False) == [range(1, 3), range(3, 5), range(5, 6)]
+    assert groups(range(1, 6), 2, lambda member: member in (1, 2, 4)) == [range(3, 5), range(5, 6)]
+
+
+class Own(nn.Sequential):
+    """A class that nobody here knows."""
+
+
+def test_only_networks_that_are_known_to_do_the_same_every_time_are_recorded() -> None:
+    def network(architecture: Architecture = NETWORK) -> nn.Module:
+        return build_template(architecture, SHAPE, CLASSES)
+
+    hooked = network()
+    hooked.get_submodule("head").register_forward_hook(lambda *_: None)
+    assert is_recordable(network(), CUDA)
+    assert is_recordable(network(ResNet(10, norm="instance")), CUDA)
+    assert not is_recordable(network(), torch.device("cpu"))
+    assert not is_recordable(network(BATCH_NORM), CUDA)
+    assert not is_recordable(Own(network()), CUDA)
+    assert not is_recordable(hooked, CUDA)
+
+
+def gradients_of(precision: Any, compile: bool) -> tuple[Tensor, Tensor]:
+    (learner, *_) = learners(NETWORK, dtype=torch.float32)
+    data = toy_images(6)
+    return LossGradients(learner.network, precision, compile)([(learner.parameters(), data.images, data.labels, None)])[
+        0
+    ]
+
+
+def test_bfloat16_is_near(monkeypatch: pytest.MonkeyPatch) -> None:
+    (loss, gradient), (rounded_loss, rounded) = (gradients_of(p, False) for p in ("float32", "bfloat16"))
+    assert rounded.dtype == torch.float32
+    assert 0 < (rounded - gradient).norm() < 0.1 * gradient.norm()
+    assert loss != rounded_loss
+
+
+@pytest.mark.slow
+def test_compiled_gradients_are_the_same() -> None:
+    (loss, gradient), (found_loss, found) = (gradients_of("float32", compile) for compile in (False, True))
+    torch.testing.assert_close(found_loss, loss)
+    torch.testing.assert_close(found, gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_without_a_compiler_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("no C++ compiler\nand much more")
+
+    wanted = gradients_of("float32", False)
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: fail)
+    with pytest.warns(
+        UserWarning, match=r"compile_networks=true: .* cannot be compiled here .RuntimeError: no C.. comp"
+    ):
+        found = gradients_of("float32", True)
+    assert all(torch.equal(*pair) for pair in zip(found, wanted, strict=True))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    ("name", "compile", "precision"),
+    [*((name, False, "float32") for name in CASES), ("cutmix", True, "float32"), ("minibatches", False, "bfloat16")],
+)
+def test_recorded_networks_become_what_they_become_as_they_come(
+    name: str, compile: bool, precision: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    architecture, options, augmentation = CASES[name]
+    exact = precision == "float32" and not compile
+    dtype = torch.float64 if exact else torch.float32
+    recipe, data = replace(Recipe(**options), precision=precision), toy_images(11, dtype=dtype).to("cuda")
+    together, alone = (learners(architecture, "cuda", dtype) for _ in range(2))
+    together[0]._compile = compile
+    train_together(together, data, 0.05, recipe, augmentation, 0, KEYS)
+    assert bool(together[0]._gradients) == (architecture is not BATCH_NORM)
+    monkeypatch.setattr(learning, "is_recordable", lambda *_: False)
+    train_together(alone, data, 0.05, recipe, augmentation, 0, KEYS)
+    for found, wanted in zip(together, alone, strict=True):
+        moved = wanted.parameters() - wanted.layout.flatten(toy_state(architecture, dtype=dtype)).to("cuda")
+        error = (found.parameters() - wanted.parameters()).norm() / moved.norm()
+        assert error < (1e-8 if exact else 0.05 if precision == "bfloat16" else 5e-3)

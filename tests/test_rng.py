@@ -7,8 +7,9 @@ import torch
 from toys import CLASSES, NETWORK, SHAPE, assert_same, toy_images
 
 from pdd_lightning.augment import DSA
-from pdd_lightning.learning import Learner, Recipe
+from pdd_lightning.learning import Learner
 from pdd_lightning.networks import build_template
+from pdd_lightning.recipe import Recipe
 from pdd_lightning.rng import derive_seed, generator, scoped_seed
 from pdd_lightning.states import StateBank
 

@@ -12,8 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from pdd_lightning.augment import Augmentation
+from pdd_lightning.devices import sent
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.functional import FunctionalNetwork
+from pdd_lightning.learning import Learner
+from pdd_lightning.loss_gradients import COMPILED_FROM
 from pdd_lightning.rng import Key, generator
 from pdd_lightning.states import StateBank
 from pdd_lightning.store import Json
@@ -60,6 +63,7 @@ class StageContext:
         device: Where to compute.
         ranks: Who else is at work.
         networks_at_once: How many networks are trained on real data, or on the union, at once.
+        compile_networks: Let PyTorch compile their steps on a GPU.
     """
 
     seed: int
@@ -78,6 +82,17 @@ class StageContext:
     device: torch.device
     ranks: Ranks
     networks_at_once: int = 1
+    compile_networks: bool = False
+
+    def learners(self, count: int, steps: int) -> list[Learner]:
+        """Networks to train; what they begin with is to be loaded.
+
+        Args:
+            count: How many.
+            steps: Optimiser steps that are to be made in all: few are not worth compiling.
+        """
+        compiled = self.compile_networks and steps >= COMPILED_FROM
+        return [Learner(self.make_network(), self.device, compiled) for _ in range(count)]
 
     @cached_property
     def positions(self) -> tuple[Tensor, ...]:
@@ -104,7 +119,7 @@ class StageContext:
             raise ConfigError(f"data: stage {self.stage} has no real image of class {label} to compare with")
         draw = generator(self.seed, *self.keys("real", *keys, label))
         chosen = torch.randperm(len(positions), generator=draw)[:count]
-        return self.real.images[positions[chosen].to(self.device)]
+        return self.real.images[sent(positions[chosen], self.device)]
 
     def keys(self, *keys: Key) -> tuple[Key, ...]:
         """Keys of a stream of random numbers that belongs to this stage."""

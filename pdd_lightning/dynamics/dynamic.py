@@ -10,7 +10,7 @@ from torch import Tensor
 from pdd_lightning.dynamics.base import StageContext
 from pdd_lightning.dynamics.evolving import EvolvingNetwork
 from pdd_lightning.errors import ConfigError
-from pdd_lightning.learning import Recipe
+from pdd_lightning.recipe import Recipe
 from pdd_lightning.store import Json
 from pdd_lightning.types import LabelledImages, State, class_path
 

@@ -21,9 +21,10 @@ from pdd_lightning.augment import NoAugmentation
 from pdd_lightning.dynamics.base import Dynamics, MatchPoint, Rehearsal, StageContext
 from pdd_lightning.dynamics.rows import Storage, decode, encode, rows_read, stored_bytes
 from pdd_lightning.errors import ArtifactError, ConfigError
-from pdd_lightning.learning import Learner, Precision, Recipe
-from pdd_lightning.learning_together import group_size, groups, train_group
+from pdd_lightning.learning import Learner, groups, step_together, train_together
+from pdd_lightning.precision import Precision
 from pdd_lightning.progress import Progress
+from pdd_lightning.recipe import Recipe, minibatch
 from pdd_lightning.rng import generator
 from pdd_lightning.store import FORMAT, Json, differing_keys, fingerprint, read_tensors, write_json, write_tensors
 from pdd_lightning.types import class_path
@@ -51,7 +52,7 @@ class ExpertTrajectories(Dynamics):
         augment: Apply the method's augmentation to the real images.
         storage: How snapshots are kept: "bfloat16" takes half the space, and moves each by at most 0.4 % of the way
             from the snapshot that is kept before it.
-        precision: In which the networks are trained; see :class:`pdd_lightning.learning.Recipe`.
+        precision: In which the networks are trained; see :class:`pdd_lightning.recipe.Recipe`.
 
     Raises:
         ConfigError: If matches would reach beyond what the experts hold.
@@ -143,18 +144,18 @@ class ExpertTrajectories(Dynamics):
         paths = [folder / f"expert_{member:04d}.safetensors" for member in range(self.experts)]
         together = groups(
             context.ranks.share(self.experts),
-            context.make_network(),
             context.networks_at_once,
             lambda member: _holds(paths[member], settings, self.read, member),
         )
         if together:
+            learners = context.learners(max(map(len, together)), self._steps(context))
             title = f"stage {context.stage}: experts ({self.train_epochs} epochs each)"
             with (
                 Progress(enabled=context.ranks.rank == 0) as progress,
                 progress.task(title, sum(map(len, together))) as task,
             ):
                 for group in together:
-                    for member, rows in zip(group, self._train(context, group), strict=True):
+                    for member, rows in zip(group, self._train(context, learners[: len(group)], group), strict=True):
                         signature = {"settings": json.dumps(settings), "epochs": json.dumps(self.read)}
                         signature["member"] = str(member)
                         write_tensors(paths[member], encode(rows, self.storage), signature)
@@ -170,34 +171,38 @@ class ExpertTrajectories(Dynamics):
 
     def rehearse(self, context: StageContext) -> Rehearsal:
         """See :meth:`Dynamics.rehearse`: a group of experts of a few images stands for all; a piece is a minibatch."""
-        size = group_size(context.make_network(), self.experts, context.networks_at_once)
+        size = min(self.experts, context.networks_at_once)
         piece = self._minibatch_of(context, size)
+        began = time.perf_counter()
         piece(0)  # the first minibatch of a process takes long
+        opening = time.perf_counter() - began
         small = copy(self)
         small.experts, small._files, small._readers = size, ExitStack(), []
         few = context.real.take(torch.arange(min(len(context.real), self.recipe.batch_size, _REHEARSED)))
         began = time.perf_counter()
-        small.prepare(replace(context, real=few))
+        small.prepare(replace(context, real=few, compile_networks=False))
         seconds = time.perf_counter() - began
         # Every epoch of the short experts was one minibatch, which is in the seconds already.
         minibatches = self.recipe.steps(len(context.real)) - self.train_epochs
-        return Rehearsal(small, self.experts / size * seconds, round(self.experts / size * minibatches), piece)
+        pieces = round(self.experts / size * minibatches)
+        return Rehearsal(small, opening + self.experts / size * seconds, pieces, piece)
+
+    def _steps(self, context: StageContext) -> int:
+        """Of all experts: whatever is finished, an interruption changes no digit."""
+        return self.experts * self.recipe.steps(len(context.real))
 
     def _minibatch_of(self, context: StageContext, size: int) -> Callable[[int], None]:
         """Trains one expert, or a group of them, on one minibatch."""
         augmentation = context.augmentation if self.augment else NoAugmentation()
-        if size == 1:
-            learner = Learner(context.make_network(), context.device)
-            learner.load(context.bank[0])
-            options = (self.learning_rate, self.recipe, augmentation, context.seed, "rehearsal")
-            return lambda number: learner.train_steps(context.real, [number], *options)
-        network, once = context.make_network(), replace(self.recipe, epochs=1)
-        starts = [context.bank[member] for member in range(size)]
-        minibatch = context.real.take(torch.arange(min(len(context.real), self.recipe.batch_size)))
+        learners, seed = context.learners(size, self._steps(context)), context.seed
+        for member, learner in enumerate(learners):
+            learner.load(context.bank[member])
+        batches = self.recipe.batches(len(context.real), seed, "rehearsal")
 
         def piece(number: int) -> None:
-            keys = [("rehearsal", number, member) for member in range(size)]
-            train_group(network, starts, minibatch, self.learning_rate, once, augmentation, context.seed, keys)
+            draws = generator(seed, "rehearsal", number)
+            shown = [minibatch(context.real, batches, number, self.recipe, augmentation, draws) for _ in learners]
+            step_together(learners, shown, self.learning_rate, self.recipe)
 
         return piece
 
@@ -240,15 +245,16 @@ class ExpertTrajectories(Dynamics):
             **{key: mine[key] for key in _DECISIVE},
         }
 
-    def _train(self, context: StageContext, members: Sequence[int]) -> list[list[Tensor]]:
+    def _train(self, context: StageContext, learners: Sequence[Learner], members: Sequence[int]) -> list[list[Tensor]]:
         """The snapshots of some experts that are read, each of shape (P,); that of epoch 0 is a start state."""
-        starts = [context.bank[member] for member in members]
-        rows: list[list[Tensor]] = [
-            [context.network.layout.flatten(start)] if 0 in self.read else [] for start in starts
-        ]
+        rows: list[list[Tensor]] = []
+        for learner, member in zip(learners, members, strict=True):
+            learner.load(context.bank[member])
+            rows.append([learner.parameters().cpu()] if 0 in self.read else [])
 
-        def keep(epoch: int, parameters: Sequence[Tensor]) -> None:
-            for member, own, snapshot in zip(members, rows, parameters, strict=True):
+        def keep(epoch: int) -> None:
+            for learner, member, own in zip(learners, members, rows, strict=True):
+                snapshot = learner.parameters()
                 if epoch in self.read:
                     own.append(snapshot.cpu())
                 if epoch == self.train_epochs and not torch.isfinite(snapshot).all():
@@ -257,9 +263,8 @@ class ExpertTrajectories(Dynamics):
                         "diverged on real data; lower it"
                     )
 
-        train_group(
-            context.make_network(),
-            starts,
+        train_together(
+            learners,
             context.real,
             self.learning_rate,
             self.recipe,

@@ -9,7 +9,7 @@ import math
 from pdd_lightning.augment import Augmentation
 from pdd_lightning.dynamics.evolving import EvolvingNetwork
 from pdd_lightning.errors import ConfigError
-from pdd_lightning.learning import Recipe
+from pdd_lightning.recipe import Recipe
 from pdd_lightning.store import Json
 from pdd_lightning.types import LabelledImages, class_path
 

@@ -9,7 +9,9 @@ from pdd_lightning.augment import Augmentation
 from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.dynamics import Ranks, StageContext
 from pdd_lightning.functional import FunctionalNetwork
+from pdd_lightning.loss_gradients import is_recordable
 from pdd_lightning.networks import Architecture, build_template
+from pdd_lightning.recorded import LANES
 from pdd_lightning.states import StateBank
 from pdd_lightning.store import RunFolder, fingerprint
 
@@ -45,7 +47,8 @@ def stage_context(
     seed: int,
     experts: Path,
     ranks: Ranks,
-    at_once: int,
+    at_once: int | None,
+    compile: bool,
     positions: torch.Tensor | None = None,
 ) -> StageContext:
     """The context of a stage.
@@ -60,11 +63,15 @@ def stage_context(
         seed: The run's seed.
         experts: Folder of the expert trajectories.
         ranks: Who is at work.
-        at_once: Networks to train at once.
+        at_once: Networks to train at once; None takes as many as a recording holds side by side, and one where
+            nothing is recorded.
+        compile: Let PyTorch compile their steps.
         positions: Of the real images that the stage reads; None gives it all.
     """
     shape, classes = data.image_shape, data.num_classes
     make: Callable[[], torch.nn.Module] = lambda: build_template(architecture, shape, classes)  # noqa: E731
+    if at_once is None:
+        at_once = LANES if is_recordable(make(), device) else 1
     real, identity = data.train_on(device), data.fingerprint
     if positions is not None:
         real, identity = real.take(positions), fingerprint([identity, positions.tolist()])
@@ -85,4 +92,5 @@ def stage_context(
         device=device,
         ranks=ranks,
         networks_at_once=at_once,
+        compile_networks=compile,
     )

@@ -9,19 +9,20 @@ from typing import Any, cast
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
 from torch.utils.data import DataLoader
 from torchmetrics.classification import MulticlassAccuracy
 
 from pdd_lightning.augment import Augmentation
 from pdd_lightning.batches import Batches
 from pdd_lightning.cutmix import Mix, mixed_cross_entropy
-from pdd_lightning.learning import Recipe, autocast, minibatch
-from pdd_lightning.learning_together import can_train_together
+from pdd_lightning.functional import Layout
+from pdd_lightning.loss_gradients import COMPILED_FROM, LossGradients, is_recordable
 from pdd_lightning.modules.steps import Steps
 from pdd_lightning.networks import Architecture, build_template, initial_state
 from pdd_lightning.networks.synchronised import synchronised
-from pdd_lightning.objectives.base import attach
+from pdd_lightning.objectives.base import attach, with_gradients
+from pdd_lightning.precision import autocast
+from pdd_lightning.recipe import Recipe, minibatch
 from pdd_lightning.rng import generator
 from pdd_lightning.types import ImageShape, LabelledImages
 
@@ -67,7 +68,7 @@ class EvaluationModule(LightningModule):
         members: Numbers of the networks, which decide initialisation, minibatches and augmentation; 0, 1, ... by
             default. Two networks of one number differ in nothing but their rates.
         spread: Give each network to one of several devices, instead of splitting every minibatch over all of them.
-        together: Compute the answers of all networks in one call on a single device, where their kind allows it.
+        compile: Let PyTorch compile the networks' steps, where they are recorded on a GPU and many.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class EvaluationModule(LightningModule):
         name: str,
         members: Sequence[int] | None = None,
         spread: bool = False,
-        together: bool = False,
+        compile: bool = False,
     ) -> None:
         super().__init__()
         self.phases, self.score_images, self.augmentation = list(phases), score, augmentation
@@ -94,7 +95,8 @@ class EvaluationModule(LightningModule):
             # Not keyed by name: every set is tried on the same initialisations.
             network.load_state_dict(initial_state(architecture, image_shape, num_classes, seed, "fresh", member))
         self.metrics = nn.ModuleList(MulticlassAccuracy(num_classes, average="micro") for _ in range(count))
-        self.together = together and can_train_together(self.networks[0])
+        self._compile = compile
+        self._gradients: LossGradients | None = None
         self._ends = list(accumulate(phase.steps for phase in self.phases))
         self._batches: list[Batches] = []
         self._phase = -1
@@ -140,8 +142,8 @@ class EvaluationModule(LightningModule):
         epoch = local // self._batches[0].per_epoch
         for group, rate in zip(self._optimizer.param_groups, phase.rates, strict=True):
             group["lr"] = phase.recipe.rate(rate, epoch)
-        if self.together and self.trainer.world_size == 1:
-            return self._losses_together(phase, number, local).sum()
+        if self._gradients is not None:
+            return self._losses_recorded(self._gradients, phase, number, local).sum()
         losses = [
             # Differentiated at once: the networks' activations are never held together.
             attach(self._loss(index, phase.data[index], number, local), *network.parameters())
@@ -149,18 +151,17 @@ class EvaluationModule(LightningModule):
         ]
         return torch.stack(losses).sum()
 
-    def _losses_together(self, phase: Phase, number: int, local: int) -> Tensor:
+    def _losses_recorded(self, gradients: LossGradients, phase: Phase, number: int, local: int) -> Tensor:
         """Every network's mean loss, shape (networks,)."""
         shown = [self._minibatch(index, data, number, local) for index, data in enumerate(phase.data)]
-        named = [dict(network.named_parameters()) for network in self.networks]
-        parameters = {name: torch.stack([own[name] for own in named]) for name in named[0]}
-        with autocast(phase.recipe.precision, self.device):
-            answers = vmap(lambda own, images: functional_call(self.networks[0], own, (images,)))(
-                parameters, torch.stack([images for images, _, _ in shown])
-            ).float()
-        return torch.stack(
-            [mixed_cross_entropy(own, labels, mix) for own, (_, labels, mix) in zip(answers, shown, strict=True)]
-        )
+        layout, named = Layout.of(self.networks[0]), [dict(network.named_parameters()) for network in self.networks]
+        with torch.no_grad():
+            found = gradients([(layout.flatten(own), *seen) for own, seen in zip(named, shown, strict=True)])
+        losses = [
+            with_gradients(loss, [(own[name], part) for name, part in layout.unflatten(gradient).items()])
+            for (loss, gradient), own in zip(found, named, strict=True)
+        ]
+        return torch.stack(losses)
 
     @property
     def _optimizer(self) -> torch.optim.Optimizer:
@@ -178,6 +179,10 @@ class EvaluationModule(LightningModule):
         self._optimizer.state.clear()
         for group in self._optimizer.param_groups:
             group["momentum"], group["weight_decay"] = phase.recipe.momentum, phase.recipe.weight_decay
+        self._gradients = None
+        if self.trainer.world_size == 1 and is_recordable(self.networks[0], self.device):
+            worth_it = phase.steps * len(self.networks) >= COMPILED_FROM
+            self._gradients = LossGradients(self.networks[0], phase.recipe.precision, self._compile and worth_it)
 
     def _loss(self, index: int, data: LabelledImages, number: int, local: int) -> Tensor:
         """One network's mean loss on its minibatch, or this rank's part of it."""
@@ -196,7 +201,7 @@ class EvaluationModule(LightningModule):
     def _minibatch(
         self, index: int, data: LabelledImages, number: int, local: int
     ) -> tuple[Tensor, Tensor, Mix | None]:
-        """What a network sees in a step of a phase: see :func:`pdd_lightning.learning.minibatch`."""
+        """What a network sees in a step of a phase: see :func:`pdd_lightning.recipe.minibatch`."""
         draws = generator(self.seed, self.name, "augment", number, self.members[index], local)
         return minibatch(data, self._batches[index], local, self.phases[number].recipe, self.augmentation, draws)
 

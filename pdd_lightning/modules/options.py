@@ -5,7 +5,6 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
 
 from pdd_lightning.dynamics import Dynamics
 from pdd_lightning.errors import ConfigError
@@ -82,27 +81,6 @@ def require_logits(network: nn.Module, image_shape: ImageShape, num_classes: int
             f"model.network builds a {type(network).__name__} that gives shape {shape} for 2 images, where "
             f"{(2, num_classes)} is needed: one number for each class; mend its last layer"
         )
-
-
-def require_vmap(network: nn.Module, image_shape: ImageShape) -> None:
-    """Refuse a network that cannot be trained at once with others of its kind.
-
-    Args:
-        network: On the CPU.
-        image_shape: Channels, height, width.
-
-    Raises:
-        ConfigError: Naming what keeps it.
-    """
-    named = {name: torch.stack([parameter.detach()] * 2) for name, parameter in network.named_parameters()}
-    try:
-        vmap(lambda own, images: functional_call(network, own, (images,)))(named, torch.zeros(2, 2, *image_shape))
-    except RuntimeError as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ConfigError(
-            f"model.networks_at_once: model.network builds a {type(network).__name__} that cannot be computed for "
-            f"several networks at once ({reason}); set it to 1"
-        ) from error
 
 
 def require_recordable(settings: Mapping[str, object]) -> None:

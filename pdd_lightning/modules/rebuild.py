@@ -66,6 +66,7 @@ def _rebuild(module: StageModule, data: ImageDataModule, device: torch.device, s
         experts=module.experts_dir,
         ranks=Ranks(),
         at_once=module.networks_at_once,
+        compile=module.compile_networks,
     )
     waiting = folder.directory / "transition"
     transition = make_transition(context, union.to(device), subsets[-1].rate, module.recipe, waiting)
@@ -77,9 +78,8 @@ def _rebuild(module: StageModule, data: ImageDataModule, device: torch.device, s
         shutil.rmtree(waiting)
         raise ArtifactError(
             f"--rebuild: training on the subsets of stages 1 to {stage} again leads to other end states than "
-            f"{folder.manifest} records, as under other options "
-            f"(model.networks_at_once among them), or on other hardware or releases: "
-            f"restore "
+            f"{folder.manifest} records, as under other options (model.networks_at_once and compile_networks among "
+            f"them), or on other hardware or releases: restore "
             f"{folder.end_states} from a copy, or delete {folder.directory} and the later stages to make them again"
         )
     again.replace(folder.end_states)

@@ -15,8 +15,6 @@ from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.dynamics import Dynamics, Ranks, StageContext
 from pdd_lightning.errors import ArtifactError, ConfigError, DivergenceError
 from pdd_lightning.formation import check_factor
-from pdd_lightning.learning import Recipe
-from pdd_lightning.learning_together import can_train_together
 from pdd_lightning.modules.context import stage_context, start_states
 from pdd_lightning.modules.initial import Initial, initial_images, pixel_bounds, real_images_needed
 from pdd_lightning.modules.optimizer import OptimizerName, check_decay, image_rate, stage_optimizer
@@ -28,12 +26,12 @@ from pdd_lightning.modules.options import (
     require_recordable,
     require_scalar,
     require_target,
-    require_vmap,
 )
 from pdd_lightning.modules.provenance import origin, verify_checkpoint, verify_finished
 from pdd_lightning.modules.steps import Steps
 from pdd_lightning.networks import Architecture, build_template
-from pdd_lightning.objectives import Objective, SyntheticSide
+from pdd_lightning.objectives import Objective, SyntheticSide, Work
+from pdd_lightning.recipe import Recipe
 from pdd_lightning.selection import SelectionContext
 from pdd_lightning.selection.discard import EasyDiscard, Saving
 from pdd_lightning.store import Json, RunFolder
@@ -65,9 +63,11 @@ class StageModule(LightningModule):
         optimizer: SGD with momentum 0.5 as published for trajectory matching, or Adam, which needs far fewer
             iterations where the scale of the gradients changes from stage to stage.
         points: Match points averaged in every step.
-        networks_at_once: Experts, members of a transition and networks of an evaluation that are trained at once, where
-            they keep no statistics as batch norm does. On the CPU more than one is slower; a GPU may have room for
-            several. Numbers change in their last digits.
+        networks_at_once: Experts and members of a transition that are trained at once. Null takes four on a GPU, where
+            their steps are recorded side by side, and one elsewhere, where they would only take turns.
+        compile_networks: Let PyTorch compile the steps of experts, transition and evaluation: on a GPU, for networks
+            that are made of PyTorch's and this package's modules, and where they are so many that it pays, for it takes
+            about 20 seconds for each size of a minibatch. Numbers change as rounding does.
         augmentation: The method's augmentation, used wherever networks train on the images.
         recipe: How networks are trained on the cumulative union, in the transition and at evaluation.
         conditioning: Match with the earlier subsets beside the one that is learned. False is the paper's ablation.
@@ -101,7 +101,8 @@ class StageModule(LightningModule):
         learning_rate_lr: float = 1e-5,
         optimizer: OptimizerName = "sgd",
         points: int = 1,
-        networks_at_once: int = 1,
+        networks_at_once: int | None = None,
+        compile_networks: bool = False,
         augmentation: Augmentation = NoAugmentation(),  # noqa: B008 (immutable)
         recipe: Recipe = Recipe(),  # noqa: B008 (immutable)
         conditioning: bool = True,
@@ -118,7 +119,7 @@ class StageModule(LightningModule):
             iterations=iterations,
             points=points,
             factor=factor,
-            networks_at_once=networks_at_once,
+            networks_at_once=1 if networks_at_once is None else networks_at_once,
         )
         positive(image_lr=image_lr, image_lr_decay=image_lr_decay, learning_rate=learning_rate)
         check_decay(image_lr_decay_at)
@@ -142,7 +143,8 @@ class StageModule(LightningModule):
         self.iterations, self.initial, self.points, self.seed = iterations, initial, points, seed
         self.image_lr, self.learning_rate_lr, self.optimizer_name = image_lr, learning_rate_lr, optimizer
         self.image_lr_decay_at, self.image_lr_decay = image_lr_decay_at, image_lr_decay
-        self.factor, self.clamp_pixels, self.networks_at_once = factor, clamp_pixels, networks_at_once
+        self.factor, self.clamp_pixels = factor, clamp_pixels
+        self.networks_at_once, self.compile_networks = networks_at_once, compile_networks
         self.augmentation, self.recipe = augmentation, recipe
         self.conditioning, self.transition, self.discard = conditioning, transition, discard
         self.initial_rate = learning_rate
@@ -219,8 +221,6 @@ class StageModule(LightningModule):
         require_recordable(self.settings())
         network = build_template(self.architecture, data.image_shape, data.num_classes)
         self.objective.check(network)
-        if self.networks_at_once > 1 and can_train_together(network):
-            require_vmap(network, data.image_shape)
         require_logits(network, data.image_shape, data.num_classes)
         check_factor(self.factor, *data.image_shape[1:])
         if self.clamp_pixels:
@@ -286,6 +286,7 @@ class StageModule(LightningModule):
             experts=self.experts_dir,
             ranks=Ranks(self.global_rank, self.trainer.world_size, self.trainer.strategy.barrier),
             at_once=self.networks_at_once,
+            compile=self.compile_networks,
             positions=self.positions,
         )
         union = union_of(self.previous) if self.conditioning else None
@@ -311,9 +312,9 @@ class StageModule(LightningModule):
         parts = self.objective.parts(self.context)
         # Lightning averages gradients over ranks; ranks without a part contribute a loss of zero.
         total = 0.0 * (self.images.sum() + self.alpha)
-        for work in ranks.share(self.points * parts):
-            index, part = divmod(work, parts)
-            part_loss = self.objective.loss(synthetic, points[index], self.context, step, index, part)
+        mine = [divmod(work, parts) for work in ranks.share(self.points * parts)]
+        works = [Work(points[index], index, part) for index, part in mine]
+        for part_loss in self.objective.losses(synthetic, works, self.context, step):
             require_scalar(part_loss, self.objective)
             total = total + part_loss
         loss = total * ranks.world / self.points

@@ -1,7 +1,7 @@
 """Objectives: what is compared between the synthetic and the real training."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -72,6 +72,21 @@ class SyntheticSide:
         return images if self.previous is None else torch.cat([self.previous.images, images])
 
 
+@dataclass(frozen=True)
+class Work:
+    """A match point, or a part of it, whose loss is asked for.
+
+    Attributes:
+        point: Where to compare.
+        index: Which of the step's match points it is.
+        part: Which part of its loss.
+    """
+
+    point: MatchPoint
+    index: int
+    part: int = 0
+
+
 class Objective(ABC):
     """A loss between the synthetic and the real side. Subclass it and name your class by ``class_path``."""
 
@@ -110,6 +125,20 @@ class Objective(ABC):
             A scalar, differentiable in `synthetic.images` and, where it is learned, `synthetic.rate`.
         """
 
+    def losses(
+        self, synthetic: SyntheticSide, works: Sequence[Work], context: StageContext, step: int
+    ) -> Iterator[Tensor]:
+        """Scalars that add up to the loss of all works; an objective that computes several at once overrides it.
+
+        Args:
+            synthetic: See :meth:`loss`.
+            works: What this process computes in this step.
+            context: See :meth:`loss`.
+            step: See :meth:`loss`.
+        """
+        for work in works:
+            yield self.loss(synthetic, work.point, context, step, work.index, work.part)
+
     @abstractmethod
     def describe(self) -> Json:
         """The class path and every option that the numbers depend on, ready for JSON."""
@@ -141,22 +170,19 @@ def attach(value: Tensor, *inputs: Tensor) -> Tensor:
     """
     found = torch.autograd.grad(value, inputs, allow_unused=True)
     pairs = [(given, gradient) for given, gradient in zip(inputs, found, strict=True) if gradient is not None]
-    attached: Tensor = _Attach.apply(
-        value.detach(), [gradient for _, gradient in pairs], *(given for given, _ in pairs)
-    )
-    return attached
+    return with_gradients(value.detach(), pairs)
 
 
-def with_gradient(images: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
-    """A value whose gradient in the images is known already.
+def with_gradients(value: Tensor, pairs: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+    """A value whose gradients are known already.
 
     Args:
-        images: Shape (n, C, H, W), requires grad.
         value: A detached scalar.
-        gradient: In the shape of the images.
+        pairs: Tensors that require grad, and the gradient in each.
 
     Returns:
-        The same value, differentiable (once) in the images.
+        The same value, differentiable (once) in the tensors.
     """
-    attached: Tensor = _Attach.apply(value, [gradient], images)
+    inputs, gradients = zip(*pairs, strict=True)
+    attached: Tensor = _Attach.apply(value, gradients, *inputs)
     return attached

@@ -14,7 +14,7 @@ from pdd_lightning.augment import Augmentation
 from pdd_lightning.dynamics.base import MatchPoint, StageContext
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.functional import layers_of
-from pdd_lightning.objectives.base import Objective, SyntheticSide, with_gradient
+from pdd_lightning.objectives.base import Objective, SyntheticSide, with_gradients
 from pdd_lightning.rng import generator
 from pdd_lightning.store import Json
 from pdd_lightning.types import class_path
@@ -109,7 +109,7 @@ class FeatureAlignment(Objective):
             value = value + distance.detach()
             # The discrimination loss reaches the images of a class through its centre alone.
             gradient += torch.autograd.grad(distance + (mine[-1] * pulls[label]).sum(), synthetic.images)[0]
-        return with_gradient(synthetic.images, value, gradient)
+        return with_gradients(value, [(synthetic.images, gradient)])
 
     def _distance(self, mine: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
         """Weighted sum over the layers of || mean features mine - real ||^2, for one class."""

@@ -6,15 +6,20 @@ al., ICML 2022, section 4.3.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from pdd_lightning.augment import Augmentation
-from pdd_lightning.dynamics.base import MatchPoint, StageContext
+from pdd_lightning.devices import sent
+from pdd_lightning.dynamics.base import StageContext
 from pdd_lightning.errors import ConfigError
-from pdd_lightning.objectives.base import Objective, SyntheticSide, attach
+from pdd_lightning.functional import FunctionalNetwork
+from pdd_lightning.objectives.base import SyntheticSide, Work, attach, with_gradients
+from pdd_lightning.objectives.side_by_side import SideBySide
+from pdd_lightning.recorded import Recorded
 from pdd_lightning.rng import generator
 from pdd_lightning.store import Json
 from pdd_lightning.types import class_path
@@ -29,7 +34,7 @@ _SMALL = 1e-6
 """Added to norms, as in the published distance: a unit without gradient has no direction."""
 
 
-class GradientMatching(Objective):
+class GradientMatching(SideBySide):
     """Distance between the gradients of a class of real and of synthetic images.
 
     Batch norm takes the statistics of each class's own images, as in IDC; the code of DC freezes those of a real batch
@@ -70,6 +75,7 @@ class GradientMatching(Objective):
         self.distance, self.layers = distance, layers
         self.real_batch_size, self.syn_batch_size = real_batch_size, syn_batch_size
         self.augmentation = augmentation
+        self._matching: tuple[FunctionalNetwork, Recorded] | None = None
 
     def describe(self) -> Json:
         """See :meth:`Objective.describe`."""
@@ -94,32 +100,57 @@ class GradientMatching(Objective):
         """One for each class."""
         return context.num_classes
 
-    def loss(
-        self, synthetic: SyntheticSide, point: MatchPoint, context: StageContext, step: int, index: int, part: int = 0
-    ) -> Tensor:
-        """See :meth:`Objective.loss`; a part is a class."""
-        keys = ("match", step, index, part)
+    def loss_of(self, synthetic: SyntheticSide, works: Sequence[Work], context: StageContext, step: int) -> Tensor:
+        """See :meth:`SideBySide.loss_of`; a part is a class."""
+        if self._matching is None or self._matching[0] is not context.network:
+            self._matching = context.network, Recorded(partial(self._matched, context.network))
+        sides = [self._sides(synthetic, context, step, work) for work in works]
+        found = self._matching[1](
+            [
+                (work.point.start, real, images.detach(), torch.full((), work.part, device=images.device))
+                for work, (real, images) in zip(works, sides, strict=True)
+            ]
+        )
+        losses = [
+            with_gradients(distance, [(images, across)])
+            for (_, images), (distance, across) in zip(sides, found, strict=True)
+        ]
+        return attach(torch.stack(losses).sum(), synthetic.images)
+
+    def _sides(self, synthetic: SyntheticSide, context: StageContext, step: int, work: Work) -> tuple[Tensor, Tensor]:
+        """Augmented real and synthetic images of a class."""
+        keys = ("match", step, work.index, work.part)
         augmentation = context.augmentation if self.augmentation is None else self.augmentation
         draw = generator(context.seed, *context.keys(*keys))
         # A draw for one image is one that any number of images share.
         parameters = augmentation.draw(1, context.image_shape, draw)
-        real = context.real_images(part, self.real_batch_size, *keys)
-        images = synthetic.of_class(part)
+        real = context.real_images(work.part, self.real_batch_size, *keys)
+        images = synthetic.of_class(work.part)
         if self.syn_batch_size is not None and len(images) > self.syn_batch_size:
-            images = images[torch.randperm(len(images), generator=draw)[: self.syn_batch_size].to(images.device)]
-        target = self._gradient(point, context, augmentation.apply(real, parameters), part, differentiable=False)
-        mine = self._gradient(point, context, augmentation.apply(images, parameters), part, differentiable=True)
-        return attach(gradient_distance(mine, target, self.distance), synthetic.images)
+            chosen = torch.randperm(len(images), generator=draw)[: self.syn_batch_size]
+            images = images[sent(chosen, images.device)]
+        return augmentation.apply(real, parameters), augmentation.apply(images, parameters)
+
+    def _matched(
+        self, network: FunctionalNetwork, theta: Tensor, real: Tensor, images: Tensor, label: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The distance, and its gradient in the synthetic images."""
+        images = images.detach().requires_grad_()
+        with torch.enable_grad():
+            target = self._gradient(network, theta, real, label, differentiable=False)
+            mine = self._gradient(network, theta, images, label, differentiable=True)
+            distance = gradient_distance(mine, target, self.distance)
+        (across,) = torch.autograd.grad(distance, images)
+        return distance.detach(), across
 
     def _gradient(
-        self, point: MatchPoint, context: StageContext, images: Tensor, label: int, *, differentiable: bool
+        self, network: FunctionalNetwork, theta: Tensor, images: Tensor, label: Tensor, *, differentiable: bool
     ) -> Sequence[Tensor]:
         """Gradients of the layers that count."""
-        parameters = context.network.layout.unflatten(point.start.detach().clone())
+        parameters = network.layout.unflatten(theta.detach().clone())
         least = _DIMENSIONS[self.layers]
         counted = {name: value.requires_grad_() for name, value in parameters.items() if value.ndim >= least}
-        labels = torch.full((len(images),), label, device=images.device)
-        loss = context.network.loss({**parameters, **counted}, images, labels)
+        loss = network.loss({**parameters, **counted}, images, label.expand(len(images)))
         return torch.autograd.grad(loss, list(counted.values()), create_graph=differentiable)
 
 

@@ -1,9 +1,10 @@
-"""A step of training as a graph of plain operations, in which convolutions are what a CPU computes fastest.
+"""A step of training as a graph of plain operations, in which convolutions are what the device computes fastest.
 
-Kernels for convolutions on a CPU run near its peak, so that only fewer operations help: 3x3 convolutions between many
-channels become :mod:`pdd_lightning.objectives.winograd`, and the gradient in images of few channels, for which kernels
-are poor, one product of matrices. They take the convolutions' place in the graph of the derivatives, not in the
-network, so that every derivative gets the same treatment.
+What nobody reads and what is nothing is left out: a convolution's gradients are taken one by one, and those of tangents
+that are zero not at all. Kernels for convolutions on a CPU run near its peak, so that only fewer operations help: 3x3
+convolutions between many channels become :mod:`pdd_lightning.objectives.winograd` there, and the gradient in images of
+few channels, for which kernels are poor, one product of matrices. All of this takes the convolutions' place in the
+graph of the derivatives, not in the network, so that every derivative gets the same treatment.
 """
 
 from collections.abc import Callable, Sequence
@@ -65,6 +66,7 @@ def lowered(function: Callable[..., Any], *arguments: Tensor) -> GraphModule:
         # A view was traced for strides that are no longer those of its input.
         if node.target in (_aten.view.default, _aten._unsafe_view.default):
             node.target = _aten.reshape.default
+    _leave_out_zeros(graph)
     graph.graph.eliminate_dead_code()
     graph.recompile()
     # Images are cut into tiles once, for the outputs and for the gradient in the weights.
@@ -84,6 +86,29 @@ def _check(graph: GraphModule) -> None:
             raise RuntimeError("it keeps tensors from one call for the next")
 
 
+def _leave_out_zeros(graph: GraphModule) -> None:
+    """Put zeros in the place of convolutions of zeros, which stand for tangents that there are not."""
+    for node in graph.graph.nodes:
+        if node.target is _aten.convolution.default:
+            operands, read = node.args[:2], [node] if node.args[2] is None else []
+        elif node.target is _aten.convolution_backward.default:
+            # One gradient each: in the images it is made of the weights, in the weights of the images.
+            operands, read = (node.args[0], node.args[2 if node.args[-1][0] else 1]), list(node.users)
+        else:
+            continue
+        if any(operand.target in _ZEROS for operand in operands):
+            for result in read:
+                if "val" not in result.meta:  # of a gradient that was not asked for
+                    continue
+                with graph.graph.inserting_before(result):
+                    like = result.meta["val"]
+                    zeros = graph.graph.call_function(
+                        _aten.zeros.default, (list(like.shape),), {"dtype": like.dtype, "device": like.device}
+                    )
+                    zeros.meta["val"] = like
+                result.replace_all_uses_with(zeros)
+
+
 def _is_plain(x: Tensor, weight: Tensor, options: Sequence[Any]) -> bool:
     """Whether a convolution is 3x3 with one pixel of padding and nothing else."""
     stride, padding, dilation, transposed, _, groups = options
@@ -99,7 +124,7 @@ def _is_plain(x: Tensor, weight: Tensor, options: Sequence[Any]) -> bool:
 def _in_tiles(x: Tensor, weight: Tensor) -> bool:
     """Whether tiles cover the images, and pay."""
     covered = all(side % winograd.TILE == 0 for side in x.shape[2:])
-    return covered and min(weight.shape[:2]) >= MANY_CHANNELS
+    return x.device.type == "cpu" and covered and min(weight.shape[:2]) >= MANY_CHANNELS
 
 
 def _convolution(x: Tensor, weight: Tensor, bias: Tensor | None, *options: Any) -> Any:
@@ -110,24 +135,33 @@ def _convolution(x: Tensor, weight: Tensor, bias: Tensor | None, *options: Any) 
 
 
 def _convolution_backward(gradient: Tensor, x: Tensor, weight: Tensor, bias_sizes: list[int] | None, *rest: Any) -> Any:
-    *options, (of_x, of_weight, of_bias) = rest
+    *options, wanted = rest
+    if sum(wanted) > 1 or wanted[2]:
+        # One by one, so that those that nobody reads can be left out.
+        return tuple(_only(part, gradient, x, weight, options) if wanted[part] else None for part in range(3))
     if not _is_plain(x, weight, options):
         return NotImplemented
+    of_x = wanted[0]
     if _in_tiles(x, weight):
-        x_gradient = winograd.image_gradient(gradient, weight) if of_x else None
-        weight_gradient = winograd.weight_gradient(gradient, x) if of_weight else None
-    elif of_x and x.shape[1] <= FEW_CHANNELS:
-        x_gradient, weight_gradient = _by_pixels(gradient, weight), None
-        if of_weight:
-            only = (gradient, x, weight, bias_sizes, *options, [False, True, False])
-            weight_gradient = _aten.convolution_backward(*only)[1]
+        found = winograd.image_gradient(gradient, weight) if of_x else winograd.weight_gradient(gradient, x)
+    elif of_x and x.device.type == "cpu" and x.shape[1] <= FEW_CHANNELS:
+        found = _image_gradient(gradient, weight)
     else:
         return NotImplemented
-    return x_gradient, weight_gradient, gradient.sum((0, 2, 3)) if of_bias else None
+    return (found, None, None) if of_x else (None, found, None)
 
 
-def _by_pixels(gradient: Tensor, weight: Tensor) -> Tensor:
-    """The gradient in the images: what each pixel of the output gives its nine neighbours, added up where it lands."""
+def _only(part: int, gradient: Tensor, x: Tensor, weight: Tensor, options: Sequence[Any]) -> Tensor:
+    """One of the gradients in the images, the weights and the bias."""
+    if part == 2:
+        return gradient.sum([axis for axis in range(gradient.ndim) if axis != 1])
+    wanted = [part == 0, part == 1, False]
+    found: Tensor = _aten.convolution_backward(gradient, x, weight, None, *options, wanted)[part]
+    return found
+
+
+def _image_gradient(gradient: Tensor, weight: Tensor) -> Tensor:
+    """What each pixel of the output gives its nine neighbours, added up where it lands."""
     outputs, channels = weight.shape[:2]
     count, _, height, width = gradient.shape
     given = gradient.permute(0, 2, 3, 1).reshape(-1, outputs) @ weight.permute(0, 2, 3, 1).reshape(outputs, -1)
@@ -144,3 +178,5 @@ _RULES: dict[Any, Callable[..., Any]] = {
     _aten.convolution.default: _convolution,
     _aten.convolution_backward.default: _convolution_backward,
 }
+
+_ZEROS = {_aten.zeros.default, _aten.zeros_like.default, _aten.new_zeros.default}

@@ -9,8 +9,7 @@ and (d g / d x)^T v. There are two exact ways:
   operations cost more than they save.
 """
 
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from functools import partial
 from typing import Any, NamedTuple
@@ -21,7 +20,9 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.func import grad, grad_and_value, jvp
 
 from pdd_lightning.functional import FunctionalNetwork
+from pdd_lightning.loss_gradients import warn_uncompiled
 from pdd_lightning.objectives.lowering import lowered
+from pdd_lightning.recorded import Recorded
 
 
 class Products(NamedTuple):
@@ -80,6 +81,16 @@ class StepMath:
 
     def __init__(self, network: FunctionalNetwork) -> None:
         self.network = network
+        self._gradients = Recorded(lambda *step: (self.gradient(*step),))
+        self._products = Recorded(self.products)
+
+    def gradients(self, steps: Sequence[tuple[Tensor, Tensor, Tensor]]) -> list[Tensor]:
+        """The gradients of several steps, as (theta, x, labels); see :meth:`gradient`. Recorded on a GPU."""
+        return [gradient for (gradient,) in self._gradients(steps)]
+
+    def products_of(self, steps: Sequence[tuple[Tensor, Tensor, Tensor, Tensor]]) -> list[Products]:
+        """The products of several steps, as (theta, x, labels, vector); see :meth:`products`. Recorded on a GPU."""
+        return [Products(*found) for found in self._products(steps)]
 
     def gradient(self, theta: Tensor, x: Tensor, labels: Tensor) -> Tensor:
         """The gradient.
@@ -142,21 +153,13 @@ class CompiledStepMath(StepMath):
         key = (function, x.shape, x.dtype, x.device)
         if key not in self._compiled:
             # A network of its own: what a forward pass may keep while it is traced has no values.
-            plain: Callable[..., Any] = partial(function, deepcopy(self.network))
-            if x.device.type == "cpu":
-                plain = lowered(plain, *arguments)
+            plain = lowered(partial(function, deepcopy(self.network)), *arguments)
             self._compiled[key] = torch.compile(plain, dynamic=False)
         return self._compiled[key](*arguments)
 
     def _give_up(self, error: Exception) -> None:
-        # An error that has nothing to do with compiling comes again when the same is computed without.
         self._usable = False
-        first = str(error).strip().partition("\n")[0]
-        warnings.warn(
-            f"objective.compile=true: this network cannot be compiled here ({type(error).__name__}: {first}); going on "
-            "without. Install a C++ compiler such as g++, or set it to false",
-            stacklevel=3,
-        )
+        warn_uncompiled("objective.compile", error)
 
 
 def _reverse(network: FunctionalNetwork, theta: Tensor, x: Tensor, labels: Tensor) -> Tensor:

@@ -4,19 +4,23 @@ Source: Cazenavette et al., "Dataset Distillation by Matching Training Trajector
 algorithm 1; inside PDD (arXiv 2310.06982, equation 4) the synthetic side is the union of all subsets so far.
 """
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from pdd_lightning.augment import AugmentParams
 from pdd_lightning.batches import Batches
+from pdd_lightning.devices import sent
 from pdd_lightning.dynamics.base import MatchPoint, StageContext
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.formation import decode
 from pdd_lightning.memory import free_memory
-from pdd_lightning.objectives.base import Objective, SyntheticSide, attach
+from pdd_lightning.objectives.base import SyntheticSide, Work, attach
 from pdd_lightning.objectives.products import CompiledStepMath, StepMath, graph_bytes
-from pdd_lightning.objectives.walk import StepData, Walk, walk_end
+from pdd_lightning.objectives.side_by_side import SideBySide
+from pdd_lightning.objectives.walk import StepData, Walk, walk_ends
 from pdd_lightning.rng import generator
 from pdd_lightning.store import Json
 from pdd_lightning.types import class_path
@@ -36,7 +40,7 @@ def normalised_distance(end: Tensor, start: Tensor, target: Tensor) -> Tensor:
     return (end - target).square().sum() / (start - target).square().sum()
 
 
-class TrajectoryMatching(Objective):
+class TrajectoryMatching(SideBySide):
     """Distance between where N synthetic steps and M expert epochs arrive, relative to how far the expert went.
 
     The experts and the synthetic walk see the same family of augmentations. As published, each step draws one operation
@@ -47,7 +51,8 @@ class TrajectoryMatching(Objective):
         syn_batch_size: Synthetic images per step, drawn from the union; null takes all of them.
         recompute: Build each step's graph again going back, so that memory does not grow with the steps. False
             keeps the graphs: faster where they fit in memory, and the same numbers. Null keeps them if they take at
-            most half of the memory that is free when the stage begins.
+            most half of the memory that is free when the stage begins, and never on a GPU, where steps that are built
+            again are recorded and played back.
         compile: Let PyTorch compile the steps, which pays for long stages (docs/performance.md); the first takes
             minutes, and numbers change as rounding does. Steps are then always computed again going back.
 
@@ -85,18 +90,19 @@ class TrajectoryMatching(Objective):
             "syn_batch_size": self.syn_batch_size,
         }
 
-    def loss(
-        self, synthetic: SyntheticSide, point: MatchPoint, context: StageContext, step: int, index: int, part: int = 0
-    ) -> Tensor:
-        """See :meth:`Objective.loss`."""
-        assert point.target is not None, "StageModule pairs objectives with dynamics that suit them"
-        data = self._data(synthetic, context, step, index)
-        store = self._stored(synthetic, point, context, data)
-        walk = Walk(context.network, point.start, self.syn_steps, data, store, self._step_math(context))
+    def loss_of(self, synthetic: SyntheticSide, works: Sequence[Work], context: StageContext, step: int) -> Tensor:
+        """See :meth:`SideBySide.loss_of`."""
+        math, walks, losses = self._step_math(context), [], []
+        for work in works:
+            data = self._data(synthetic, context, step, work.index)
+            store = self._stored(synthetic, work.point, context, data)
+            walks.append(Walk(context.network, work.point.start, self.syn_steps, data, store, math))
         # Decoded anew and differentiated at once: several match points of a step never hold their graphs together.
-        end = walk_end(decode(synthetic.images, synthetic.factor), synthetic.rate, walk)
-        loss = normalised_distance(end, point.start, point.target)
-        return attach(loss, synthetic.images, synthetic.rate)
+        ends = walk_ends(decode(synthetic.images, synthetic.factor), synthetic.rate, walks)
+        for work, end in zip(works, ends, strict=True):
+            assert work.point.target is not None, "StageModule pairs objectives with dynamics that suit them"
+            losses.append(normalised_distance(end, work.point.start, work.point.target))
+        return attach(torch.stack(losses).sum(), synthetic.images, synthetic.rate)
 
     def _step_math(self, context: StageContext) -> StepMath:
         """One for the whole stage: what is compiled is compiled once."""
@@ -108,6 +114,8 @@ class TrajectoryMatching(Objective):
         """Whether to keep the graphs of a walk's steps."""
         if self.compile or self.recompute is not None:
             return not (self.compile or self.recompute)
+        if context.device.type == "cuda":  # where recorded steps are faster than kept graphs
+            return False
         with torch.no_grad():
             images, labels = data(synthetic.decoded, 0)
         # Decided once for each size: what is free later is less by what the walk itself took.
@@ -123,15 +131,17 @@ class TrajectoryMatching(Objective):
         batches = Batches(len(synthetic), self.syn_batch_size, context.seed, *keys)
         draws = generator(context.seed, *keys, "augment")
         labels = synthetic.all_labels
-        chosen = [batches[i].to(labels.device) for i in range(self.syn_steps)]
-        parameters = [
-            context.augmentation.draw(len(indices), context.image_shape, draws).to(labels.device) for indices in chosen
-        ]
+        drawn: list[tuple[Tensor, AugmentParams]] = []
 
         def data(images: Tensor, i: int) -> tuple[Tensor, Tensor]:
+            while len(drawn) <= i:  # on the way, while a GPU is busy with the steps before
+                indices = batches[len(drawn)]
+                parameters = context.augmentation.draw(len(indices), context.image_shape, draws)
+                drawn.append((sent(indices, labels.device), parameters.to(labels.device)))
+            chosen, parameters = drawn[i]
             union = synthetic.union(images)
             if batches.whole:
-                return context.augmentation.apply(union, parameters[i]), labels
-            return context.augmentation.apply(union[chosen[i]], parameters[i]), labels[chosen[i]]
+                return context.augmentation.apply(union, parameters), labels
+            return context.augmentation.apply(union[chosen], parameters), labels[chosen]
 
         return data

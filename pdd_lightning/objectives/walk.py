@@ -13,7 +13,7 @@ comes: memory does not grow with the activations of N steps, as that of an unrol
 by :mod:`pdd_lightning.objectives.products`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,44 +52,58 @@ class Walk:
 
 
 class _WalkFunction(torch.autograd.Function):
-    """(images, alpha) -> theta_N, with the backward recursion of this module's docstring."""
+    """(images, alpha) -> theta_N of every walk, with the backward recursion of this module's docstring."""
 
     @staticmethod
-    def forward(ctx: Any, images: Tensor, alpha: Tensor, walk: Walk) -> Tensor:
-        ctx.walk, ctx.images, ctx.alpha = walk, images.detach(), alpha.detach()
-        theta, math = walk.start.detach(), walk.math or StepMath(walk.network)
-        ctx.thetas, ctx.graphs = block(0 if walk.store else walk.steps, theta), []
-        for step in range(walk.steps):
-            x, labels = walk.data(ctx.images, step)
-            if walk.store:
-                graph = StepGraph(walk.network, theta, x, labels)
-                ctx.graphs.append(graph)
-                gradient = graph.gradient
+    def forward(ctx: Any, images: Tensor, alpha: Tensor, walks: Sequence[Walk]) -> tuple[Tensor, ...]:
+        ctx.walks, ctx.images, ctx.alpha = walks, images.detach(), alpha.detach()
+        network, steps, store, math = _common(walks)
+        thetas = [walk.start.detach() for walk in walks]
+        kept = block(0 if store else steps * len(walks), thetas[0])
+        ctx.thetas, ctx.graphs = kept.view(-1 if len(kept) else 0, len(walks), len(thetas[0])), []
+        for step in range(steps):
+            shown = [(theta, *walk.data(ctx.images, step)) for theta, walk in zip(thetas, walks, strict=True)]
+            if store:
+                graphs = [StepGraph(network, *own) for own in shown]
+                ctx.graphs.append(graphs)
+                gradients = [graph.gradient for graph in graphs]
             else:
-                ctx.thetas[step] = theta
-                gradient = math.gradient(theta, x, labels)
-            theta = theta - ctx.alpha * gradient
-        return theta if walk.steps else theta.clone()
+                for row, theta in zip(ctx.thetas[step], thetas, strict=True):
+                    row.copy_(theta)
+                gradients = math.gradients(shown)
+            thetas = [theta - ctx.alpha * gradient for theta, gradient in zip(thetas, gradients, strict=True)]
+        return tuple(thetas if steps else (theta.clone() for theta in thetas))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor, Tensor, None]:
-        walk: Walk = ctx.walk
-        (cotangent,) = cotangents
+        walks: Sequence[Walk] = ctx.walks
+        _, steps, store, math = _common(walks)
         images_gradient, alpha_gradient = torch.zeros_like(ctx.images), torch.zeros_like(ctx.alpha)
-        math, leaf = walk.math or StepMath(walk.network), ctx.images.requires_grad_()
-        for step in reversed(range(walk.steps)):
+        leaf = ctx.images.requires_grad_()
+        for step in reversed(range(steps)):
             with torch.enable_grad():
-                x, labels = walk.data(leaf, step)
-            if walk.store:
-                slope, along, across = ctx.graphs[step].products(cotangent)
+                shown = [walk.data(leaf, step) for walk in walks]
+            if store:
+                pairs = zip(ctx.graphs[step], cotangents, strict=True)
+                found = [graph.products(cotangent) for graph, cotangent in pairs]
             else:
-                slope, along, across = math.products(ctx.thetas[step], x.detach(), labels, cotangent)
-            alpha_gradient -= slope
-            (back,) = torch.autograd.grad(x, leaf, across, allow_unused=True, materialize_grads=True)
-            images_gradient.sub_(back * ctx.alpha)
-            cotangent = cotangent - ctx.alpha * along
+                rows = zip(ctx.thetas[step], shown, cotangents, strict=True)
+                found = math.products_of([(theta, x.detach(), y, cotangent) for theta, (x, y), cotangent in rows])
+            for (x, _), (slope, _, across) in zip(shown, found, strict=True):
+                alpha_gradient -= slope
+                (back,) = torch.autograd.grad(x, leaf, across, allow_unused=True, materialize_grads=True)
+                images_gradient.sub_(back * ctx.alpha)
+            cotangents = tuple(
+                cotangent - ctx.alpha * along for cotangent, (_, along, _) in zip(cotangents, found, strict=True)
+            )
         return images_gradient, alpha_gradient, None
+
+
+def _common(walks: Sequence[Walk]) -> tuple[FunctionalNetwork, int, bool, StepMath]:
+    first = walks[0]
+    assert all((walk.network, walk.steps, walk.store) == (first.network, first.steps, first.store) for walk in walks)
+    return first.network, first.steps, first.store, first.math or StepMath(first.network)
 
 
 def walk_end(images: Tensor, alpha: Tensor, walk: Walk) -> Tensor:
@@ -103,5 +117,19 @@ def walk_end(images: Tensor, alpha: Tensor, walk: Walk) -> Tensor:
     Returns:
         theta_N, shape (P,).
     """
-    end: Tensor = _WalkFunction.apply(images, alpha, walk)
-    return end
+    return walk_ends(images, alpha, [walk])[0]
+
+
+def walk_ends(images: Tensor, alpha: Tensor, walks: Sequence[Walk]) -> tuple[Tensor, ...]:
+    """The same for several walks, which go step by step side by side.
+
+    Args:
+        images: See :func:`walk_end`.
+        alpha: See :func:`walk_end`.
+        walks: They differ in their starts and in what their steps train on.
+
+    Returns:
+        theta_N of each.
+    """
+    ends: tuple[Tensor, ...] = _WalkFunction.apply(images, alpha, walks)
+    return ends

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pdd_lightning.learning import Learner
+from pdd_lightning.loss_gradients import COMPILED_FROM
 from pdd_lightning.modules.evaluation import EvaluationModule, Phase
 from pdd_lightning.modules.initial import initial_images
 from pdd_lightning.networks import Architecture, build_template, initial_state
@@ -72,8 +73,12 @@ class PlannedEvaluator(Evaluator):
     def _kind(self, job: Job, phase: Phase) -> tuple[str, int, int, bool]:
         """What decides the cost of a step: how networks compute, how many, the minibatch, and whether it is drawn."""
         examples = len(phase.data[0])
-        network = fingerprint([job.network.describe(), phase.recipe.precision, phase.recipe.cutmix])
+        how = [phase.recipe.precision, phase.recipe.cutmix, self._compiles(phase)]
+        network = fingerprint([job.network.describe(), *how])
         return network, len(phase.data), min(examples, phase.recipe.batch_size), examples > phase.recipe.batch_size
+
+    def _compiles(self, phase: Phase) -> bool:
+        return self.module.compile_networks and phase.steps * len(phase.data) >= COMPILED_FROM
 
     def _measure(self, job: Job, phase: Phase, score: LabelledImages, seconds: float) -> PhaseCost:
         began = time.perf_counter()
@@ -87,7 +92,7 @@ class PlannedEvaluator(Evaluator):
             self.module.seed,
             job.name,
             job.members,
-            together=self.module.networks_at_once > 1,
+            compile=self._compiles(phase),
         )
         clock = StepClock(seconds, module.score)
         self.make_trainer(module.total_steps, [clock]).fit(module)

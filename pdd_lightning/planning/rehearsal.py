@@ -10,13 +10,13 @@ from lightning.pytorch import Callback, Trainer
 from pdd_lightning.callbacks import ImageMonitor, StageCallback
 from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.dynamics import Dynamics, MatchPoint, Rehearsal, StageContext
-from pdd_lightning.learning import Learner, Recipe
-from pdd_lightning.learning_together import group_size, train_group
+from pdd_lightning.learning import Learner, train_together
 from pdd_lightning.modules.initial import initial_images
 from pdd_lightning.modules.stage import StageModule
 from pdd_lightning.planning.clock import StepClock, mean_seconds, timed
 from pdd_lightning.planning.estimate import StageCost
 from pdd_lightning.planning.readings import device_peak, folder_bytes, host_peak
+from pdd_lightning.recipe import Recipe
 from pdd_lightning.states import StateBank
 from pdd_lightning.store import Json
 from pdd_lightning.subsets import Subset, union_of, write_subset
@@ -173,12 +173,13 @@ def _hand_over(module: StageModule, trainer: Trainer, members: int, seconds: flo
     assert union is not None
     union = union.to(context.device)
     epoch = member = 0.0
+    steps = members * module.recipe.steps(len(union))
     # One epoch for each member; the callback then finds the members on the disk.
     module.recipe = replace(module.recipe, epochs=1)
     module.iterations = trainer.global_step
     if module.transition:
-        size = group_size(context.make_network(), members, context.networks_at_once)
-        train = _epoch_of(context, union, module.initial_rate, module.recipe, size)
+        size = min(members, context.networks_at_once)
+        train = _epoch_of(context, context.learners(size, steps), union, module.initial_rate, module.recipe)
         epoch = mean_seconds(train, ENDLESS, seconds, context.device) / size
         waiting = module.folder.directory / "transition"
         rate = module.subset().rate
@@ -188,18 +189,10 @@ def _hand_over(module: StageModule, trainer: Trainer, members: int, seconds: flo
 
 
 def _epoch_of(
-    context: StageContext, union: LabelledImages, rate: float, recipe: Recipe, size: int
+    context: StageContext, learners: Sequence[Learner], union: LabelledImages, rate: float, recipe: Recipe
 ) -> Callable[[int], None]:
     """Trains one member, or a group of them, for the recipe's single epoch."""
-    options = (union, rate, recipe, context.augmentation, context.seed)
-    if size == 1:
-        learner = Learner(context.make_network(), context.device)
+    for learner in learners:
         learner.load(context.bank[0])
-        return lambda number: learner.train(*options, "rehearsal")
-    network, starts = context.make_network(), [context.bank[0]] * size
-    keys = [("rehearsal", index) for index in range(size)]
-
-    def train(number: int) -> None:
-        train_group(network, starts, *options, keys)
-
-    return train
+    keys = [("rehearsal", index) for index in range(len(learners))]
+    return lambda number: train_together(learners, union, rate, recipe, context.augmentation, context.seed, keys)

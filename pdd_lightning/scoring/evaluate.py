@@ -16,10 +16,10 @@ from pdd_lightning.callbacks import StepProgress
 from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.digest import digest
 from pdd_lightning.errors import ArtifactError, ConfigError
-from pdd_lightning.learning import Recipe
 from pdd_lightning.modules.evaluation import EvaluationModule
 from pdd_lightning.modules.stage import StageModule
 from pdd_lightning.networks import Architecture, build_template
+from pdd_lightning.recipe import Recipe
 from pdd_lightning.scoring.protocol import (
     SELECTIONS,
     Baseline,
@@ -274,7 +274,7 @@ class Evaluator:
             job.name,
             job.members,
             self.evaluation.spread,
-            self.module.networks_at_once > 1,
+            self.module.compile_networks,
         )
         title = f"evaluation: {job.name}, {len(job.phases[0].data)} networks"
         trainer = self.make_trainer(module.total_steps, [StepProgress(title, module.total_steps)])

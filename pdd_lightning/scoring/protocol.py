@@ -6,9 +6,9 @@ from typing import Final, Literal
 
 from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.errors import ConfigError
-from pdd_lightning.learning import Recipe
 from pdd_lightning.modules.evaluation import Phase
 from pdd_lightning.networks import Architecture
+from pdd_lightning.recipe import Recipe
 from pdd_lightning.selection import Forgetting, Herding, KCenter
 from pdd_lightning.selection.random import random_images
 from pdd_lightning.store import Json

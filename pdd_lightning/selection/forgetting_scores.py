@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pdd_lightning.errors import ConfigError
-from pdd_lightning.learning import Recipe
+from pdd_lightning.recipe import Recipe
 from pdd_lightning.selection.base import SelectionContext
 from pdd_lightning.selection.training import train_on_real
 

@@ -7,9 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from pdd_lightning.errors import ArtifactError, ConfigError
-from pdd_lightning.learning import Learner, Precision, Recipe
+from pdd_lightning.learning import Learner
 from pdd_lightning.networks import build_template, initial_state
+from pdd_lightning.precision import Precision
 from pdd_lightning.progress import Progress
+from pdd_lightning.recipe import Recipe
 from pdd_lightning.selection.base import SelectionContext, read_checked
 from pdd_lightning.store import Json, fingerprint, write_tensors
 from pdd_lightning.types import State
@@ -30,7 +32,7 @@ class TrainingOptions:
         weight_decay: L2 penalty added to the gradient.
         decay_at: Fractions of the epochs after which the learning rate is multiplied by `decay`.
         decay: Factor of the learning rate at each point of `decay_at`.
-        precision: See :class:`pdd_lightning.learning.Recipe`.
+        precision: See :class:`pdd_lightning.recipe.Recipe`.
     """
 
     epochs: int = 50

@@ -12,11 +12,11 @@ from pdd_lightning.callbacks import StageCallback
 from pdd_lightning.datamodules import DigitsData, Preprocessing
 from pdd_lightning.dynamics import ExpertTrajectories
 from pdd_lightning.errors import ArtifactError
-from pdd_lightning.learning import Recipe
 from pdd_lightning.main import main
 from pdd_lightning.modules.stage import StageModule
 from pdd_lightning.networks import ConvNet
 from pdd_lightning.objectives import TrajectoryMatching
+from pdd_lightning.recipe import Recipe
 from pdd_lightning.store import RunFolder
 
 

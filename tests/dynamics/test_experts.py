@@ -1,6 +1,6 @@
 """Expert trajectories: what is stored, what is kept, and who makes it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,7 @@ from pdd_lightning.batches import Batches
 from pdd_lightning.dynamics import ExpertTrajectories, Ranks, StageContext
 from pdd_lightning.errors import ArtifactError, ConfigError
 from pdd_lightning.functional import Layout
-from pdd_lightning.learning import Learner
-from pdd_lightning.learning_together import LearnersTogether
+from pdd_lightning.learning import Learner, step_together, train_together
 from pdd_lightning.networks import ConvNet
 from pdd_lightning.rng import generator
 from pdd_lightning.states import StateBank
@@ -39,13 +38,12 @@ def context(tmp_path: Path) -> StageContext:
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """The number of every expert that is trained from here on."""
     members: list[object] = []
-    train = Learner.train
 
-    def counting(self: Learner, *args: Any, **kwargs: Any) -> None:
-        members.append(args[-1])
-        train(self, *args, **kwargs)
+    def counting(*args: Any, **kwargs: Any) -> None:
+        members.extend(keys[-1] for keys in args[6])
+        train_together(*args, **kwargs)
 
-    monkeypatch.setattr(Learner, "train", counting)
+    monkeypatch.setattr("pdd_lightning.dynamics.experts.train_together", counting)
     return members
 
 
@@ -167,13 +165,13 @@ def test_a_rehearsal_counts_the_steps_of_groups(at_once: int, tmp_path: Path, mo
     """What preparing takes is the rehearsed group, as often as there are groups, and the pieces that it lacks."""
     context = toy_context(tmp_path, members=6, networks_at_once=at_once)
     widths: list[int] = []
-    step = LearnersTogether._step
 
-    def counting(self: LearnersTogether, images: Tensor, *rest: Any) -> None:
-        widths.append(len(images))
-        step(self, images, *rest)
+    def counting(learners: Sequence[Learner], *rest: Any) -> list[Tensor]:
+        widths.append(len(learners))
+        return step_together(learners, *rest)
 
-    monkeypatch.setattr(LearnersTogether, "_step", counting)
+    for module in ("pdd_lightning.learning", "pdd_lightning.dynamics.experts"):
+        monkeypatch.setattr(f"{module}.step_together", counting)
     dynamics = experts(experts=6)
     rehearsal = dynamics.rehearse(replace(context, experts=tmp_path / "rehearsal"))
     widths.clear()

@@ -13,9 +13,9 @@ from toys import CLASSES, SHAPE, assert_same, toy_images, toy_module
 
 from pdd_lightning.augment import DSA, Augmentation, NoAugmentation
 from pdd_lightning.functional import detached
-from pdd_lightning.learning import Recipe
 from pdd_lightning.modules.evaluation import EvaluationModule, Phase
 from pdd_lightning.networks import ConvNet, initial_state
+from pdd_lightning.recipe import Recipe
 from pdd_lightning.rng import generator
 from pdd_lightning.scoring.protocol import distilled_job, progressive_steps, with_steps
 from pdd_lightning.subsets import Subset
@@ -55,11 +55,12 @@ def fit(
     architecture: ConvNet = INSTANCE,
     augmentation: Augmentation = NoAugmentation(),  # noqa: B008 (immutable)
     name: str = "name",
+    accelerator: str = "cpu",
     **options: Any,
 ) -> Counted:
     module = Counted(architecture, SHAPE, CLASSES, phases, SCORE, augmentation, 0, name, **options)
     Trainer(
-        accelerator="cpu",
+        accelerator=accelerator,
         devices=1,
         max_epochs=1,
         logger=False,
@@ -108,19 +109,34 @@ def accuracy(state: dict[str, Tensor], architecture: ConvNet) -> float:
     return float((logits.argmax(1) == SCORE.labels).double().mean())
 
 
+def recorded(phases: Sequence[Phase], monkeypatch: pytest.MonkeyPatch, **options: Any) -> Counted:
+    """A fit whose gradients come from what a GPU would record."""
+    monkeypatch.setattr("pdd_lightning.modules.evaluation.is_recordable", lambda *_: True)
+    module = fit(phases, augmentation=DSA(), **options)
+    monkeypatch.undo()
+    assert module._gradients is not None
+    return module
+
+
 @pytest.mark.parametrize("cutmix", [0.0, 0.7])
-def test_answers_of_all_networks_in_one_call_are_the_same(cutmix: float) -> None:
+def test_gradients_that_are_recorded_are_the_same(cutmix: float, monkeypatch: pytest.MonkeyPatch) -> None:
     phases = [replace(phase, recipe=replace(phase.recipe, cutmix=cutmix)) for phase in PHASES]
-    alone, together = (fit(phases, augmentation=DSA(), together=chosen) for chosen in (False, True))
-    assert together.together
+    alone, together = fit(phases, augmentation=DSA()), recorded(phases, monkeypatch)
+    assert alone._gradients is None
     for one_by_one, at_once in zip(alone.ends, together.ends, strict=True):
         for wanted, found in zip(one_by_one, at_once, strict=True):
             assert_same(found, wanted, 1e-4)
     assert not torch.equal(together.ends[0][0]["head.weight"], together.ends[0][1]["head.weight"])
 
 
-def test_networks_with_statistics_answer_one_by_one() -> None:
-    assert not fit(architecture=BATCH, together=True).together
+@pytest.mark.gpu
+def test_a_gpu_records_and_scores_as_a_cpu_does() -> None:
+    found, wanted = fit(augmentation=DSA(), accelerator="gpu"), fit(augmentation=DSA())
+    assert found._gradients is not None
+    for one, other in zip(found.ends, wanted.ends, strict=True):
+        for mine, its in zip(one, other, strict=True):
+            assert_same({name: tensor.cpu() for name, tensor in mine.items()}, its, 5e-2)
+    assert len(found.accuracies) == len(PHASES)
 
 
 @pytest.mark.parametrize("architecture", [INSTANCE, BATCH], ids=["instance", "batch-norm"])

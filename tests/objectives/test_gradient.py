@@ -154,7 +154,10 @@ def test_the_published_methods_compare_the_layers_that_their_code_compares(tmp_p
 
     def shapes(objective: GradientMatching) -> list[int]:
         point = start(context)
-        return [g.ndim for g in objective._gradient(point, context, images, 0, differentiable=False)]
+        return [
+            g.ndim
+            for g in objective._gradient(context.network, point.start, images, torch.tensor(0), differentiable=False)
+        ]
 
     assert shapes(GradientMatching()) == [4, 4, 2]
     assert shapes(GradientMatching(layers="convolutions")) == [4, 4]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.func import grad
+from torch.func import grad, jvp
 from torch.nn import functional as F
 from torchvision.models.resnet import BasicBlock  # type: ignore[import-untyped]
 from toys import SHAPE
@@ -63,14 +63,14 @@ LAYERS: dict[str, tuple[Layer, Sequence[int], int]] = {
     "many channels": (nn.Conv2d(MANY_CHANNELS, MANY_CHANNELS, 3, padding=1), (2, MANY_CHANNELS, 8, 4), 0),
     "no bias": (nn.Conv2d(MANY_CHANNELS, MANY_CHANNELS, 3, padding=1, bias=False), (2, MANY_CHANNELS, 4, 4), 0),
     "few channels": (nn.Conv2d(FEW_CHANNELS, 8, 3, padding=1), (2, FEW_CHANNELS, 5, 7), 2),
-    "between": (nn.Conv2d(FEW_CHANNELS + 1, MANY_CHANNELS, 3, padding=1), (2, FEW_CHANNELS + 1, 8, 8), 2),
-    "no tiles": (nn.Conv2d(MANY_CHANNELS, MANY_CHANNELS, 3, padding=1), (2, MANY_CHANNELS, 8, 6), 2),
-    "stride": (nn.Conv2d(MANY_CHANNELS, MANY_CHANNELS, 3, padding=1, stride=2), (2, MANY_CHANNELS, 8, 8), 2),
-    "dilation": (nn.Conv2d(MANY_CHANNELS, MANY_CHANNELS, 3, padding=1, dilation=2), (2, MANY_CHANNELS, 8, 8), 2),
-    "padding": (nn.Conv2d(MANY_CHANNELS, MANY_CHANNELS, 3), (2, MANY_CHANNELS, 8, 8), 2),
-    "groups": (nn.Conv2d(2 * MANY_CHANNELS, MANY_CHANNELS, 3, padding=1, groups=2), (2, 2 * MANY_CHANNELS, 4, 4), 2),
-    "1x1": (nn.Conv2d(MANY_CHANNELS, MANY_CHANNELS, 1, padding=1), (2, MANY_CHANNELS, 8, 8), 2),
-    "transposed": (nn.ConvTranspose2d(MANY_CHANNELS, MANY_CHANNELS, 3, padding=1), (2, MANY_CHANNELS, 8, 8), 2),
+    "between": (nn.Conv2d(FEW_CHANNELS + 1, MANY_CHANNELS, 3, padding=1), (2, FEW_CHANNELS + 1, 8, 8), 3),
+    "no tiles": (nn.Conv2d(MANY_CHANNELS, MANY_CHANNELS, 3, padding=1), (2, MANY_CHANNELS, 8, 6), 3),
+    "stride": (nn.Conv2d(MANY_CHANNELS, MANY_CHANNELS, 3, padding=1, stride=2), (2, MANY_CHANNELS, 8, 8), 3),
+    "dilation": (nn.Conv2d(MANY_CHANNELS, MANY_CHANNELS, 3, padding=1, dilation=2), (2, MANY_CHANNELS, 8, 8), 3),
+    "padding": (nn.Conv2d(MANY_CHANNELS, MANY_CHANNELS, 3), (2, MANY_CHANNELS, 8, 8), 3),
+    "groups": (nn.Conv2d(2 * MANY_CHANNELS, MANY_CHANNELS, 3, padding=1, groups=2), (2, 2 * MANY_CHANNELS, 4, 4), 3),
+    "1x1": (nn.Conv2d(MANY_CHANNELS, MANY_CHANNELS, 1, padding=1), (2, MANY_CHANNELS, 8, 8), 3),
+    "transposed": (nn.ConvTranspose2d(MANY_CHANNELS, MANY_CHANNELS, 3, padding=1), (2, MANY_CHANNELS, 8, 8), 3),
 }
 
 
@@ -115,6 +115,36 @@ def test_few_channels_take_no_gradient_in_the_weights_that_nobody_asks_for() -> 
     graph = lowered(grad(loss), x, weight)
     assert convolutions(graph) == [torch.ops.aten.convolution.default]
     assert distance(graph(x, weight), grad(loss)(x, weight)) < 1e-12
+
+
+def test_gradients_that_nobody_reads_are_left_out() -> None:
+    """Those in the weights take no part in the gradient in the images, though both are asked for at once."""
+    x, weight = draw(2, 8, 6, 6), draw(8, 8, 3, 3)
+
+    def loss(x: Tensor, weight: Tensor) -> Tensor:
+        return F.conv2d(x, weight, padding=1).square().sum()
+
+    graph = lowered(lambda x, weight: grad(loss, (0, 1))(x, weight)[0], x, weight)
+    wanted = [node.args[-1] for node in graph.graph.nodes if "convolution_backward" in str(node.target)]
+    assert wanted == [[True, False, False]]
+    assert distance(graph(x, weight), grad(loss)(x, weight)) < 1e-12
+
+
+def test_convolutions_of_nothing_are_left_out() -> None:
+    """The first layer's images have no tangent, where parameters are moved."""
+    x, weight, bias, direction = draw(2, 8, 6, 6), draw(8, 8, 3, 3), draw(8), draw(8, 8, 3, 3)
+
+    def loss(x: Tensor, weight: Tensor) -> Tensor:
+        return F.conv2d(x, weight, bias, padding=1).square().sum()
+
+    def along(x: Tensor, weight: Tensor, direction: Tensor) -> Any:
+        return jvp(grad(loss, (0, 1)), (x, weight), (torch.zeros_like(x), direction))[1]
+
+    graph = lowered(along, x, weight, direction)
+    # Outputs and their tangent; in the images what two tangents make, in the weights what that of the outputs makes.
+    assert len(convolutions(graph)) == 2 + 2 + 1
+    for mine, direct in zip(graph(x, weight, direction), along(x, weight, direction), strict=True):
+        assert distance(mine, direct) < 1e-12
 
 
 def test_the_code_is_that_of_the_graph() -> None:

@@ -21,8 +21,8 @@ from pdd_lightning.functional import FunctionalNetwork, Layout
 from pdd_lightning.networks import ConvNet
 from pdd_lightning.networks.convnet import Norm
 from pdd_lightning.objectives.lowering import MANY_CHANNELS
-from pdd_lightning.objectives.products import CompiledStepMath, StepGraph, graph_bytes
-from pdd_lightning.objectives.walk import StepData, Walk, walk_end
+from pdd_lightning.objectives.products import CompiledStepMath, StepGraph, StepMath, graph_bytes
+from pdd_lightning.objectives.walk import StepData, Walk, walk_end, walk_ends
 from pdd_lightning.rng import generator
 from pdd_lightning.types import State
 
@@ -115,6 +115,52 @@ def test_the_meta_gradient_is_that_of_the_unrolled_graph(case: Case, store: bool
     for mine, naive in zip(found, wanted, strict=True):
         assert naive.norm() > 0
         assert relative_error(mine, naive) < 1e-8
+
+
+@either_way
+def test_walks_side_by_side_are_walks_one_by_one(store: bool) -> None:
+    """Of one network, each with a start and data of its own; all gradients reach the same images and learning rate."""
+    cases = [CASES["dsa"], CASES["dsa-all"], CASES["instance"]]
+    first = cases[0].walk(store=store)
+    walks = [replace(first, data=case.data, start=first.start + 0.1 * index) for index, case in enumerate(cases)]
+    together = meta_gradients(lambda images, rate: torch.cat(walk_ends(images, rate, walks)))
+    alone = meta_gradients(lambda images, rate: torch.cat([walk_end(images, rate, walk) for walk in walks]))
+    for mine, wanted in zip(together, alone, strict=True):
+        assert relative_error(mine, wanted) < 1e-12
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    ("name", "compile"),
+    [*((name, False) for name in CASES), ("dsa", True), ("everything", True)],
+    ids=lambda value: {True: "compiled", False: "plain"}.get(value, value),
+)
+def test_recorded_walks_are_the_unrolled_graph(name: str, compile: bool) -> None:
+    case = CASES[name]
+
+    def on_gpu(walk: Walk, shift: float) -> Walk:
+        def data(images: Tensor, step: int) -> tuple[Tensor, Tensor]:
+            x, y = case.data(images.cpu(), step)  # not what is tested here
+            return x.cuda(), y.cuda()
+
+        return replace(walk, network=network, start=walk.start.cuda() + shift, data=data, math=math)
+
+    network = FunctionalNetwork(toy_module(case.state, case.architecture), "cuda")
+    math = CompiledStepMath(network) if compile else StepMath(network)
+    walks = [on_gpu(case.walk(), shift) for shift in (0.0, 0.1)]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*cannot be (compiled|recorded)")
+        single = meta_gradients(lambda images, rate: walk_end(images.cuda(), rate.cuda(), walks[0]).cpu())
+        pair = meta_gradients(lambda images, rate: torch.cat(walk_ends(images.cuda(), rate.cuda(), walks)).cpu())
+    assert math._gradients._recordings
+    assert math._products._recordings
+    wanted = meta_gradients(lambda images, rate: unrolled(case, images, rate))
+    for mine, naive in zip(single, wanted, strict=True):
+        assert relative_error(mine, naive) < 1e-8
+    starts = [replace(case.walk(), start=case.walk().start + shift) for shift in (0.0, 0.1)]
+    alone = meta_gradients(lambda images, rate: torch.cat([walk_end(images, rate, walk) for walk in starts]))
+    for mine, one_by_one in zip(pair, alone, strict=True):
+        assert relative_error(mine, one_by_one) < 1e-8
 
 
 def compiled(case: Case) -> Walk:
@@ -298,5 +344,5 @@ def test_recomputing_keeps_one_parameter_vector_for_each_step() -> None:
     walk = Case().walk()
     kept = walk_end(images, rate, walk).grad_fn
     assert kept is not None
-    assert [tuple(theta.shape) for theta in kept.thetas] == [(walk.network.layout.size,)] * STEPS  # type: ignore[attr-defined]
+    assert [tuple(theta.shape) for theta in kept.thetas] == [(1, walk.network.layout.size)] * STEPS  # type: ignore[attr-defined]
     assert kept.graphs == []  # type: ignore[attr-defined]

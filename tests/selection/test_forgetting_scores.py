@@ -8,8 +8,9 @@ from toys import NETWORK, toy_images, toy_module, toy_state
 
 from pdd_lightning.augment import DSA, Augmentation, NoAugmentation
 from pdd_lightning.errors import ConfigError
-from pdd_lightning.learning import Learner, Recipe
+from pdd_lightning.learning import Learner
 from pdd_lightning.networks import initial_state
+from pdd_lightning.recipe import Recipe
 from pdd_lightning.rng import generator
 from pdd_lightning.selection import SelectionContext
 from pdd_lightning.selection.forgetting_scores import (

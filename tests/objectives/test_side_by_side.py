@@ -1,0 +1,65 @@
+"""Which works of a step are computed in one go."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from cases import synthetic_side
+from toys import SHAPE, toy_context
+
+from pdd_lightning.dynamics import MatchPoint, StageContext
+from pdd_lightning.objectives import SyntheticSide, Work
+from pdd_lightning.objectives.side_by_side import SideBySide
+from pdd_lightning.recorded import LANES
+from pdd_lightning.store import Json
+
+
+class Counting(SideBySide):
+    """Notes the works of each go."""
+
+    def __init__(self) -> None:
+        self.went: list[list[int]] = []
+
+    def loss_of(
+        self, synthetic: SyntheticSide, works: Sequence[Work], context: StageContext, step: int
+    ) -> torch.Tensor:
+        self.went.append([work.part for work in works])
+        return torch.tensor(float(sum(work.part for work in works)))
+
+    def describe(self) -> Json:
+        return {}
+
+
+class Own(Counting):
+    """Has a loss of its own, of each work."""
+
+    def loss(
+        self,
+        synthetic: SyntheticSide,
+        point: MatchPoint,
+        context: StageContext,
+        step: int,
+        index: int,
+        part: int = 0,
+    ) -> torch.Tensor:
+        return 10 * super().loss(synthetic, point, context, step, index, part)
+
+
+@pytest.mark.parametrize(
+    ("objective", "device", "wanted", "total"),
+    [
+        (Counting, "cuda", [[*range(LANES)], [*range(LANES, LANES + 2)]], 15.0),
+        (Counting, "cpu", [[part] for part in range(LANES + 2)], 15.0),
+        (Own, "cuda", [[part] for part in range(LANES + 2)], 150.0),
+    ],
+)
+def test_works_lie_side_by_side_where_they_are_recorded(
+    objective: type[Counting], device: str, wanted: list[list[int]], total: float, tmp_path: Path
+) -> None:
+    context = replace(toy_context(tmp_path), device=torch.device(device))
+    synthetic, made = synthetic_side(SHAPE, previous=False), objective()
+    works = [Work(MatchPoint(torch.zeros(1)), 0, part) for part in range(LANES + 2)]
+    assert sum(float(loss) for loss in made.losses(synthetic, works, context, 0)) == total
+    assert made.went == wanted

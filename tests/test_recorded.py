@@ -1,0 +1,110 @@
+"""What is recorded on a GPU is what is computed as it comes."""
+
+import warnings
+from collections.abc import Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from pdd_lightning import recorded
+from pdd_lightning.devices import sent
+from pdd_lightning.recorded import LANES, Recorded
+from pdd_lightning.rng import generator
+
+gpu = pytest.mark.gpu
+
+
+def numbers(key: int, size: int = 5, device: str = "cpu") -> Tensor:
+    return torch.randn(size, generator=generator(0, "numbers", key)).to(device)
+
+
+def twice_and_sum(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    leaf = x.detach().requires_grad_()
+    with torch.enable_grad():
+        (gradient,) = torch.autograd.grad((leaf * y).square().sum(), leaf)
+    return gradient, (x + y).sum()
+
+
+def lanes(count: int, device: str = "cpu", first: int = 0) -> list[tuple[Tensor, Tensor]]:
+    return [
+        (numbers(2 * (first + i), device=device), numbers(2 * (first + i) + 1, device=device)) for i in range(count)
+    ]
+
+
+def check(found: Sequence[Sequence[Tensor]], given: Sequence[tuple[Tensor, Tensor]]) -> None:
+    assert len(found) == len(given)
+    for mine, (x, y) in zip(found, given, strict=True):
+        torch.testing.assert_close(mine[0], 2 * x * y.square())
+        torch.testing.assert_close(mine[1], (x + y).sum())
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=gpu)])
+@pytest.mark.parametrize("count", [0, 1, 2, LANES, LANES + 1, 2 * LANES + 1])
+def test_every_lane_is_computed(count: int, device: str) -> None:
+    function = Recorded(twice_and_sum)
+    kept = []
+    for first in (0, 100, 200):  # later calls do not change what earlier ones gave
+        given = lanes(count, device, first)
+        kept.append((function(given), given))
+    for found, given in kept:
+        check(found, given)
+
+
+@gpu
+def test_a_gpu_runs_the_code_once_for_each_shape() -> None:
+    calls = []
+
+    def function(x: Tensor) -> tuple[Tensor]:
+        calls.append(len(x))
+        return (x + 1,)
+
+    mine = Recorded(function)
+    for size in (3, 4, 3, 3, 4):
+        x = torch.randn(size, device="cuda")
+        assert torch.equal(mine([(x,)])[0][0], x + 1)
+    assert len(calls) == 2 * (recorded._WARM_UP + 2)
+
+
+@gpu
+def test_what_has_too_many_shapes_is_computed_as_it_comes() -> None:
+    mine = Recorded(lambda x: (x + 1,))
+    for size in range(1, recorded._MOST + 4):
+        x = torch.randn(size, device="cuda")
+        assert torch.equal(mine([(x,)])[0][0], x + 1)
+    assert len(mine._recordings) == recorded._MOST
+
+
+@gpu
+def test_what_looks_at_values_is_computed_as_it_comes() -> None:
+    mine = Recorded(lambda x: (x * 2 if float(x.sum()) > 0 else x * 3,))
+    with pytest.warns(UserWarning, match="cannot be recorded as a CUDA graph .*; going on without"):
+        first = mine([(torch.ones(3, device="cuda"),)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        second = mine([(-torch.ones(3, device="cuda"),)])
+    assert first[0][0].tolist() == [2.0] * 3
+    assert second[0][0].tolist() == [-3.0] * 3
+    torch.rand(1, device="cuda")  # a recording that fails would leave this one impossible
+
+
+@gpu
+def test_recordings_share_their_memory() -> None:
+    def large(x: Tensor) -> tuple[Tensor]:
+        return ((x[:, None] * torch.ones(1, 2**22, device="cuda")).cos().sum(1),)  # 16 MB a row
+
+    mine, free = Recorded(large), []
+    for size in range(1, 7):
+        mine([(torch.ones(10 + size, device="cuda"),)])
+        free.append(torch.cuda.memory_allocated())
+    assert free[-1] - free[0] < 2**24
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=gpu)])
+def test_what_is_sent_may_be_overwritten(device: str) -> None:
+    source = torch.zeros(1000)
+    copies = []
+    for value in range(20):
+        source.fill_(value)
+        copies.append(sent(source, device, torch.float64))
+    assert [copy.mean().item() for copy in copies] == list(range(20))
