@@ -150,7 +150,7 @@ def _memory(device: Any, *, peak: bool) -> float:
     import torch  # noqa: PLC0415
 
     if device.type == "cuda":
-        return (torch.cuda.max_memory_allocated() if peak else torch.cuda.memory_allocated()) / 1e6
+        return (torch.cuda.max_memory_reserved() if peak else torch.cuda.memory_reserved()) / 1e6
     # Not getrusage, whose maximum begins with that of the process that started this one.
     name = "VmHWM:" if peak else "VmRSS:"
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))

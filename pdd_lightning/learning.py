@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from pdd_lightning.augment import Augmentation
 from pdd_lightning.cutmix import Mix, mixed_cross_entropy
 from pdd_lightning.functional import Layout, detached
-from pdd_lightning.loss_gradients import LossGradients, is_recordable
+from pdd_lightning.loss_gradients import LossGradients, Recordings, is_recordable
 from pdd_lightning.precision import Precision, autocast
 from pdd_lightning.recipe import Recipe, minibatch
 from pdd_lightning.rng import Key, generator
@@ -25,9 +25,16 @@ class Learner:
         network: The network; taken over and moved.
         device: Where to train.
         compile: Let PyTorch compile the steps that are recorded on a GPU; others are computed as they come.
+        recordings: Of networks of this kind, to be shared by all learners that are given them.
     """
 
-    def __init__(self, network: nn.Module, device: torch.device | str = "cpu", compile: bool = False) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        device: torch.device | str = "cpu",
+        compile: bool = False,
+        recordings: Recordings | None = None,
+    ) -> None:
         self.network = network.to(device).train()
         self.device = torch.device(device)
         self.layout = Layout.of(self.network)
@@ -35,7 +42,7 @@ class Learner:
         self._gradient = torch.zeros_like(self._values)
         self._momentum: Tensor | None = None
         self._compile = compile
-        self._gradients: dict[Precision, LossGradients] = {}
+        self._recordings = {} if recordings is None else recordings
         values, gradients = self.layout.unflatten(self._values), self.layout.unflatten(self._gradient)
         for name, parameter in self.network.named_parameters():
             parameter.data = values[name]
@@ -136,9 +143,10 @@ class Learner:
         """Gives the gradients of networks of this kind where they are recorded, else None."""
         if not is_recordable(self.network, self.device):
             return None
-        if precision not in self._gradients:
-            self._gradients[precision] = LossGradients(self.network, precision, self._compile)
-        return self._gradients[precision]
+        key = precision, self._compile
+        if key not in self._recordings:
+            self._recordings[key] = LossGradients(self.network, *key)
+        return self._recordings[key]
 
     def _step(self, images: Tensor, labels: Tensor, mix: Mix | None, rate: float, recipe: Recipe) -> Tensor:
         """A step that is computed as it comes."""
@@ -178,8 +186,7 @@ class Learner:
 def groups(members: Sequence[int], at_once: int, finished: Callable[[int], bool]) -> list[Sequence[int]]:
     """The groups in which networks of one kind are trained, less those that are finished.
 
-    Groups are those of all members, whatever is finished: on a GPU last digits may depend on whom a network is trained
-    with, and an interruption must not change them.
+    Groups are those of all members, whatever is finished.
 
     Args:
         members: Numbers of all the networks.

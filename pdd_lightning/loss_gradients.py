@@ -13,29 +13,29 @@ from pdd_lightning.cutmix import Mix
 from pdd_lightning.devices import sent
 from pdd_lightning.functional import Layout
 from pdd_lightning.precision import Precision, autocast
-from pdd_lightning.recorded import Recorded
+from pdd_lightning.recorded import Recorded, is_known
 
 COMPILED_FROM = 20_000
 """Steps of networks from which on compiling, which takes about 20 seconds, pays on a GPU (docs/performance.md)."""
+
+_COMPILED = 100
+"""Shapes and kinds of networks that a process compiles at most."""
 
 Lane = tuple[Tensor, Tensor, Tensor, Mix | None]
 """Parameters (P,), images (B, C, H, W), labels (B,), and how the images were mixed."""
 
 
 def is_recordable(network: nn.Module, device: torch.device) -> bool:
-    """Whether steps of a network are recorded: on a GPU, if its Python code is known to do the same every time.
+    """Whether training steps of a network are recorded: on a GPU, if it is known to do the same every time.
 
-    That is so for modules of PyTorch and of this package. A module of the user's own may draw numbers in Python, and
-    batch norm keeps statistics; hooks want to be called.
+    Batch norm keeps statistics, and parameters that are kept as they are have no gradient; such networks compute as
+    they come.
     """
     return (
         device.type == "cuda"
+        and is_known(network)
         and not any(True for _ in network.buffers())
-        and all(
-            type(module).__module__.partition(".")[0] in ("torch", "torchvision", "pdd_lightning")
-            and not (module._forward_hooks or module._forward_pre_hooks)
-            for module in network.modules()
-        )
+        and all(parameter.requires_grad and not parameter._backward_hooks for parameter in network.parameters())
     )
 
 
@@ -55,6 +55,10 @@ class LossGradients:
     def __call__(self, lanes: Sequence[Lane]) -> list[tuple[Tensor, Tensor]]:
         """Each network's loss, a scalar, and its gradient, shape (P,)."""
         return [(loss, gradient) for loss, gradient in self._compute([_plain(*lane) for lane in lanes])]
+
+
+Recordings = dict[tuple[Precision, bool], LossGradients]
+"""By precision, and whether they are compiled."""
 
 
 def _plain(theta: Tensor, images: Tensor, labels: Tensor, mix: Mix | None) -> tuple[Tensor, ...]:
@@ -85,16 +89,21 @@ def _loss_and_gradient(
 
 
 def _compiled(plain: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., tuple[Tensor, Tensor]]:
-    compiled: Callable[..., tuple[Tensor, Tensor]] | None = torch.compile(plain, dynamic=False)
+    compiled: Callable[..., tuple[Tensor, Tensor]] | None = None
+    usable = True
 
     def compute(*tensors: Tensor) -> tuple[Tensor, Tensor]:
-        nonlocal compiled
-        if compiled is not None:
+        nonlocal compiled, usable
+        if usable:
             try:
-                with torch.no_grad():
+                compiled = compiled or torch.compile(plain, dynamic=False)
+                # Dynamo counts what all functions that are called in one way are compiled for.
+                with torch.no_grad(), torch._dynamo.config.patch(recompile_limit=_COMPILED):
                     return compiled(*tensors)
+            except torch.OutOfMemoryError:
+                raise
             except Exception as error:  # compilers fail in many ways
-                compiled = None
+                usable = False
                 warn_uncompiled("model.compile_networks", error)
         return plain(*tensors)
 

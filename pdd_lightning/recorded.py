@@ -14,18 +14,35 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 LANES = 4
 """Most branches of a graph: eight are no faster than four (docs/performance.md)."""
 
-_MOST = 8
+_MOST = 32
 """Recordings of a function; what has yet another shape is computed as it comes."""
 
 _WARM_UP = 2
 """Calls before recording, in which libraries choose their kernels and compilers compile; one more looks for trouble."""
 
+_KNOWN = ("torch", "torchvision", "pdd_lightning")
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
 Function = Callable[..., Sequence[Tensor]]
+
+
+def is_known(network: nn.Module) -> bool:
+    """Whether a network's Python code is known to do the same every time.
+
+    That is so for modules of PyTorch, torchvision and this package without hooks. A module of the user's own might draw
+    numbers in Python, or keep a tensor from one call for the next; one that does not says so by an attribute
+    ``recordable = True`` of its class.
+    """
+    return all(
+        (type(module).__module__.partition(".")[0] in _KNOWN or getattr(type(module), "recordable", False))
+        and not any(getattr(module, hooks) for hooks in _HOOKS)
+        for module in network.modules()
+    )
 
 
 class Recorded:
@@ -37,11 +54,12 @@ class Recorded:
 
     Args:
         function: Takes tensors and returns tensors.
+        usable: Whether to record it at all; see :func:`is_known`.
     """
 
-    def __init__(self, function: Function) -> None:
+    def __init__(self, function: Function, usable: bool = True) -> None:
         self.function = function
-        self._usable = True
+        self._usable = usable
         self._recordings: dict[tuple[object, ...], _Recording] = {}
         self._pool: Any = None
 
@@ -79,6 +97,8 @@ class Recorded:
             except Exception as error:  # whatever a network of the user's own may do
                 # An error that has nothing to do with recording comes again when the same is computed as it comes.
                 self._usable = False
+                self._recordings.clear()  # for what they hold may be what is missing
+                self._pool = None
                 first = str(error).strip().partition("\n")[0]
                 warnings.warn(
                     f"this network's steps cannot be recorded as a CUDA graph ({type(error).__name__}: {first}); going "
@@ -98,12 +118,15 @@ class _Recording:
         with torch.cuda.device(device):
             here, (main, *branches) = torch.cuda.current_stream(), _streams(device)
             main.wait_stream(here)
-            with torch.cuda.stream(main):
-                for _ in range(_WARM_UP):
-                    _side_by_side(function, self._inputs, branches)
-                with _looking_refused():  # rather than in the recording, after which PyTorch is not quite itself
-                    _side_by_side(function, self._inputs, branches)
-            here.wait_stream(main)
+            try:
+                with torch.cuda.stream(main):
+                    for _ in range(_WARM_UP):
+                        _side_by_side(function, self._inputs, branches)
+                    with _looking_refused():  # rather than in the recording, after which PyTorch is not quite itself
+                        _side_by_side(function, self._inputs, branches)
+            finally:
+                for stream in (main, *branches):  # what failed may still be reading the inputs
+                    here.wait_stream(stream)
             self._graph = torch.cuda.CUDAGraph()
             # Other threads, such as those that watch over several processes, may go on with what they do.
             with torch.cuda.graph(self._graph, pool=pool, stream=main, capture_error_mode="thread_local"):

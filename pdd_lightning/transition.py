@@ -63,14 +63,14 @@ def make_transition(
     )
     title = f"stage {context.stage}: transition ({recipe.epochs} epochs each)"
     with Progress(enabled=context.ranks.rank == 0) as progress, progress.task(title, sum(map(len, together))) as task:
-        learners = context.learners(max(map(len, together), default=0), len(context.bank) * recipe.steps(len(union)))
+        steps = len(context.bank) * recipe.steps(len(union))
         for group in together:
-            few = learners[: len(group)]
-            for learner, member in zip(few, group, strict=True):
+            learners = context.learners(len(group), steps)
+            for learner, member in zip(learners, group, strict=True):
                 learner.load(context.bank[member])
             keys = [context.keys("transition", member) for member in group]
-            train_together(few, union, rate, recipe, context.augmentation, context.seed, keys)
-            for learner, member in zip(few, group, strict=True):
+            train_together(learners, union, rate, recipe, context.augmentation, context.seed, keys)
+            for learner, member in zip(learners, group, strict=True):
                 accuracy = learner.accuracy(context.validation) if len(context.validation) else None
                 write_tensors(paths[member], learner.state(), _signature(identity, member, accuracy))
             task.advance(len(group))

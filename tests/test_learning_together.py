@@ -84,17 +84,26 @@ class Own(nn.Sequential):
     """A class that nobody here knows."""
 
 
+class Promised(nn.Sequential):
+    """A class that says of itself that it does the same every time."""
+
+    recordable = True
+
+
 def test_only_networks_that_are_known_to_do_the_same_every_time_are_recorded() -> None:
     def network(architecture: Architecture = NETWORK) -> nn.Module:
         return build_template(architecture, SHAPE, CLASSES)
 
-    hooked = network()
+    hooked, frozen = network(), network()
     hooked.get_submodule("head").register_forward_hook(lambda *_: None)
+    frozen.get_submodule("head").requires_grad_(False)
     assert is_recordable(network(), CUDA)
     assert is_recordable(network(ResNet(10, norm="instance")), CUDA)
     assert not is_recordable(network(), torch.device("cpu"))
     assert not is_recordable(network(BATCH_NORM), CUDA)
     assert not is_recordable(Own(network()), CUDA)
+    assert is_recordable(Promised(network()), CUDA)
+    assert not is_recordable(frozen, CUDA)
     assert not is_recordable(hooked, CUDA)
 
 
@@ -133,6 +142,15 @@ def test_without_a_compiler_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(torch.equal(*pair) for pair in zip(found, wanted, strict=True))
 
 
+def test_want_of_memory_is_not_taken_for_a_compilers_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise torch.OutOfMemoryError("no memory")
+
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: fail)
+    with pytest.raises(torch.OutOfMemoryError):
+        gradients_of("float32", True)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize(
     ("name", "compile", "precision"),
@@ -148,7 +166,7 @@ def test_recorded_networks_become_what_they_become_as_they_come(
     together, alone = (learners(architecture, "cuda", dtype) for _ in range(2))
     together[0]._compile = compile
     train_together(together, data, 0.05, recipe, augmentation, 0, KEYS)
-    assert bool(together[0]._gradients) == (architecture is not BATCH_NORM)
+    assert bool(together[0]._recordings) == (architecture is not BATCH_NORM)
     monkeypatch.setattr(learning, "is_recordable", lambda *_: False)
     train_together(alone, data, 0.05, recipe, augmentation, 0, KEYS)
     for found, wanted in zip(together, alone, strict=True):

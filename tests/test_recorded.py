@@ -89,6 +89,26 @@ def test_what_looks_at_values_is_computed_as_it_comes() -> None:
 
 
 @gpu
+def test_for_want_of_memory_it_is_computed_as_it_comes() -> None:
+    """And what was recorded before lets its memory go."""
+    full = False
+
+    def function(x: Tensor) -> tuple[Tensor]:
+        if full and torch.cuda.is_current_stream_capturing():
+            torch.empty(2**50, device="cuda")
+        return (x + torch.zeros(2**24, device="cuda").sum(),)
+
+    mine = Recorded(function)
+    mine([(torch.ones(3, device="cuda"),)])
+    full = True
+    with pytest.warns(UserWarning, match="cannot be recorded"):
+        found = mine([(torch.ones(4, device="cuda"),)])
+    assert found[0][0].tolist() == [1.0] * 4
+    assert not mine._recordings
+    assert mine([(torch.ones(3, device="cuda"),)])[0][0].tolist() == [1.0] * 3
+
+
+@gpu
 def test_recordings_share_their_memory() -> None:
     def large(x: Tensor) -> tuple[Tensor]:
         return ((x[:, None] * torch.ones(1, 2**22, device="cuda")).cos().sum(1),)  # 16 MB a row

@@ -3,7 +3,7 @@
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -16,7 +16,7 @@ from pdd_lightning.devices import sent
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.functional import FunctionalNetwork
 from pdd_lightning.learning import Learner
-from pdd_lightning.loss_gradients import COMPILED_FROM
+from pdd_lightning.loss_gradients import COMPILED_FROM, Recordings
 from pdd_lightning.rng import Key, generator
 from pdd_lightning.states import StateBank
 from pdd_lightning.store import Json
@@ -64,6 +64,7 @@ class StageContext:
         ranks: Who else is at work.
         networks_at_once: How many networks are trained on real data, or on the union, at once.
         compile_networks: Let PyTorch compile their steps on a GPU.
+        recordings: What a GPU has recorded of them.
     """
 
     seed: int
@@ -83,6 +84,7 @@ class StageContext:
     ranks: Ranks
     networks_at_once: int = 1
     compile_networks: bool = False
+    recordings: Recordings = field(default_factory=dict)
 
     def learners(self, count: int, steps: int) -> list[Learner]:
         """Networks to train; what they begin with is to be loaded.
@@ -92,7 +94,7 @@ class StageContext:
             steps: Optimiser steps that are to be made in all: few are not worth compiling.
         """
         compiled = self.compile_networks and steps >= COMPILED_FROM
-        return [Learner(self.make_network(), self.device, compiled) for _ in range(count)]
+        return [Learner(self.make_network(), self.device, compiled, self.recordings) for _ in range(count)]
 
     @cached_property
     def positions(self) -> tuple[Tensor, ...]:

@@ -21,7 +21,7 @@ from pdd_lightning.augment import NoAugmentation
 from pdd_lightning.dynamics.base import Dynamics, MatchPoint, Rehearsal, StageContext
 from pdd_lightning.dynamics.rows import Storage, decode, encode, rows_read, stored_bytes
 from pdd_lightning.errors import ArtifactError, ConfigError
-from pdd_lightning.learning import Learner, groups, step_together, train_together
+from pdd_lightning.learning import groups, step_together, train_together
 from pdd_lightning.precision import Precision
 from pdd_lightning.progress import Progress
 from pdd_lightning.recipe import Recipe, minibatch
@@ -148,14 +148,13 @@ class ExpertTrajectories(Dynamics):
             lambda member: _holds(paths[member], settings, self.read, member),
         )
         if together:
-            learners = context.learners(max(map(len, together)), self._steps(context))
             title = f"stage {context.stage}: experts ({self.train_epochs} epochs each)"
             with (
                 Progress(enabled=context.ranks.rank == 0) as progress,
                 progress.task(title, sum(map(len, together))) as task,
             ):
                 for group in together:
-                    for member, rows in zip(group, self._train(context, learners[: len(group)], group), strict=True):
+                    for member, rows in zip(group, self._train(context, group), strict=True):
                         signature = {"settings": json.dumps(settings), "epochs": json.dumps(self.read)}
                         signature["member"] = str(member)
                         write_tensors(paths[member], encode(rows, self.storage), signature)
@@ -174,7 +173,8 @@ class ExpertTrajectories(Dynamics):
         size = min(self.experts, context.networks_at_once)
         piece = self._minibatch_of(context, size)
         began = time.perf_counter()
-        piece(0)  # the first minibatch of a process takes long
+        piece(0)  # the first minibatches of a process take long, and so does the short one that ends an epoch
+        piece(self.recipe.steps(len(context.real)) // self.train_epochs - 1)
         opening = time.perf_counter() - began
         small = copy(self)
         small.experts, small._files, small._readers = size, ExitStack(), []
@@ -245,9 +245,10 @@ class ExpertTrajectories(Dynamics):
             **{key: mine[key] for key in _DECISIVE},
         }
 
-    def _train(self, context: StageContext, learners: Sequence[Learner], members: Sequence[int]) -> list[list[Tensor]]:
+    def _train(self, context: StageContext, members: Sequence[int]) -> list[list[Tensor]]:
         """The snapshots of some experts that are read, each of shape (P,); that of epoch 0 is a start state."""
         rows: list[list[Tensor]] = []
+        learners = context.learners(len(members), self._steps(context))
         for learner, member in zip(learners, members, strict=True):
             learner.load(context.bank[member])
             rows.append([learner.parameters().cpu()] if 0 in self.read else [])

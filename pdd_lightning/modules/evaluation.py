@@ -16,7 +16,7 @@ from pdd_lightning.augment import Augmentation
 from pdd_lightning.batches import Batches
 from pdd_lightning.cutmix import Mix, mixed_cross_entropy
 from pdd_lightning.functional import Layout
-from pdd_lightning.loss_gradients import COMPILED_FROM, LossGradients, is_recordable
+from pdd_lightning.loss_gradients import COMPILED_FROM, LossGradients, Recordings, is_recordable
 from pdd_lightning.modules.steps import Steps
 from pdd_lightning.networks import Architecture, build_template, initial_state
 from pdd_lightning.networks.synchronised import synchronised
@@ -96,6 +96,7 @@ class EvaluationModule(LightningModule):
             network.load_state_dict(initial_state(architecture, image_shape, num_classes, seed, "fresh", member))
         self.metrics = nn.ModuleList(MulticlassAccuracy(num_classes, average="micro") for _ in range(count))
         self._compile = compile
+        self._recordings: Recordings = {}
         self._gradients: LossGradients | None = None
         self._ends = list(accumulate(phase.steps for phase in self.phases))
         self._batches: list[Batches] = []
@@ -182,7 +183,12 @@ class EvaluationModule(LightningModule):
         self._gradients = None
         if self.trainer.world_size == 1 and is_recordable(self.networks[0], self.device):
             worth_it = phase.steps * len(self.networks) >= COMPILED_FROM
-            self._gradients = LossGradients(self.networks[0], phase.recipe.precision, self._compile and worth_it)
+            key = phase.recipe.precision, self._compile and worth_it
+            if key not in self._recordings:
+                self._recordings[key] = LossGradients(self.networks[0], *key)
+            self._gradients = self._recordings[key]
+            # The short minibatch that ends an epoch too: its recording is no part of what a step takes.
+            self._losses_recorded(self._gradients, phase, number, self._batches[0].per_epoch - 1)
 
     def _loss(self, index: int, data: LabelledImages, number: int, local: int) -> Tensor:
         """One network's mean loss on its minibatch, or this rank's part of it."""

@@ -78,8 +78,8 @@ def _rebuild(module: StageModule, data: ImageDataModule, device: torch.device, s
         shutil.rmtree(waiting)
         raise ArtifactError(
             f"--rebuild: training on the subsets of stages 1 to {stage} again leads to other end states than "
-            f"{folder.manifest} records, as under other options (model.networks_at_once and compile_networks among "
-            f"them), or on other hardware or releases: restore "
+            f"{folder.manifest} records, as under other options "
+            f"(model.compile_networks among them), or on other hardware or releases: restore "
             f"{folder.end_states} from a copy, or delete {folder.directory} and the later stages to make them again"
         )
     again.replace(folder.end_states)

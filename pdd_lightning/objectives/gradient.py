@@ -19,7 +19,7 @@ from pdd_lightning.errors import ConfigError
 from pdd_lightning.functional import FunctionalNetwork
 from pdd_lightning.objectives.base import SyntheticSide, Work, attach, with_gradients
 from pdd_lightning.objectives.side_by_side import SideBySide
-from pdd_lightning.recorded import Recorded
+from pdd_lightning.recorded import Recorded, is_known
 from pdd_lightning.rng import generator
 from pdd_lightning.store import Json
 from pdd_lightning.types import class_path
@@ -103,7 +103,8 @@ class GradientMatching(SideBySide):
     def loss_of(self, synthetic: SyntheticSide, works: Sequence[Work], context: StageContext, step: int) -> Tensor:
         """See :meth:`SideBySide.loss_of`; a part is a class."""
         if self._matching is None or self._matching[0] is not context.network:
-            self._matching = context.network, Recorded(partial(self._matched, context.network))
+            known = is_known(context.network.template)
+            self._matching = context.network, Recorded(partial(self._matched, context.network), known)
         sides = [self._sides(synthetic, context, step, work) for work in works]
         found = self._matching[1](
             [

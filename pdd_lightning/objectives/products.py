@@ -22,7 +22,7 @@ from torch.func import grad, grad_and_value, jvp
 from pdd_lightning.functional import FunctionalNetwork
 from pdd_lightning.loss_gradients import warn_uncompiled
 from pdd_lightning.objectives.lowering import lowered
-from pdd_lightning.recorded import Recorded
+from pdd_lightning.recorded import Recorded, is_known
 
 
 class Products(NamedTuple):
@@ -81,8 +81,9 @@ class StepMath:
 
     def __init__(self, network: FunctionalNetwork) -> None:
         self.network = network
-        self._gradients = Recorded(lambda *step: (self.gradient(*step),))
-        self._products = Recorded(self.products)
+        known = is_known(network.template)
+        self._gradients = Recorded(lambda *step: (self.gradient(*step),), known)
+        self._products = Recorded(self.products, known)
 
     def gradients(self, steps: Sequence[tuple[Tensor, Tensor, Tensor]]) -> list[Tensor]:
         """The gradients of several steps, as (theta, x, labels); see :meth:`gradient`. Recorded on a GPU."""
@@ -133,6 +134,8 @@ class CompiledStepMath(StepMath):
             try:
                 gradient: Tensor = self._run(_reverse, theta, x, labels)
                 return gradient
+            except torch.OutOfMemoryError:
+                raise
             except Exception as error:  # compilers fail in many ways
                 self._give_up(error)
         return super().gradient(theta, x, labels)
@@ -142,6 +145,8 @@ class CompiledStepMath(StepMath):
         if self._usable:
             try:
                 return Products(*self._run(_forward_over_reverse, theta, x, labels, vector))
+            except torch.OutOfMemoryError:
+                raise
             except Exception as error:  # compilers fail in many ways
                 self._give_up(error)
         return super().products(theta, x, labels, vector)

@@ -21,6 +21,7 @@ from pdd_lightning.objectives.base import SyntheticSide, Work, attach
 from pdd_lightning.objectives.products import CompiledStepMath, StepMath, graph_bytes
 from pdd_lightning.objectives.side_by_side import SideBySide
 from pdd_lightning.objectives.walk import StepData, Walk, walk_ends
+from pdd_lightning.recorded import is_known
 from pdd_lightning.rng import generator
 from pdd_lightning.store import Json
 from pdd_lightning.types import class_path
@@ -51,8 +52,8 @@ class TrajectoryMatching(SideBySide):
         syn_batch_size: Synthetic images per step, drawn from the union; null takes all of them.
         recompute: Build each step's graph again going back, so that memory does not grow with the steps. False
             keeps the graphs: faster where they fit in memory, and the same numbers. Null keeps them if they take at
-            most half of the memory that is free when the stage begins, and never on a GPU, where steps that are built
-            again are recorded and played back.
+            most half of the memory that is free when the stage begins, and not where a GPU records the steps that are
+            built again.
         compile: Let PyTorch compile the steps, which pays for long stages (docs/performance.md); the first takes
             minutes, and numbers change as rounding does. Steps are then always computed again going back.
 
@@ -114,8 +115,8 @@ class TrajectoryMatching(SideBySide):
         """Whether to keep the graphs of a walk's steps."""
         if self.compile or self.recompute is not None:
             return not (self.compile or self.recompute)
-        if context.device.type == "cuda":  # where recorded steps are faster than kept graphs
-            return False
+        if context.device.type == "cuda" and is_known(context.network.template):
+            return False  # for steps that are built again are recorded
         with torch.no_grad():
             images, labels = data(synthetic.decoded, 0)
         # Decided once for each size: what is free later is less by what the walk itself took.

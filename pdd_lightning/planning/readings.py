@@ -55,8 +55,9 @@ def host_peak() -> int:
 
 
 def device_peak(device: torch.device) -> int | None:
-    """Most memory that tensors took on an accelerator, in bytes; None on the CPU."""
-    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+    """Most memory that PyTorch took of an accelerator, in bytes; None on the CPU."""
+    # Not what tensors had: between its plays, a recording's memory belongs to none.
+    return torch.cuda.max_memory_reserved(device) if device.type == "cuda" else None
 
 
 def peak_memory(device: torch.device) -> dict[str, int | None]:

@@ -167,12 +167,12 @@ def _union_size(module: StageModule) -> int:
 
 
 def _hand_over(module: StageModule, trainer: Trainer, members: int, seconds: float) -> tuple[float, float, float]:
-    """Seconds of an epoch of the transition, of a member beside its epochs, and of writing the stage."""
+    """Seconds of an epoch of the transition, of a member beside its epochs, and of what is done once in a stage."""
     context = module.context
     union = union_of([*module.previous, module.subset()])
     assert union is not None
     union = union.to(context.device)
-    epoch = member = 0.0
+    epoch = member = opening = 0.0
     steps = members * module.recipe.steps(len(union))
     # One epoch for each member; the callback then finds the members on the disk.
     module.recipe = replace(module.recipe, epochs=1)
@@ -180,12 +180,14 @@ def _hand_over(module: StageModule, trainer: Trainer, members: int, seconds: flo
     if module.transition:
         size = min(members, context.networks_at_once)
         train = _epoch_of(context, context.learners(size, steps), union, module.initial_rate, module.recipe)
+        opening = timed(lambda: train(0))
         epoch = mean_seconds(train, ENDLESS, seconds, context.device) / size
+        opening = max(0.0, opening - size * epoch)
         waiting = module.folder.directory / "transition"
         rate = module.subset().rate
         member = timed(lambda: make_transition(context, union, rate, module.recipe, waiting)) / MEMBERS - epoch
     finish = timed(lambda: StageCallback().on_fit_end(trainer, module))
-    return epoch, max(0.0, member), finish
+    return epoch, max(0.0, member), opening + finish
 
 
 def _epoch_of(

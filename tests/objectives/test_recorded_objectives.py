@@ -1,0 +1,67 @@
+"""On a GPU, works that are recorded side by side are what a CPU computes one by one."""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from cases import synthetic_side
+from toys import CLASSES, NETWORK, SHAPE, toy_context, toy_images
+
+from pdd_lightning.augment import DSA
+from pdd_lightning.dynamics import MatchPoint, StageContext
+from pdd_lightning.functional import FunctionalNetwork
+from pdd_lightning.networks import build_template
+from pdd_lightning.objectives import GradientMatching, Objective, SyntheticSide, TrajectoryMatching, Work
+from pdd_lightning.rng import generator
+
+OBJECTIVES: dict[str, Callable[[], Objective]] = {
+    "trajectory": lambda: TrajectoryMatching(syn_steps=3, recompute=True),
+    "minibatches": lambda: TrajectoryMatching(syn_steps=3, syn_batch_size=4, recompute=True),
+    "gradient": lambda: GradientMatching(real_batch_size=3),
+    "mse": lambda: GradientMatching("mse", "convolutions", real_batch_size=2, syn_batch_size=1),
+}
+
+
+def everything_on(device: str, folder: Path) -> tuple[StageContext, SyntheticSide, list[MatchPoint]]:
+    """In float64."""
+    context = toy_context(folder, augmentation=DSA(siamese=True), real=toy_images(10, dtype=torch.float64).to(device))
+    network = FunctionalNetwork(build_template(NETWORK, SHAPE, CLASSES).double(), device)
+    side = synthetic_side(SHAPE, previous=True, dtype=torch.float64)
+    images, rate = (tensor.detach().to(device).requires_grad_() for tensor in (side.images, side.rate))
+    assert side.previous is not None
+    side = replace(side, images=images, labels=side.labels.to(device), rate=rate, previous=side.previous.to(device))
+    points = []
+    for index in range(5):
+        start, target = (
+            0.1 * torch.randn(network.layout.size, generator=generator(0, name, index), dtype=torch.float64).to(device)
+            for name in ("start", "target")
+        )
+        points.append(MatchPoint(start, target))
+    return replace(context, network=network, device=torch.device(device)), side, points
+
+
+def losses_on(device: str, objective: Objective, folder: Path) -> list[torch.Tensor]:
+    """Of two steps: the second plays what the first recorded."""
+    context, side, points = everything_on(device, folder)
+    found = []
+    for step in range(2):
+        works = [Work(point, i, part) for i, point in enumerate(points) for part in range(objective.parts(context))]
+        loss = torch.stack([*objective.losses(side, works, context, step)]).sum()
+        found += [loss.detach(), *torch.autograd.grad(loss, [side.images, side.rate], allow_unused=True)]
+    return [tensor.cpu() for tensor in found if tensor is not None]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("make", OBJECTIVES.values(), ids=OBJECTIVES)
+def test_recorded_works_are_those_of_a_cpu(make: Callable[[], Objective], tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*cannot be recorded")
+        found = losses_on("cuda", make(), tmp_path)
+    wanted = losses_on("cpu", make(), tmp_path)
+    assert len(found) == len(wanted) >= 4
+    for mine, its in zip(found, wanted, strict=True):
+        assert its.norm() > 0
+        assert (mine - its).norm() / its.norm() < 1e-8
