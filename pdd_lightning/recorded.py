@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 LANES = 4
-"""Most branches of a graph: eight are no faster than four (docs/performance.md)."""
+"""Most branches of a graph; eight were no faster than four (docs/performance.md)."""
 
 _MOST = 32
 """Recordings of a function; what has yet another shape is computed as it comes."""
@@ -167,7 +167,9 @@ def _streams(device: torch.device) -> list[torch.cuda.Stream]:
 def _looking_refused() -> Iterator[None]:
     """Within it, waiting for the GPU's values is an error."""
     mode = torch.cuda.get_sync_debug_mode()
-    torch.cuda.set_sync_debug_mode("error")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Synchronization debug mode is a prototype")
+        torch.cuda.set_sync_debug_mode("error")
     try:
         yield
     finally:

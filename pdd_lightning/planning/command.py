@@ -137,9 +137,8 @@ class Planner:
         real = data.train_on(device)
         learner = Learner(build_template(module.architecture, data.image_shape, data.num_classes), device)
         learner.load(initial_state(module.architecture, data.image_shape, data.num_classes, module.seed, "plan"))
-        learner.network.register_forward_hook(
-            lambda *_: None
-        )  # as the training watches it, which keeps it from recording
+        # The training has one too, and is therefore not recorded.
+        learner.network.register_forward_hook(lambda *_: None)
 
         def step(number: int) -> None:
             learner.train_steps(real, [number], rate, recipe, module.augmentation, module.seed, "plan")

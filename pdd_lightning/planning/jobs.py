@@ -105,7 +105,8 @@ class PlannedEvaluator(Evaluator):
         architecture, shape, classes = self.module.architecture, data.image_shape, data.num_classes
         learner = Learner(build_template(architecture, shape, classes), self.device)
         learner.load(initial_state(architecture, shape, classes, self.module.seed, SELECTION))
-        learner.network.register_forward_hook(lambda *_: None)  # as selecting has one, which keeps it unrecorded
+        # Selecting has one too, and is therefore not recorded.
+        learner.network.register_forward_hook(lambda *_: None)
         real = data.train_on(self.device)
 
         def step(number: int) -> None:

@@ -113,7 +113,7 @@ def rehearse_stage(
     clock = StepClock(seconds)
     trainer = make_trainer(module, [clock, ImageMonitor()])
     device = trainer.strategy.root_device
-    if device.type == "cuda":
+    if device.type == "cuda" and torch.cuda.max_memory_reserved(device):  # before its first use CUDA knows no device
         torch.cuda.reset_peak_memory_stats(device)
     trainer.fit(module, datamodule=data)
     rehearsal = dynamics.rehearsal
