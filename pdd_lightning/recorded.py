@@ -148,12 +148,15 @@ def _side_by_side(
         return [tuple(function(*lanes[0]))]
     main, streams = torch.cuda.current_stream(), streams[: len(lanes)]
     found = []
-    for lane, stream in zip(lanes, streams, strict=True):
-        stream.wait_stream(main)
-        with torch.cuda.stream(stream):
-            found.append(tuple(function(*lane)))
     for stream in streams:
-        main.wait_stream(stream)
+        stream.wait_stream(main)
+    try:
+        for lane, stream in zip(lanes, streams, strict=True):
+            with torch.cuda.stream(stream):
+                found.append(tuple(function(*lane)))
+    finally:
+        for stream in streams:  # a recording that fails could not even be ended with branches that do not
+            main.wait_stream(stream)
     return found
 
 

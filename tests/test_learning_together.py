@@ -1,17 +1,18 @@
 """Networks trained step by step beside each other become what each becomes alone."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from toys import CLASSES, NETWORK, SHAPE, toy_images, toy_state
+from toys import CLASSES, NETWORK, SHAPE, toy_context, toy_images, toy_state
 
 from pdd_lightning import learning
 from pdd_lightning.augment import DSA, NoAugmentation
 from pdd_lightning.learning import Learner, groups, train_together
-from pdd_lightning.loss_gradients import LossGradients, is_recordable
+from pdd_lightning.loss_gradients import COMPILED_FROM, LossGradients, is_recordable
 from pdd_lightning.networks import Architecture, ConvNet, ResNet, build_template
 from pdd_lightning.recipe import Recipe
 
@@ -105,6 +106,15 @@ def test_only_networks_that_are_known_to_do_the_same_every_time_are_recorded() -
     assert is_recordable(Promised(network()), CUDA)
     assert not is_recordable(frozen, CUDA)
     assert not is_recordable(hooked, CUDA)
+
+
+def test_few_steps_are_not_compiled(tmp_path: Path) -> None:
+    context = toy_context(tmp_path, compile_networks=True)
+    for steps, wanted in ((COMPILED_FROM - 1, False), (COMPILED_FROM, True)):
+        (learner,) = context.learners(1, steps)
+        assert learner._compile == wanted
+    (learner,) = replace(context, compile_networks=False).learners(1, COMPILED_FROM)
+    assert not learner._compile
 
 
 def gradients_of(precision: Any, compile: bool) -> tuple[Tensor, Tensor]:

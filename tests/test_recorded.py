@@ -89,9 +89,10 @@ def test_what_looks_at_values_is_computed_as_it_comes() -> None:
 
 
 @gpu
-def test_for_want_of_memory_it_is_computed_as_it_comes() -> None:
+@pytest.mark.parametrize("count", [1, 3])
+def test_for_want_of_memory_it_is_computed_as_it_comes(count: int) -> None:
     """And what was recorded before lets its memory go."""
-    full = False
+    full, here = False, torch.cuda.current_stream()
 
     def function(x: Tensor) -> tuple[Tensor]:
         if full and torch.cuda.is_current_stream_capturing():
@@ -102,10 +103,13 @@ def test_for_want_of_memory_it_is_computed_as_it_comes() -> None:
     mine([(torch.ones(3, device="cuda"),)])
     full = True
     with pytest.warns(UserWarning, match="cannot be recorded"):
-        found = mine([(torch.ones(4, device="cuda"),)])
-    assert found[0][0].tolist() == [1.0] * 4
+        found = mine([(torch.ones(4, device="cuda"),)] * count)
+    assert [result.tolist() for (result,) in found] == [[1.0] * 4] * count
     assert not mine._recordings
     assert mine([(torch.ones(3, device="cuda"),)])[0][0].tolist() == [1.0] * 3
+    assert torch.cuda.current_stream() == here
+    full = False
+    assert Recorded(function)([(torch.ones(5, device="cuda"),)])[0][0].tolist() == [1.0] * 5
 
 
 @gpu

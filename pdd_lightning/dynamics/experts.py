@@ -162,6 +162,7 @@ class ExpertTrajectories(Dynamics):
                         write_json(folder / "settings.json", settings)  # for people; not before there is an expert
                     task.advance(len(group))
         context.ranks.barrier()
+        context.recordings.clear()  # what follows needs their memory
         self.close()
         for path in paths:
             if not _holds(path, settings, self.read):  # whose contents their own rank has checked
@@ -179,8 +180,10 @@ class ExpertTrajectories(Dynamics):
         small = copy(self)
         small.experts, small._files, small._readers = size, ExitStack(), []
         few = context.real.take(torch.arange(min(len(context.real), self.recipe.batch_size, _REHEARSED)))
+        short = replace(context, real=few, compile_networks=False, recordings={})
+        small._train(short, range(size))  # records minibatches of this size, which the experts that follow never see
         began = time.perf_counter()
-        small.prepare(replace(context, real=few, compile_networks=False))
+        small.prepare(short)
         seconds = time.perf_counter() - began
         # Every epoch of the short experts was one minibatch, which is in the seconds already.
         minibatches = self.recipe.steps(len(context.real)) - self.train_epochs

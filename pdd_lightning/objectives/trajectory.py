@@ -93,16 +93,23 @@ class TrajectoryMatching(SideBySide):
 
     def loss_of(self, synthetic: SyntheticSide, works: Sequence[Work], context: StageContext, step: int) -> Tensor:
         """See :meth:`SideBySide.loss_of`."""
-        math, walks, losses = self._step_math(context), [], []
+        math, walks = self._step_math(context), []
         for work in works:
             data = self._data(synthetic, context, step, work.index)
             store = self._stored(synthetic, work.point, context, data)
             walks.append(Walk(context.network, work.point.start, self.syn_steps, data, store, math))
-        # Decoded anew and differentiated at once: several match points of a step never hold their graphs together.
-        ends = walk_ends(decode(synthetic.images, synthetic.factor), synthetic.rate, walks)
-        for work, end in zip(works, ends, strict=True):
-            assert work.point.target is not None, "StageModule pairs objectives with dynamics that suit them"
-            losses.append(normalised_distance(end, work.point.start, work.point.target))
+        pairs = list(zip([work.point for work in works], walks, strict=True))
+        # Graphs that are kept are never held together.
+        goes = [[pair] for pair in pairs] if walks[0].store else [pairs]
+        return torch.stack([self._distances(synthetic, go) for go in goes]).sum()
+
+    def _distances(self, synthetic: SyntheticSide, go: Sequence[tuple[MatchPoint, Walk]]) -> Tensor:
+        """The sum over walks that go side by side, decoded anew and differentiated at once."""
+        images = decode(synthetic.images, synthetic.factor)
+        losses = []
+        for (point, _), end in zip(go, walk_ends(images, synthetic.rate, [walk for _, walk in go]), strict=True):
+            assert point.target is not None, "StageModule pairs objectives with dynamics that suit them"
+            losses.append(normalised_distance(end, point.start, point.target))
         return attach(torch.stack(losses).sum(), synthetic.images, synthetic.rate)
 
     def _step_math(self, context: StageContext) -> StepMath:

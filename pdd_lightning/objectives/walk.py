@@ -40,7 +40,7 @@ class Walk:
         data: What each step trains on.
         store: Keep each step's graph instead of building it again: faster, and memory then grows with N times the
             size of the activations.
-        math: Makes the gradients and their products; None computes them as they come. Storing needs none.
+        math: Makes the gradients and their products; None makes one for this walk alone. Storing needs none.
     """
 
     network: FunctionalNetwork

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from lightning.pytorch import Callback, Trainer
@@ -185,6 +186,8 @@ def _hand_over(module: StageModule, trainer: Trainer, members: int, seconds: flo
         opening = max(0.0, opening - size * epoch)
         waiting = module.folder.directory / "transition"
         rate = module.subset().rate
+        with TemporaryDirectory() as aside:  # so that the next one finds what a GPU records
+            make_transition(context, union, rate, module.recipe, Path(aside))
         member = timed(lambda: make_transition(context, union, rate, module.recipe, waiting)) / MEMBERS - epoch
     finish = timed(lambda: StageCallback().on_fit_end(trainer, module))
     return epoch, max(0.0, member), opening + finish

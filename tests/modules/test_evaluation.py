@@ -129,6 +129,13 @@ def test_gradients_that_are_recorded_are_the_same(cutmix: float, monkeypatch: py
     assert not torch.equal(together.ends[0][0]["head.weight"], together.ends[0][1]["head.weight"])
 
 
+@pytest.mark.parametrize("enough", [1, 10**6])
+def test_few_steps_are_not_compiled(enough: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    monkeypatch.setattr("pdd_lightning.modules.evaluation.COMPILED_FROM", enough)
+    assert {*recorded(PHASES, monkeypatch, compile=True)._recordings} == {("float32", enough == 1)}
+
+
 @pytest.mark.gpu
 def test_a_gpu_records_and_scores_as_a_cpu_does() -> None:
     found, wanted = fit(augmentation=DSA(), accelerator="gpu"), fit(augmentation=DSA())

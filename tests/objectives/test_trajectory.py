@@ -1,5 +1,6 @@
 """Trajectory matching against equation 2 of the paper, written down naively."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from pdd_lightning.augment import DSA
 from pdd_lightning.dynamics import MatchPoint, StageContext
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.functional import Layout
-from pdd_lightning.objectives import SyntheticSide, TrajectoryMatching
+from pdd_lightning.objectives import SyntheticSide, TrajectoryMatching, Work
 from pdd_lightning.objectives.trajectory import normalised_distance
+from pdd_lightning.objectives.walk import Walk, walk_ends
 from pdd_lightning.types import ImageShape
 
 SHAPES: list[ImageShape] = [(1, 8, 8), (3, 8, 8), (1, 32, 32), (3, 32, 32)]
@@ -167,3 +169,23 @@ def test_several_match_points_hold_no_graphs_together(tmp_path: Path) -> None:
         assert graph is not None
     leaves = [node for node, _ in graph.next_functions if node is not None]
     assert [type(node).__name__ for node in leaves] == ["AccumulateGrad"] * 2
+
+
+@pytest.mark.parametrize(("recompute", "wanted"), [(False, [1, 1, 1]), (True, [3])], ids=["kept", "built again"])
+def test_graphs_that_are_kept_are_kept_for_one_walk_at_a_time(
+    recompute: bool, wanted: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a GPU takes several walks side by side."""
+    case = make_case(tmp_path, "trajectory", "experts")
+    sizes: list[int] = []
+
+    def counting(images: Tensor, rate: Tensor, walks: Sequence[Walk]) -> tuple[Tensor, ...]:
+        sizes.append(len(walks))
+        return walk_ends(images, rate, walks)
+
+    monkeypatch.setattr("pdd_lightning.objectives.trajectory.walk_ends", counting)
+    context = replace(case.context, device=torch.device("cuda"))
+    works = [Work(case.dynamics.point(0, index), index) for index in range(3)]
+    losses = [*TrajectoryMatching(syn_steps=2, recompute=recompute).losses(case.synthetic, works, context, 0)]
+    assert len(losses) == 1
+    assert sizes == wanted
