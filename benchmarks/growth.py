@@ -43,7 +43,7 @@ def series() -> list[Series]:
         ("synthetic images", "trajectory.py", list(images), [{"images": value} for value in images]),
         ("stage, 10 images each", "trajectory.py", list(STAGES), stages),
         ("image side", "trajectory.py", list(sizes), [{"size": value} for value in sizes]),
-        ("experts at once", "experts.py", list(networks), [{"networks": value} for value in networks]),
+        ("experts", "experts.py", list(networks), [{"networks": value} for value in networks]),
     ]
 
 
