@@ -39,6 +39,16 @@ def is_recordable(network: nn.Module, device: torch.device) -> bool:
     )
 
 
+def pays_to_compile(wanted: bool, steps: int) -> bool:
+    """Whether to compile the steps of networks of one kind: if that is wanted, and they are many.
+
+    Args:
+        wanted: The option.
+        steps: Optimiser steps of all networks.
+    """
+    return wanted and steps >= COMPILED_FROM
+
+
 class LossGradients:
     """Mean losses of minibatches and their gradients, for networks of one kind side by side.
 

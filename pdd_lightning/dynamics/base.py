@@ -16,7 +16,7 @@ from pdd_lightning.devices import sent
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.functional import FunctionalNetwork
 from pdd_lightning.learning import Learner
-from pdd_lightning.loss_gradients import COMPILED_FROM, Recordings
+from pdd_lightning.loss_gradients import Recordings, pays_to_compile
 from pdd_lightning.rng import Key, generator
 from pdd_lightning.states import StateBank
 from pdd_lightning.store import Json
@@ -93,7 +93,7 @@ class StageContext:
             count: How many.
             steps: Optimiser steps that are to be made in all: few are not worth compiling.
         """
-        compiled = self.compile_networks and steps >= COMPILED_FROM
+        compiled = pays_to_compile(self.compile_networks, steps)
         return [Learner(self.make_network(), self.device, compiled, self.recordings) for _ in range(count)]
 
     @cached_property

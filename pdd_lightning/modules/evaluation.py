@@ -16,7 +16,7 @@ from pdd_lightning.augment import Augmentation
 from pdd_lightning.batches import Batches
 from pdd_lightning.cutmix import Mix, mixed_cross_entropy
 from pdd_lightning.functional import Layout
-from pdd_lightning.loss_gradients import COMPILED_FROM, LossGradients, Recordings, is_recordable
+from pdd_lightning.loss_gradients import LossGradients, Recordings, is_recordable, pays_to_compile
 from pdd_lightning.modules.steps import Steps
 from pdd_lightning.networks import Architecture, build_template, initial_state
 from pdd_lightning.networks.synchronised import synchronised
@@ -182,8 +182,7 @@ class EvaluationModule(LightningModule):
             group["momentum"], group["weight_decay"] = phase.recipe.momentum, phase.recipe.weight_decay
         self._gradients = None
         if self.trainer.world_size == 1 and is_recordable(self.networks[0], self.device):
-            worth_it = phase.steps * len(self.networks) >= COMPILED_FROM
-            key = phase.recipe.precision, self._compile and worth_it
+            key = phase.recipe.precision, pays_to_compile(self._compile, phase.steps * len(self.networks))
             if key not in self._recordings:
                 self._recordings[key] = LossGradients(self.networks[0], *key)
             self._gradients = self._recordings[key]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pdd_lightning.learning import Learner
-from pdd_lightning.loss_gradients import COMPILED_FROM
+from pdd_lightning.loss_gradients import pays_to_compile
 from pdd_lightning.modules.evaluation import EvaluationModule, Phase
 from pdd_lightning.modules.initial import initial_images
 from pdd_lightning.networks import Architecture, build_template, initial_state
@@ -78,7 +78,7 @@ class PlannedEvaluator(Evaluator):
         return network, len(phase.data), min(examples, phase.recipe.batch_size), examples > phase.recipe.batch_size
 
     def _compiles(self, phase: Phase) -> bool:
-        return self.module.compile_networks and phase.steps * len(phase.data) >= COMPILED_FROM
+        return pays_to_compile(self.module.compile_networks, phase.steps * len(phase.data))
 
     def _measure(self, job: Job, phase: Phase, score: LabelledImages, seconds: float) -> PhaseCost:
         began = time.perf_counter()

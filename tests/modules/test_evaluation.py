@@ -132,7 +132,7 @@ def test_gradients_that_are_recorded_are_the_same(cutmix: float, monkeypatch: py
 @pytest.mark.parametrize("enough", [1, 10**6])
 def test_few_steps_are_not_compiled(enough: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
-    monkeypatch.setattr("pdd_lightning.modules.evaluation.COMPILED_FROM", enough)
+    monkeypatch.setattr("pdd_lightning.loss_gradients.COMPILED_FROM", enough)
     assert {*recorded(PHASES, monkeypatch, compile=True)._recordings} == {("float32", enough == 1)}
 
 
