@@ -1,4 +1,6 @@
-"""One epoch of experts on real images: tensors in memory against a DataLoader with workers, one network at a time.
+"""Epochs of experts on real images: tensors in memory against a DataLoader with workers, one network at a time.
+
+With as many images as a union has it is a transition: --images 100 --epochs 100 --workers 0.
 
 python benchmarks/experts.py --images 10000 --json
 """
@@ -28,7 +30,7 @@ def ours(settings: Settings) -> Work:
     architecture, shape, data = _problem(settings)
     data, device = data.to(settings["device"]), torch.device(settings["device"])
     recipe = Recipe(
-        epochs=1,
+        epochs=settings["epochs"],
         batch_size=settings["batch_size"],
         momentum=0.0,
         weight_decay=0.0,
@@ -61,10 +63,11 @@ def reference(settings: Settings) -> Work:
 
     def train(network: nn.Module) -> None:
         optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
-        for images, labels in loader:
-            optimizer.zero_grad()
-            F.cross_entropy(network(images.to(settings["device"])), labels.to(settings["device"])).backward()
-            optimizer.step()
+        for _ in range(settings["epochs"]):
+            for images, labels in loader:
+                optimizer.zero_grad()
+                F.cross_entropy(network(images.to(settings["device"])), labels.to(settings["device"])).backward()
+                optimizer.step()
 
     def work() -> None:
         for network in networks:
@@ -76,6 +79,7 @@ def reference(settings: Settings) -> Work:
 if __name__ == "__main__":
     options = parser(__doc__ or "")
     options.add_argument("--images", type=int, default=5000)
+    options.add_argument("--epochs", type=int, default=1)
     options.add_argument("--batch-size", type=int, default=256)
     options.add_argument("--size", type=int, default=32, help="Height and width of the images.")
     options.add_argument("--width", type=int, default=128, help="Channels of the ConvNet.")

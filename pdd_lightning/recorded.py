@@ -116,6 +116,7 @@ class _Recording:
         self._inputs = [[tensor.detach().clone() for tensor in lane] for lane in lanes]
         device = self._inputs[0][0].device
         with torch.cuda.device(device):
+            torch.cuda.empty_cache()  # for what recordings leave that are gone serves nothing else
             here, (main, *branches) = torch.cuda.current_stream(), _streams(device)
             main.wait_stream(here)
             try:

@@ -216,6 +216,11 @@ class EvaluationModule(LightningModule):
             logits: Tensor = self.networks[index](images)
         return logits.float()
 
+    def on_train_end(self) -> None:
+        """Let go of what was recorded: the next training needs its memory."""
+        self._gradients = None
+        self._recordings.clear()
+
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Score the networks where a phase ends."""
         if self.global_step in self._ends:

@@ -87,7 +87,8 @@ class StageUsage(Callback):
                 "seconds": {
                     work: round(value + _number(earlier, "seconds", work), 3) for work, value in self._seconds.items()
                 },
-                "peak_memory": _peaks(earlier, module.device),
+                # Not the module's device: at the end it is back on the host.
+                "peak_memory": _peaks(earlier, trainer.strategy.root_device),
                 "bytes": {
                     "stage": folder_bytes(module.folder.directory),
                     "experts": max(0, experts) + int(_number(earlier, "bytes", "experts")),

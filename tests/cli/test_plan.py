@@ -181,6 +181,18 @@ class TestUsage:
         jobs = usage(run / "evaluation")["jobs"]
         assert set(jobs) == {"random union, ConvNet", "pdd progressive, ConvNet", "full union, ConvNet"}
 
+    @pytest.mark.gpu
+    def test_memory_of_a_gpu_is_planned_and_noted(self, run: Path) -> None:
+        gpu = ("--trainer.accelerator", "gpu", "--trainer.devices", "1")
+        planned = plan(run, *gpu)
+        for _ in range(2):
+            fit_into(run, *gpu)
+        main(["evaluate", "--config", str(CONFIG), "--run_dir", str(run), *gpu])
+        for part, folder in (("stage 1", "stage_01"), ("stage 2", "stage_02"), ("evaluation", "evaluation")):
+            used = usage(run / folder)["peak_memory"]["device"]
+            assert used > 2**20, part
+            assert planned["memory"][part]["device"] > 2**20, part
+
     def test_a_plan_of_other_settings_is_not_compared(
         self, two_stages: Path, run: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:

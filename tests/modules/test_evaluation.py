@@ -33,13 +33,14 @@ PHASES = [
 
 
 class Counted(EvaluationModule):
-    """Counts the optimiser's steps, and remembers the states at the end of every phase."""
+    """Counts the optimiser's steps, and remembers the states at the end of every phase and what was recorded."""
 
     steps = 0
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.ends: list[list[dict[str, Tensor]]] = []
+        self.recorded: set[tuple[str, bool]] = set()
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
@@ -47,6 +48,7 @@ class Counted(EvaluationModule):
 
     def score(self, batch_size: int = 5) -> list[float]:
         self.ends.append([detached(network.state_dict()) for network in self.networks])
+        self.recorded |= {*self._recordings}
         return super().score(batch_size)
 
 
@@ -114,7 +116,8 @@ def recorded(phases: Sequence[Phase], monkeypatch: pytest.MonkeyPatch, **options
     monkeypatch.setattr("pdd_lightning.modules.evaluation.is_recordable", lambda *_: True)
     module = fit(phases, augmentation=DSA(), **options)
     monkeypatch.undo()
-    assert module._gradients is not None
+    assert module.recorded
+    assert not module._recordings  # whose memory the next training needs
     return module
 
 
@@ -122,7 +125,7 @@ def recorded(phases: Sequence[Phase], monkeypatch: pytest.MonkeyPatch, **options
 def test_gradients_that_are_recorded_are_the_same(cutmix: float, monkeypatch: pytest.MonkeyPatch) -> None:
     phases = [replace(phase, recipe=replace(phase.recipe, cutmix=cutmix)) for phase in PHASES]
     alone, together = fit(phases, augmentation=DSA()), recorded(phases, monkeypatch)
-    assert alone._gradients is None
+    assert not alone.recorded
     for one_by_one, at_once in zip(alone.ends, together.ends, strict=True):
         for wanted, found in zip(one_by_one, at_once, strict=True):
             assert_same(found, wanted, 1e-4)
@@ -133,17 +136,27 @@ def test_gradients_that_are_recorded_are_the_same(cutmix: float, monkeypatch: py
 def test_few_steps_are_not_compiled(enough: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
     monkeypatch.setattr("pdd_lightning.loss_gradients.COMPILED_FROM", enough)
-    assert {*recorded(PHASES, monkeypatch, compile=True)._recordings} == {("float32", enough == 1)}
+    assert recorded(PHASES, monkeypatch, compile=True).recorded == {("float32", enough == 1)}
 
 
 @pytest.mark.gpu
 def test_a_gpu_records_and_scores_as_a_cpu_does() -> None:
     found, wanted = fit(augmentation=DSA(), accelerator="gpu"), fit(augmentation=DSA())
-    assert found._gradients is not None
+    assert found.recorded
     for one, other in zip(found.ends, wanted.ends, strict=True):
         for mine, its in zip(one, other, strict=True):
             assert_same({name: tensor.cpu() for name, tensor in mine.items()}, its, 5e-2)
     assert len(found.accuracies) == len(PHASES)
+
+
+@pytest.mark.gpu
+def test_a_gpu_gets_back_what_recordings_took() -> None:
+    held = []
+    for _ in range(4):
+        fit(PHASES, ConvNet(width=128, depth=2), accelerator="gpu")
+        torch.cuda.empty_cache()
+        held.append(torch.cuda.memory_reserved())
+    assert held[-1] < held[0] + 2**23
 
 
 @pytest.mark.parametrize("architecture", [INSTANCE, BATCH], ids=["instance", "batch-norm"])
