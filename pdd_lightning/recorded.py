@@ -129,8 +129,11 @@ class _Recording:
                 for stream in (main, *branches):  # what failed may still be reading the inputs
                     here.wait_stream(stream)
             self._graph = torch.cuda.CUDAGraph()
-            # Other threads, such as those that watch over several processes, may go on with what they do.
-            with torch.cuda.graph(self._graph, pool=pool, stream=main, capture_error_mode="thread_local"):
+            with (
+                _own_workspaces(),
+                # Other threads, such as those that watch over several processes, may go on with what they do.
+                torch.cuda.graph(self._graph, pool=pool, stream=main, capture_error_mode="thread_local"),
+            ):
                 self._outputs = _side_by_side(function, self._inputs, branches)
 
     def play(self, lanes: Sequence[Sequence[Tensor]]) -> list[tuple[Tensor, ...]]:
@@ -165,6 +168,20 @@ def _side_by_side(
 def _streams(device: torch.device) -> list[torch.cuda.Stream]:
     """One to record on, and one for each lane."""
     return [torch.cuda.Stream(device) for _ in range(1 + LANES)]  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _own_workspaces() -> Iterator[None]:
+    """Within it, products of matrices take their workspaces from the memory of the graph that is recorded.
+
+    cuBLAS keeps one for each stream, outside of the graphs that use it. Lightning frees them at the end of a fit, and
+    PyTorch those of a stream with any graph of that stream (pytorch/pytorch#193402).
+    """
+    torch._C._cuda_clearCublasWorkspaces()
+    try:
+        yield
+    finally:
+        torch._C._cuda_clearCublasWorkspaces()
 
 
 @contextmanager

@@ -113,6 +113,33 @@ def test_for_want_of_memory_it_is_computed_as_it_comes(count: int) -> None:
 
 
 @gpu
+@pytest.mark.parametrize("count", [1, 3])
+def test_nobody_else_frees_what_it_works_with(count: int) -> None:
+    """Products with long sums have workspaces, which Lightning frees at the end of a fit."""
+
+    def product(x: Tensor, y: Tensor) -> tuple[Tensor]:
+        return (x @ y,)
+
+    def given(key: int) -> list[tuple[Tensor, Tensor]]:
+        draws = generator(0, "numbers", key)
+        shapes = [((10, 8192), (8192, 64))] * count
+        return [tuple(torch.randint(-3, 4, s, generator=draws).float().cuda() for s in pair) for pair in shapes]  # type: ignore[misc]
+
+    mine, other = Recorded(product), Recorded(product)
+    mine(given(0))
+    other([(x[:, :4096], y[:4096]) for x, y in given(0)])
+    del other  # with a graph, PyTorch frees the workspaces of its streams
+    torch._C._cuda_clearCublasWorkspaces()
+    torch.cuda.empty_cache()
+    taken = [torch.zeros(2**21, device="cuda") for _ in range(40)]  # among it, what was a workspace
+    for key in range(1, 5):
+        lanes_ = given(key)
+        for (found,), (x, y) in zip(mine(lanes_), lanes_, strict=True):
+            assert torch.equal(found.double(), x.double() @ y.double())
+    assert not any(tensor.any() for tensor in taken)
+
+
+@gpu
 def test_recordings_share_their_memory() -> None:
     def large(x: Tensor) -> tuple[Tensor]:
         return ((x[:, None] * torch.ones(1, 2**22, device="cuda")).cos().sum(1),)  # 16 MB a row
