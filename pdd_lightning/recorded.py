@@ -6,6 +6,7 @@ that a single one leaves idle. The kernels are those that would run anyway. On o
 it comes.
 """
 
+import gc
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -82,6 +83,11 @@ class Recorded:
             found += self._play(few) or [tuple(self.function(*lane)) for lane in few]
         return found
 
+    def release(self) -> None:
+        """Let go of the recordings and of their memory."""
+        self._recordings.clear()
+        self._pool = None
+
     def _play(self, lanes: Sequence[Sequence[Tensor]]) -> list[tuple[Tensor, ...]] | None:
         device = lanes[0][0].device
         if device.type != "cuda" or not self._usable:
@@ -97,8 +103,7 @@ class Recorded:
             except Exception as error:  # whatever a network of the user's own may do
                 # An error that has nothing to do with recording comes again when the same is computed as it comes.
                 self._usable = False
-                self._recordings.clear()  # for what they hold may be what is missing
-                self._pool = None
+                self.release()  # for what they hold may be what is missing
                 first = str(error).strip().partition("\n")[0]
                 warnings.warn(
                     f"this network's steps cannot be recorded as a CUDA graph ({type(error).__name__}: {first}); going "
@@ -115,9 +120,9 @@ class _Recording:
     def __init__(self, function: Function, lanes: Sequence[Sequence[Tensor]], pool: Any) -> None:
         self._inputs = [[tensor.detach().clone() for tensor in lane] for lane in lanes]
         device = self._inputs[0][0].device
-        with torch.cuda.device(device):
+        here, (main, *branches) = torch.cuda.current_stream(device), _streams(device)
+        with torch.cuda.device(device), torch.cuda.stream(here):  # where a recording that fails would not return to
             torch.cuda.empty_cache()  # for what recordings leave that are gone serves nothing else
-            here, (main, *branches) = torch.cuda.current_stream(), _streams(device)
             main.wait_stream(here)
             try:
                 with torch.cuda.stream(main):
@@ -131,6 +136,7 @@ class _Recording:
             self._graph = torch.cuda.CUDAGraph()
             with (
                 _own_workspaces(),
+                _nothing_collected(),
                 # Other threads, such as those that watch over several processes, may go on with what they do.
                 torch.cuda.graph(self._graph, pool=pool, stream=main, capture_error_mode="thread_local"),
             ):
@@ -175,13 +181,25 @@ def _own_workspaces() -> Iterator[None]:
     """Within it, products of matrices take their workspaces from the memory of the graph that is recorded.
 
     cuBLAS keeps one for each stream, outside of the graphs that use it. Lightning frees them at the end of a fit, and
-    PyTorch those of a stream with any graph of that stream (pytorch/pytorch#193402).
+    newer PyTorch that of a stream with any graph that was recorded on it (pytorch/pytorch#193402).
     """
     torch._C._cuda_clearCublasWorkspaces()
     try:
         yield
     finally:
         torch._C._cuda_clearCublasWorkspaces()
+
+
+@contextmanager
+def _nothing_collected() -> Iterator[None]:
+    """Within it, Python collects no garbage: a graph that is freed would end the recording of another."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import Final
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy, ParallelStrategy, Strategy
+from lightning.pytorch.strategies.launchers.launcher import _Launcher
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 from torch.nn.parallel import DistributedDataParallel
 
@@ -17,7 +18,8 @@ from pdd_lightning.lock import started_by_lightning
 _PATIENCE: Final = 60.0
 """Seconds that the processes of the other devices may take to end after the first one."""
 
-_adopted: list[Trainer] = []
+_launchers: list[_Launcher] = []
+"""Of all trainers. Not the trainers: they hold on to their modules, and to memory of a GPU."""
 
 
 class _NoSignals(_SignalConnector):
@@ -56,20 +58,21 @@ def adopt(trainer: Trainer) -> Trainer:
         # Every process updates its buffers alike, or on purpose not: nothing is to be copied over them.
         newer = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters  # since torch 2.14
         trainer.strategy._ddp_kwargs.setdefault("forward_sync_buffers" if newer else "broadcast_buffers", False)
-    _adopted.append(trainer)
+    if trainer.strategy.launcher is not None:
+        _launchers.append(trainer.strategy.launcher)
     return trainer
 
 
 def join_children() -> None:
     """Wait for the processes that Lightning started for the other devices."""
-    for trainer in _adopted:
-        children: list[subprocess.Popen[bytes]] = getattr(trainer.strategy.launcher, "procs", [])
+    for launcher in _launchers:
+        children: list[subprocess.Popen[bytes]] = getattr(launcher, "procs", [])
         for child in children:
             try:
                 child.wait(_PATIENCE)
             except subprocess.TimeoutExpired:
                 child.kill()
-    _adopted.clear()
+    _launchers.clear()
 
 
 def load_data(trainer: Trainer, data: LightningDataModule, stage: str) -> None:

@@ -1,5 +1,6 @@
 """What is recorded on a GPU is what is computed as it comes."""
 
+import gc
 import warnings
 from collections.abc import Sequence
 
@@ -112,31 +113,71 @@ def test_for_want_of_memory_it_is_computed_as_it_comes(count: int) -> None:
     assert Recorded(function)([(torch.ones(5, device="cuda"),)])[0][0].tolist() == [1.0] * 5
 
 
+def products(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums so long that several blocks add them up in a workspace; the gradient is a thread's of its own."""
+    leaf = x.detach().requires_grad_()
+    with torch.enable_grad():
+        product = leaf @ y
+        (gradient,) = torch.autograd.grad(product.sum(), leaf)
+    return product.detach(), gradient
+
+
+def factors(count: int, key: int) -> list[tuple[Tensor, Tensor]]:
+    draws = generator(0, "factors", key)
+    shapes = [(10, 8192), (8192, 64)]  # the sums of these are exact in float32
+    pairs = [[torch.randint(-1, 2, shape, generator=draws).float().cuda() for shape in shapes] for _ in range(count)]
+    return [(x, y) for x, y in pairs]
+
+
 @gpu
 @pytest.mark.parametrize("count", [1, 3])
 def test_nobody_else_frees_what_it_works_with(count: int) -> None:
-    """Products with long sums have workspaces, which Lightning frees at the end of a fit."""
-
-    def product(x: Tensor, y: Tensor) -> tuple[Tensor]:
-        return (x @ y,)
-
-    def given(key: int) -> list[tuple[Tensor, Tensor]]:
-        draws = generator(0, "numbers", key)
-        shapes = [((10, 8192), (8192, 64))] * count
-        return [tuple(torch.randint(-3, 4, s, generator=draws).float().cuda() for s in pair) for pair in shapes]  # type: ignore[misc]
-
-    mine, other = Recorded(product), Recorded(product)
-    mine(given(0))
-    other([(x[:, :4096], y[:4096]) for x, y in given(0)])
-    del other  # with a graph, PyTorch frees the workspaces of its streams
+    """Products of matrices have workspaces, which Lightning frees at the end of a fit."""
+    mine, other = Recorded(products), Recorded(products)
+    mine(factors(count, 0))
+    other([(x[:, :4096], y[:4096]) for x, y in factors(count, 0)])
+    del other  # with which newer PyTorch frees a workspace
+    streams = {stream.cuda_stream for stream in recorded._streams(torch.device("cuda", 0))}
+    for segment in torch.cuda.memory_snapshot():  # type: ignore[no-untyped-call]
+        if segment["stream"] in streams and segment["segment_pool_id"] == (0, 0):
+            assert all(block["state"] != "active_allocated" for block in segment["blocks"])
     torch._C._cuda_clearCublasWorkspaces()
     torch.cuda.empty_cache()
     taken = [torch.zeros(2**21, device="cuda") for _ in range(40)]  # among it, what was a workspace
     for key in range(1, 5):
-        lanes_ = given(key)
-        for (found,), (x, y) in zip(mine(lanes_), lanes_, strict=True):
-            assert torch.equal(found.double(), x.double() @ y.double())
+        given = factors(count, key)
+        for (product, gradient), (x, y) in zip(mine(given), given, strict=True):
+            assert torch.equal(product.double(), x.double() @ y.double())
+            assert torch.equal(gradient, y.sum(1).expand_as(x))
     assert not any(tensor.any() for tensor in taken)
+
+
+@gpu
+def test_no_garbage_is_collected_while_it_records() -> None:
+    found = []
+
+    def function(x: Tensor) -> tuple[Tensor]:
+        if torch.cuda.is_current_stream_capturing():
+            found.append(gc.isenabled())
+        return (x + 1,)
+
+    Recorded(function)([(torch.ones(3, device="cuda"),)])
+    assert found == [False]
+    assert gc.isenabled()
+
+
+@gpu
+def test_what_is_released_is_free() -> None:
+    mine = Recorded(lambda x: ((x[:, None] * torch.ones(1, 2**22, device="cuda")).cos().sum(1),))
+    x = torch.ones(10, device="cuda")  # 160 MB
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_reserved()
+    (first,) = mine([(x,)])[0]
+    assert torch.cuda.memory_reserved() > before + 2**27
+    mine.release()
+    torch.cuda.empty_cache()
+    assert torch.cuda.memory_reserved() < before + 2**24
+    assert torch.equal(mine([(x,)])[0][0], first)
 
 
 @gpu

@@ -115,7 +115,8 @@ class EvaluationModule(LightningModule):
             self.networks = nn.ModuleList(synchronised(network, device) for network in self.networks)
 
     def on_fit_start(self) -> None:
-        """Bring the images to the device once."""
+        """Bring the images to the device once, for as long as the training lasts."""
+        self._given = self.phases, self.score_images
         unique: dict[int, LabelledImages] = {}
         for phase in self.phases:
             for data in phase.data:
@@ -217,9 +218,10 @@ class EvaluationModule(LightningModule):
         return logits.float()
 
     def on_train_end(self) -> None:
-        """Let go of what was recorded: the next training needs its memory."""
+        """Let go of what was recorded and of the images on the device: the next training needs their memory."""
         self._gradients = None
         self._recordings.clear()
+        self.phases, self.score_images = self._given
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Score the networks where a phase ends."""

@@ -332,6 +332,11 @@ class StageModule(LightningModule):
         if self.global_step >= self.iterations:
             self.trainer.should_stop = True
 
+    def on_train_end(self) -> None:
+        """Let go of what a GPU has recorded: the transition needs its memory."""
+        self.objective.release()
+        self.context.recordings.clear()
+
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step, and refuse a state in which the learning rate means nothing before anything stores it."""
         optimizer = self.optimizers(use_pl_optimizer=False)

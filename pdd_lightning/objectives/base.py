@@ -103,6 +103,9 @@ class Objective(ABC):
             ConfigError: Naming what it lacks.
         """
 
+    def release(self) -> None:  # noqa: B027 (most hold nothing)
+        """Let go of what is kept from step to step, when the steps are done."""
+
     def parts(self, context: StageContext) -> int:
         """Into how many parts the loss of a match point falls, which may be computed on different devices."""
         return 1

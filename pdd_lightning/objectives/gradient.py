@@ -100,6 +100,10 @@ class GradientMatching(SideBySide):
         """One for each class."""
         return context.num_classes
 
+    def release(self) -> None:
+        """See :meth:`Objective.release`: what a GPU has recorded."""
+        self._matching = None
+
     def loss_of(self, synthetic: SyntheticSide, works: Sequence[Work], context: StageContext, step: int) -> Tensor:
         """See :meth:`SideBySide.loss_of`; a part is a class."""
         if self._matching is None or self._matching[0] is not context.network:

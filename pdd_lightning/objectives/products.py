@@ -85,6 +85,11 @@ class StepMath:
         self._gradients = Recorded(lambda *step: (self.gradient(*step),), known)
         self._products = Recorded(self.products, known)
 
+    def release(self) -> None:
+        """Let go of what was recorded."""
+        self._gradients.release()
+        self._products.release()
+
     def gradients(self, steps: Sequence[tuple[Tensor, Tensor, Tensor]]) -> list[Tensor]:
         """The gradients of several steps, as (theta, x, labels); see :meth:`gradient`. Recorded on a GPU."""
         return [gradient for (gradient,) in self._gradients(steps)]

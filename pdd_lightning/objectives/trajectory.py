@@ -91,6 +91,12 @@ class TrajectoryMatching(SideBySide):
             "syn_batch_size": self.syn_batch_size,
         }
 
+    def release(self) -> None:
+        """See :meth:`Objective.release`: what a GPU has recorded, and a compiler made."""
+        if self._math is not None:
+            self._math.release()
+        self._math = None
+
     def loss_of(self, synthetic: SyntheticSide, works: Sequence[Work], context: StageContext, step: int) -> Tensor:
         """See :meth:`SideBySide.loss_of`."""
         math, walks = self._step_math(context), []

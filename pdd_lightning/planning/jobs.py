@@ -31,11 +31,13 @@ class PhaseCost:
 
     Attributes:
         overhead: Seconds of the fit beside its steps and its scoring, with what the first steps take longer.
+        opening: Seconds that the first steps take longer.
         step: Seconds of an optimiser step of all networks.
         score: Seconds for scoring all of them on one image.
     """
 
     overhead: float
+    opening: float
     step: float
     score: float
 
@@ -67,6 +69,8 @@ class PlannedEvaluator(Evaluator):
             phases = [(phase, costs[self._kind(job, phase)]) for phase in job.phases]
             seconds = phases[0][1].overhead
             seconds += sum(phase.steps * cost.step + len(score) * cost.score for phase, cost in phases)
+            if self.device.type == "cuda":  # which records every phase anew
+                seconds += sum(cost.opening for _, cost in phases[1:])
             found[job.label] = found.get(job.label, 0.0) + seconds
         return found
 
@@ -97,7 +101,7 @@ class PlannedEvaluator(Evaluator):
         clock = StepClock(seconds, module.score)
         self.make_trainer(module.total_steps, [clock]).fit(module)
         overhead = time.perf_counter() - began - clock.count * clock.step - clock.ending
-        return PhaseCost(max(0.0, overhead), clock.step, clock.ending / max(1, len(score)))
+        return PhaseCost(max(0.0, overhead), clock.opening, clock.step, clock.ending / max(1, len(score)))
 
     def _selection_seconds(self, seconds: float) -> float:
         """Seconds of the training on real data; choosing itself is not counted."""

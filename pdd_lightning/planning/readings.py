@@ -1,5 +1,6 @@
 """How long this process has been at work, how much memory it took, and how much a folder holds."""
 
+import gc
 import os
 import resource
 import stat
@@ -58,6 +59,14 @@ def device_peak(device: torch.device) -> int | None:
     """Most memory that PyTorch took of an accelerator, in bytes; None on the CPU."""
     # Not what tensors had: between its plays, a recording's memory belongs to none.
     return torch.cuda.max_memory_reserved(device) if device.type == "cuda" else None
+
+
+def forget_device_peak(device: torch.device) -> None:
+    """Measure an accelerator's peak from here on, without what earlier work has left in cycles of references."""
+    gc.collect()
+    if device.type == "cuda" and torch.cuda.max_memory_reserved(device):  # before its first use CUDA knows no device
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
 
 
 def peak_memory(device: torch.device) -> dict[str, int | None]:

@@ -16,7 +16,7 @@ from pdd_lightning.modules.initial import initial_images
 from pdd_lightning.modules.stage import StageModule
 from pdd_lightning.planning.clock import StepClock, mean_seconds, timed
 from pdd_lightning.planning.estimate import StageCost
-from pdd_lightning.planning.readings import device_peak, folder_bytes, host_peak
+from pdd_lightning.planning.readings import device_peak, folder_bytes, forget_device_peak, host_peak
 from pdd_lightning.recipe import Recipe
 from pdd_lightning.states import StateBank
 from pdd_lightning.store import Json
@@ -45,11 +45,13 @@ class Rehearsing(Dynamics):
 
     Args:
         inner: The dynamics.
+        seconds: How long to measure the pieces of its preparation.
     """
 
-    def __init__(self, inner: Dynamics) -> None:
-        self.inner = inner
+    def __init__(self, inner: Dynamics, seconds: float) -> None:
+        self.inner, self.seconds = inner, seconds
         self.rehearsal: Rehearsal | None = None
+        self.piece = 0.0
 
     @property
     def members(self) -> int:
@@ -63,11 +65,13 @@ class Rehearsing(Dynamics):
         return self.rehearsal.dynamics
 
     def prepare(self, context: StageContext) -> None:
-        """Rehearse with a bank of the right size that takes no memory."""
+        """Rehearse with a bank of the right size that takes no memory, and time the pieces."""
         stacked = {
             name: tensor[None].expand(self.inner.members, *tensor.shape) for name, tensor in context.bank[0].items()
         }
-        self.rehearsal = self.inner.rehearse(replace(context, bank=StateBank(stacked, context.bank.identity)))
+        self.rehearsal = found = self.inner.rehearse(replace(context, bank=StateBank(stacked, context.bank.identity)))
+        self.piece = mean_seconds(found.piece, found.pieces, self.seconds, context.device)
+        context.recordings.clear()  # the steps begin without, as those of the run do
 
     def point(self, step: int, index: int) -> MatchPoint:
         """See :meth:`Dynamics.point`."""
@@ -107,21 +111,21 @@ def rehearse_stage(
         parts: Of which the stage reads one of the real data.
     """
     module = make({**STILL, **changes, "run_dir": str(folder)})
-    dynamics = module.dynamics = Rehearsing(module.dynamics)
+    dynamics = module.dynamics = Rehearsing(module.dynamics, seconds / 2)
     _place_earlier(module, data)
     if parts > 1:
         module.positions = torch.arange(0, len(data.train), parts)
     clock = StepClock(seconds)
     trainer = make_trainer(module, [clock, ImageMonitor()])
     device = trainer.strategy.root_device
-    if device.type == "cuda" and torch.cuda.max_memory_reserved(device):  # before its first use CUDA knows no device
-        torch.cuda.reset_peak_memory_stats(device)
+    forget_device_peak(device)
     trainer.fit(module, datamodule=data)
     rehearsal = dynamics.rehearsal
     assert rehearsal is not None
     checkpoint = timed(lambda: trainer.save_checkpoint(module.folder.checkpoints / "step=0.ckpt", weights_only=False))
     logs = folder_bytes(module.run.tensorboard)
     epoch, member, finish = _hand_over(module, trainer, dynamics.inner.members, seconds / 2)
+    module.context.recordings.clear()  # a later rehearsal is not to find their memory taken
     architecture, shape, classes = module.architecture, data.image_shape, data.num_classes
     state = timed(lambda: StateBank.random(architecture, shape, classes, MEMBERS, module.seed)) / MEMBERS
     ends = module.folder.end_states
@@ -131,7 +135,7 @@ def rehearse_stage(
         state=state,
         preparation=rehearsal.seconds,
         pieces=rehearsal.pieces,
-        piece=mean_seconds(rehearsal.piece, rehearsal.pieces, seconds / 2, device),
+        piece=dynamics.piece,
         parts=module.points * module.objective.parts(module.context),
         step=clock.step,
         opening=clock.opening,

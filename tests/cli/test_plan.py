@@ -5,6 +5,7 @@ import shutil
 from collections import namedtuple
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from commandline import CONFIG, Fit, Refused, call, fit_into
@@ -14,7 +15,11 @@ import pdd_lightning.run as whole
 from pdd_lightning.dynamics import ExpertTrajectories
 from pdd_lightning.interruption import Interrupted
 from pdd_lightning.main import main
+from pdd_lightning.modules.stage import StageModule
+from pdd_lightning.objectives import TrajectoryMatching
+from pdd_lightning.planning import command
 from pdd_lightning.planning.readings import folder_bytes
+from pdd_lightning.planning.rehearsal import rehearse_stage
 from pdd_lightning.store import RunFolder
 
 from .test_methods import METHODS, options
@@ -91,6 +96,29 @@ class TestPlan:
         found = plan(run, *args)
         assert works(found, "stage 1")["distillation"] > 0
         assert [path.name for path in run.iterdir()] == ["plan.json"]
+
+    def test_nothing_recorded_is_left_of_a_rehearsal(self, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """For a GPU's memory would be in the plan of the next one."""
+        made: list[StageModule] = []
+        asked = Mock(return_value=True)
+
+        def watched(make: Any, *args: Any) -> Any:
+            def watching(changes: Any) -> Any:
+                made.append(make(changes))
+                return made[-1]
+
+            return rehearse_stage(watching, *args)
+
+        # As on a GPU, but for the graphs.
+        monkeypatch.setattr("pdd_lightning.learning.is_recordable", asked)
+        monkeypatch.setattr(command, "rehearse_stage", watched)
+        plan(run)
+        assert len(made) == 2
+        for module in made:
+            assert not module.context.recordings
+            assert isinstance(module.objective, TrajectoryMatching)
+            assert module.objective._math is None
+        assert asked.called
 
     def test_more_work_takes_longer(self, run: Path) -> None:
         few = plan(run)

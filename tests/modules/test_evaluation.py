@@ -117,7 +117,9 @@ def recorded(phases: Sequence[Phase], monkeypatch: pytest.MonkeyPatch, **options
     module = fit(phases, augmentation=DSA(), **options)
     monkeypatch.undo()
     assert module.recorded
-    assert not module._recordings  # whose memory the next training needs
+    assert not module._recordings  # whose memory the next training needs, as it does that of the images
+    assert all(kept is given for kept, given in zip(module.phases, phases, strict=True))
+    assert module.score_images is SCORE
     return module
 
 
