@@ -121,8 +121,8 @@ class _Recording:
         self._inputs = [[tensor.detach().clone() for tensor in lane] for lane in lanes]
         device = self._inputs[0][0].device
         here, (main, *branches) = torch.cuda.current_stream(device), _streams(device)
-        with torch.cuda.device(device), torch.cuda.stream(here):  # where a recording that fails would not return to
-            torch.cuda.empty_cache()  # for what recordings leave that are gone serves nothing else
+        with torch.cuda.device(device), torch.cuda.stream(here):  # to which a recording that fails might not return
+            torch.cuda.empty_cache()  # memory of recordings that are gone serves nothing else
             main.wait_stream(here)
             try:
                 with torch.cuda.stream(main):
