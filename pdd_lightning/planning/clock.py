@@ -19,11 +19,10 @@ class StepClock(Callback):
 
     Args:
         seconds: How long to measure after the first steps.
-        at_end: Done once after the last step, and timed.
     """
 
-    def __init__(self, seconds: float, at_end: Callable[[], object] = lambda: None) -> None:
-        self.seconds, self.at_end, self.ending = seconds, at_end, 0.0
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
         self.made = self.fit_start = self.train_start = time.perf_counter()
         self._ends: list[float] = []
 
@@ -43,10 +42,6 @@ class StepClock(Callback):
         self._ends.append(time.perf_counter())
         if len(self._ends) >= WARM + LEAST and self._ends[-1] - self._ends[WARM - 1] >= self.seconds:
             trainer.should_stop = True
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The steps are done."""
-        self.ending = timed(self.at_end)
 
     @property
     def count(self) -> int:
