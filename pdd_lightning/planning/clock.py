@@ -11,7 +11,10 @@ WARM = 2
 """First steps, which pay for what is made once."""
 
 LEAST = 3
-"""Steps that are measured, however long they take."""
+"""Steps that are measured, though they take longer than was asked for."""
+
+ENOUGH = 10.0
+"""Seconds of steps that are enough, however few they are."""
 
 
 class StepClock(Callback):
@@ -40,7 +43,8 @@ class StepClock(Callback):
         """A step is done."""
         synchronise(pl_module.device)
         self._ends.append(time.perf_counter())
-        if len(self._ends) >= WARM + LEAST and self._ends[-1] - self._ends[WARM - 1] >= self.seconds:
+        measured = len(self._ends) - WARM
+        if measured > 0 and _suffices(measured, self._ends[-1] - self._ends[WARM - 1], self.seconds):
             trainer.should_stop = True
 
     @property
@@ -86,8 +90,13 @@ def mean_seconds(work: Callable[[int], object], most: int, seconds: float, devic
         done += 1
         synchronise(device)
         passed = time.perf_counter() - began
-        if done >= LEAST and (passed >= seconds or done >= most):
+        if _suffices(done, passed, 0.0 if done >= most else seconds):
             return passed / done
+
+
+def _suffices(count: int, passed: float, seconds: float) -> bool:
+    """Whether so many pieces, which took so long, tell enough where some seconds were asked for."""
+    return passed >= seconds and (count >= LEAST or passed >= ENOUGH)
 
 
 def timed(work: Callable[[], object]) -> float:
