@@ -4,7 +4,7 @@ python benchmarks/convolution.py --images 100 --inputs 128 --outputs 128 --size 
 """
 
 import torch
-from harness import Settings, Work, compare, parser
+from harness import Settings, Work, compare, count, parser
 from torch import Tensor
 from torch.func import vjp
 from torch.nn import functional as F
@@ -23,7 +23,7 @@ def _layer(settings: Settings) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _all_of_it(x: Tensor, weight: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    y, back = vjp(lambda x, weight: F.conv2d(x, weight, padding=1), x, weight)
+    y, back = vjp(lambda x, weight: F.conv2d(x, weight, padding=1), x, weight)  # type: ignore[misc]
     return y, *back(gradient)
 
 
@@ -42,8 +42,8 @@ def reference(settings: Settings) -> Work:
 
 if __name__ == "__main__":
     options = parser(__doc__ or "")
-    options.add_argument("--images", type=int, default=100)
-    options.add_argument("--inputs", type=int, default=128, help="Channels of the images.")
-    options.add_argument("--outputs", type=int, default=128, help="Channels of the outputs.")
-    options.add_argument("--size", type=int, default=16, help="Height and width of the images.")
-    compare(__file__, options.parse_args())
+    options.add_argument("--images", type=count, default=100)
+    options.add_argument("--inputs", type=count, default=128, help="Channels of the images.")
+    options.add_argument("--outputs", type=count, default=128, help="Channels of the outputs.")
+    options.add_argument("--size", type=count, default=16, help="Height and width of the images.")
+    compare(__file__, options)

@@ -4,10 +4,10 @@ python benchmarks/data.py --images 10000 --json
 """
 
 import torch
-from harness import Settings, Work, compare, parser
+from harness import Settings, Work, compare, count, natural, parser
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms import v2
+from torchvision.transforms import v2  # type: ignore[import-untyped]
 
 from pdd_lightning.augment import DSA
 from pdd_lightning.batches import Batches
@@ -69,8 +69,8 @@ def reference(settings: Settings) -> Work:
 
 if __name__ == "__main__":
     options = parser(__doc__ or "")
-    options.add_argument("--images", type=int, default=10000)
-    options.add_argument("--batch-size", type=int, default=256)
-    options.add_argument("--size", type=int, default=32, help="Height and width of the images.")
-    options.add_argument("--workers", type=int, default=2)
-    compare(__file__, options.parse_args())
+    options.add_argument("--images", type=count, default=10000)
+    options.add_argument("--batch-size", type=count, default=256)
+    options.add_argument("--size", type=count, default=32, help="Height and width of the images.")
+    options.add_argument("--workers", type=natural, default=2)
+    compare(__file__, options)

@@ -7,7 +7,7 @@ import logging
 import warnings
 
 import torch
-from harness import Settings, Work, compare, parser
+from harness import Settings, Work, compare, count, parser
 from lightning.pytorch import Trainer
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
@@ -72,7 +72,8 @@ def reference(settings: Settings) -> Work:
             for _ in range(settings["epochs"]):
                 for images, labels in loader:
                     optimizer.zero_grad()
-                    F.cross_entropy(network(images.to(device)), labels.to(device)).backward()
+                    loss = F.cross_entropy(network(images.to(device)), labels.to(device))
+                    loss.backward()  # type: ignore[no-untyped-call]
                     optimizer.step()
 
     return work
@@ -80,10 +81,10 @@ def reference(settings: Settings) -> Work:
 
 if __name__ == "__main__":
     options = parser(__doc__ or "")
-    options.add_argument("--images", type=int, default=100)
-    options.add_argument("--networks", type=int, default=5)
-    options.add_argument("--epochs", type=int, default=20)
+    options.add_argument("--images", type=count, default=100)
+    options.add_argument("--networks", type=count, default=5)
+    options.add_argument("--epochs", type=count, default=20)
     options.add_argument("--compile", action="store_true", help="Compile the steps, as compile_networks: true does.")
-    options.add_argument("--size", type=int, default=32, help="Height and width of the images.")
-    options.add_argument("--width", type=int, default=128, help="Channels of the ConvNet.")
-    compare(__file__, options.parse_args())
+    options.add_argument("--size", type=count, default=32, help="Height and width of the images.")
+    options.add_argument("--width", type=count, default=128, help="Channels of the ConvNet.")
+    compare(__file__, options)

@@ -6,7 +6,7 @@ python benchmarks/experts.py --images 10000 --json
 """
 
 import torch
-from harness import Settings, Work, compare, parser
+from harness import Settings, Work, compare, count, natural, parser
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
@@ -66,7 +66,8 @@ def reference(settings: Settings) -> Work:
         for _ in range(settings["epochs"]):
             for images, labels in loader:
                 optimizer.zero_grad()
-                F.cross_entropy(network(images.to(settings["device"])), labels.to(settings["device"])).backward()
+                loss = F.cross_entropy(network(images.to(settings["device"])), labels.to(settings["device"]))
+                loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
 
     def work() -> None:
@@ -78,13 +79,13 @@ def reference(settings: Settings) -> Work:
 
 if __name__ == "__main__":
     options = parser(__doc__ or "")
-    options.add_argument("--images", type=int, default=5000)
-    options.add_argument("--epochs", type=int, default=1)
-    options.add_argument("--batch-size", type=int, default=256)
-    options.add_argument("--size", type=int, default=32, help="Height and width of the images.")
-    options.add_argument("--width", type=int, default=128, help="Channels of the ConvNet.")
-    options.add_argument("--networks", type=int, default=1, help="How many, which ours trains side by side on a GPU.")
-    options.add_argument("--precision", default="float32", help="Of ours: float32 or bfloat16.")
+    options.add_argument("--images", type=count, default=5000)
+    options.add_argument("--epochs", type=count, default=1)
+    options.add_argument("--batch-size", type=count, default=256)
+    options.add_argument("--size", type=count, default=32, help="Height and width of the images.")
+    options.add_argument("--width", type=count, default=128, help="Channels of the ConvNet.")
+    options.add_argument("--networks", type=count, default=1, help="How many, which ours trains side by side on a GPU.")
+    options.add_argument("--precision", choices=["float32", "bfloat16"], default="float32", help="Of ours.")
     options.add_argument("--compile", action="store_true", help="Compile the steps, as compile_networks: true does.")
-    options.add_argument("--workers", type=int, default=2)
-    compare(__file__, options.parse_args())
+    options.add_argument("--workers", type=natural, default=2)
+    compare(__file__, options)

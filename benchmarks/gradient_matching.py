@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 import torch
-from harness import Settings, Work, compare, parser
+from harness import Settings, Work, compare, count, parser
 from torch.func import functional_call
 from torch.nn import functional as F
 
@@ -98,8 +98,8 @@ def reference(settings: Settings) -> Work:
 
 if __name__ == "__main__":
     options = parser(__doc__ or "")
-    options.add_argument("--ipc", type=int, default=10)
-    options.add_argument("--real-batch-size", type=int, default=64)
-    options.add_argument("--size", type=int, default=32, help="Height and width of the images.")
-    options.add_argument("--width", type=int, default=128, help="Channels of the ConvNet.")
-    compare(__file__, options.parse_args())
+    options.add_argument("--ipc", type=count, default=10)
+    options.add_argument("--real-batch-size", type=count, default=64)
+    options.add_argument("--size", type=count, default=32, help="Height and width of the images.")
+    options.add_argument("--width", type=count, default=128, help="Channels of the ConvNet.")
+    compare(__file__, options)

@@ -8,6 +8,7 @@ import argparse
 import importlib
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -23,12 +24,28 @@ Work = Callable[[], object]
 def parser(description: str) -> argparse.ArgumentParser:
     """Options that every benchmark has."""
     made = argparse.ArgumentParser(description=description)
-    made.add_argument("--repeats", type=int, default=3, help="Timed repetitions of each side; the median is reported.")
-    made.add_argument("--threads", type=int, default=None, help="CPU threads; PyTorch's choice by default.")
-    made.add_argument("--device", default="cpu")
-    made.add_argument("--json", action="store_true", help="Print one line of JSON instead of two of text.")
-    made.add_argument("--alone", action="store_true", help="One line of JSON on ours only: the reference may not fit.")
+    made.add_argument("--repeats", type=count, default=3, help="Timed repetitions of a side; their median is told.")
+    made.add_argument("--threads", type=count, default=None, help="CPU threads; PyTorch's choice by default.")
+    made.add_argument("--device", type=_device, default="cpu", help="cpu, cuda or cuda:N.")
     return made
+
+
+def count(text: str, least: int = 1) -> int:
+    """Type of an option that is a number of things."""
+    if not re.fullmatch(r"[+-]?\d+", text) or int(text) < least:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}, got {text!r}")
+    return int(text)
+
+
+def natural(text: str) -> int:
+    """Type of an option that is a number of things and may be 0."""
+    return count(text, least=0)
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", text):
+        raise argparse.ArgumentTypeError(f"must be cpu, cuda or cuda:N, got {text!r}")
+    return text
 
 
 def measure(benchmark: str, settings: Settings) -> dict[str, float]:
@@ -51,22 +68,25 @@ def measure(benchmark: str, settings: Settings) -> dict[str, float]:
     return {"seconds": round(seconds, 4), "peak_mb": round(peak, 1), "in_all_mb": round(in_all, 1)}
 
 
-def compare(benchmark: str, options: argparse.Namespace) -> None:
+def compare(benchmark: str, options: argparse.ArgumentParser) -> None:
     """Run both sides of a benchmark and print what they took.
 
     Args:
         benchmark: Path of the benchmark's file, which has functions `ours` and `reference`: settings -> work.
-        options: From :func:`parser`.
+        options: From :func:`parser`, with the benchmark's own.
     """
-    settings = {key: value for key, value in vars(options).items() if key not in ("json", "alone")}
-    if options.alone:
+    options.add_argument("--json", action="store_true", help="Print one line of JSON instead of three of text.")
+    options.add_argument("--alone", action="store_true", help="One line of JSON on ours: the reference may not fit.")
+    given = options.parse_args()
+    settings = {key: value for key, value in vars(given).items() if key not in ("json", "alone")}
+    if given.alone:
         print(json.dumps({"ours": measure(benchmark, settings), **settings}))
         return
     sides = {side: _Side(Path(benchmark), side, settings) for side in ("ours", "reference")}
     seconds: dict[str, list[float]] = {side: [] for side in sides}
     for side in sides.values():
         side.ask("prepare")
-    for turn in range(options.repeats + 1):
+    for turn in range(given.repeats + 1):
         for name, side in sides.items():
             took = side.ask("work")
             if turn:  # the first turn warms up: compilers and allocators
@@ -80,7 +100,7 @@ def compare(benchmark: str, options: argparse.Namespace) -> None:
     for key, unit in (("time_ratio", "seconds"), ("memory_ratio", "peak_mb")):
         reference = result["reference"][unit]
         result[key] = round(result["ours"][unit] / reference, 3) if reference > 0 else None
-    if options.json:
+    if given.json:
         print(json.dumps({**result, **settings}))
         return
     for name in sides:
@@ -106,7 +126,7 @@ class _Side:
         for line in self.process.stdout:
             if line.startswith("="):
                 return float(line[1:])
-        raise SystemExit(f"the benchmark's process ended with status {self.process.wait()}")
+        raise SystemExit(self.process.wait() or "the benchmark's process ended before its work")
 
     def close(self) -> None:
         assert self.process.stdin is not None
@@ -118,13 +138,26 @@ def serve(benchmark: str, side: str, text: str) -> None:
     """The process of one side: answers `prepare`, `work`, `baseline` and `peak` on the standard input."""
     import torch  # noqa: PLC0415 (the parent process needs none)
 
+    from pdd_lightning.errors import PDDError  # noqa: PLC0415
+
+    try:
+        _serve(benchmark, side, json.loads(text))
+    except (PDDError, torch.OutOfMemoryError) as error:
+        sys.exit(f"{benchmark}.py, {side}: {error}")
+
+
+def _serve(benchmark: str, side: str, settings: Settings) -> None:
+    import torch  # noqa: PLC0415
+
+    from pdd_lightning.errors import ConfigError  # noqa: PLC0415
     from pdd_lightning.memory import keep_freed_memory  # noqa: PLC0415
 
     keep_freed_memory()  # both sides have the same allocator
-    settings: Settings = json.loads(text)
     if settings["threads"]:
         torch.set_num_threads(settings["threads"])
     device = torch.device(settings["device"])
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"--device={device}: PyTorch sees {torch.cuda.device_count()} GPUs here; use --device cpu")
     work: Work = lambda: None  # noqa: E731
     baseline = 0.0
     for line in sys.stdin:
@@ -136,7 +169,7 @@ def serve(benchmark: str, side: str, text: str) -> None:
             began = time.perf_counter()
             work()
             if device.type == "cuda":
-                torch.cuda.synchronize()
+                torch.cuda.synchronize(device)
             answer = time.perf_counter() - began
         elif line.strip() == "baseline":
             answer = baseline
@@ -147,11 +180,13 @@ def serve(benchmark: str, side: str, text: str) -> None:
 
 def _memory(device: Any, *, peak: bool) -> float:
     """Memory in MB: of the device where that is a GPU, else of this process."""
+    import psutil  # noqa: PLC0415
     import torch  # noqa: PLC0415
 
+    from pdd_lightning.planning.readings import device_peak, host_peak  # noqa: PLC0415
+
     if device.type == "cuda":
-        return (torch.cuda.max_memory_reserved() if peak else torch.cuda.memory_reserved()) / 1e6
-    # Not getrusage, whose maximum begins with that of the process that started this one.
-    name = "VmHWM:" if peak else "VmRSS:"
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
-    return int(line.split()[1]) * 1024 / 1e6
+        held = device_peak(device) or 0 if peak else torch.cuda.memory_reserved(device)
+    else:
+        held = host_peak() if peak else psutil.Process().memory_info().rss
+    return held / 1e6

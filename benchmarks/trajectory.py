@@ -6,10 +6,11 @@ python benchmarks/trajectory.py --images 20 --syn-steps 50 --json
 from collections.abc import Callable
 
 import torch
-from harness import Settings, Work, compare, parser
+from harness import Settings, Work, compare, count, natural, parser
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from pdd_lightning.errors import ConfigError
 from pdd_lightning.functional import FunctionalNetwork
 from pdd_lightning.networks import ConvNet, build_template
 from pdd_lightning.objectives.products import CompiledStepMath, StepMath
@@ -33,6 +34,8 @@ def _problem(settings: Settings) -> tuple[FunctionalNetwork, torch.Tensor, torch
 
 def _learned(images: torch.Tensor, settings: Settings) -> tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]:
     """The images that are learned, and how the union is made of them: earlier subsets only condition the walk."""
+    if settings["previous"] >= len(images):
+        raise ConfigError(f"--previous={settings['previous']} leaves none of --images={len(images)} to learn")
     previous, learned = images[: settings["previous"]], images[settings["previous"] :].clone().requires_grad_()
     return learned, (lambda x: torch.cat([previous, x])) if len(previous) else (lambda x: x)
 
@@ -79,12 +82,12 @@ def reference(settings: Settings) -> Work:
 
 if __name__ == "__main__":
     options = parser(__doc__ or "")
-    options.add_argument("--images", type=int, default=20)
-    options.add_argument("--previous", type=int, default=0, help="How many of the images belong to earlier stages.")
-    options.add_argument("--syn-steps", type=int, default=50)
-    options.add_argument("--walks", type=int, default=1, help="Match points, which ours takes side by side on a GPU.")
-    options.add_argument("--size", type=int, default=32, help="Height and width of the images.")
-    options.add_argument("--width", type=int, default=128, help="Channels of the ConvNet.")
+    options.add_argument("--images", type=count, default=20)
+    options.add_argument("--previous", type=natural, default=0, help="Images that belong to earlier stages.")
+    options.add_argument("--syn-steps", type=count, default=50)
+    options.add_argument("--walks", type=count, default=1, help="Match points, which ours takes side by side on a GPU.")
+    options.add_argument("--size", type=count, default=32, help="Height and width of the images.")
+    options.add_argument("--width", type=count, default=128, help="Channels of the ConvNet.")
     options.add_argument("--store", action="store_true", help="Keep each step's graph, as recompute: false does.")
     options.add_argument("--compile", action="store_true", help="Compile the steps, as compile: true does.")
-    compare(__file__, options.parse_args())
+    compare(__file__, options)

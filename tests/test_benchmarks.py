@@ -1,0 +1,141 @@
+"""Both sides of a benchmark do the same work, and what it prints is what it promises."""
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+COMMON: dict[str, Any] = {"device": "cpu", "threads": 1, "repeats": 1}
+WALK = {**COMMON, "images": 6, "previous": 0, "syn_steps": 3, "walks": 1, "size": 16, "width": 4}
+
+
+def benchmark(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    return importlib.import_module(name)
+
+
+def assert_near(found: Any, wanted: Any) -> None:
+    for mine, given in zip(found, wanted, strict=True):
+        assert isinstance(mine, Tensor)
+        assert given.abs().max() > 0
+        assert (mine - given).norm() < 2e-3 * given.norm()  # a ReLU may flip
+
+
+@pytest.mark.parametrize("store", [False, True])
+@pytest.mark.parametrize("previous", [0, 4])
+def test_both_walks_find_one_gradient(store: bool, previous: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    trajectory = benchmark("trajectory", monkeypatch)
+    settings = {**WALK, "store": store, "compile": False, "previous": previous, "walks": 2}
+    images, rate = trajectory.ours(settings)()
+    each = trajectory.reference(settings)()
+    assert len(each) == 2
+    assert images.shape == (6 - previous, 3, 16, 16)
+    assert_near((images, rate), [sum(parts) for parts in zip(*each, strict=True)])
+
+
+def test_both_sides_match_the_same_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    matching = benchmark("gradient_matching", monkeypatch)
+    settings = {**COMMON, "ipc": 2, "real_batch_size": 5, "size": 16, "width": 4}
+    assert_near(matching.ours(settings)(), matching.reference(settings)())
+
+
+@pytest.mark.parametrize("channels", [3, 64])  # one product of matrices; tiles
+def test_both_convolutions_are_one(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    convolution = benchmark("convolution", monkeypatch)
+    # What the compiler is given, and not what it makes of it: that takes a minute.
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    settings = {**COMMON, "images": 2, "inputs": channels, "outputs": 64, "size": 8}
+    assert_near(convolution.ours(settings)(), convolution.reference(settings)())
+
+
+@pytest.mark.parametrize("side", ["ours", "reference"])
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("experts", {"images": 6, "epochs": 1, "batch_size": 4, "networks": 2, "precision": "float32", "width": 4}),
+        ("evaluation", {"images": 6, "epochs": 1, "networks": 2, "width": 4}),
+        ("data", {"images": 6, "batch_size": 4}),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*LeafSpec.*")
+def test_every_side_works_more_than_once(
+    name: str, settings: dict[str, Any], side: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {**COMMON, "size": 16, "workers": 0, "compile": False, **settings}
+    work = getattr(benchmark(name, monkeypatch), side)(given)
+    work()
+    work()
+
+
+def run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(FOLDER / f"{name}.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+
+
+DATA = ("--images", "40", "--size", "8", "--workers", "0", "--repeats", "1", "--threads", "1")
+
+
+def test_one_line_of_json_tells_what_both_sides_took() -> None:
+    done = run("data", *DATA, "--json")
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    found = json.loads(line)
+    for side in ("ours", "reference"):
+        assert set(found[side]) == {"seconds", "peak_mb"}
+        assert found[side]["seconds"] > 0
+        assert found[side]["peak_mb"] >= 0
+    assert found["time_ratio"] == pytest.approx(found["ours"]["seconds"] / found["reference"]["seconds"], rel=0.1)
+    assert {"images": 40, "size": 8, "workers": 0, "repeats": 1, "threads": 1, "device": "cpu"}.items() <= found.items()
+
+
+def test_our_side_alone_tells_its_memory_in_all() -> None:
+    done = run("data", *DATA, "--alone")
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    found = json.loads(line)
+    assert found["ours"]["in_all_mb"] > 50  # Python and PyTorch
+    assert "reference" not in found
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("--repeats", "0", "must be a whole number of at least 1, got '0'"),
+        ("--repeats", "many", "must be a whole number of at least 1, got 'many'"),
+        ("--workers", "-1", "must be a whole number of at least 0, got '-1'"),
+        ("--device", "tpu", "must be cpu, cuda or cuda:N, got 'tpu'"),
+    ],
+)
+def test_an_option_refuses_what_it_is_not_for(
+    option: str, value: str, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    harness = benchmark("harness", monkeypatch)
+    options = harness.parser("")
+    options.add_argument("--workers", type=harness.natural)
+    assert options.parse_args([]).device == "cpu"
+    with pytest.raises(SystemExit, match="2"):
+        options.parse_args([option, value])
+    assert f"argument {option}: {told}\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("trajectory", "--images", "4", "--previous", "4"), "--previous=4 leaves none of --images=4 to learn"),
+        (("data", "--device", "cuda:99"), "--device=cuda:99: PyTorch sees"),
+    ],
+)
+def test_a_mistake_is_told_without_a_traceback(arguments: tuple[str, ...], told: str) -> None:
+    done = run(*arguments)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
