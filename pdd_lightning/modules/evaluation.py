@@ -26,6 +26,9 @@ from pdd_lightning.recipe import Recipe, minibatch
 from pdd_lightning.rng import generator
 from pdd_lightning.types import ImageShape, LabelledImages
 
+SCORED_AT_ONCE = 1000
+"""Images of a minibatch on which a network is scored."""
+
 
 @dataclass(frozen=True)
 class Phase:
@@ -229,7 +232,7 @@ class EvaluationModule(LightningModule):
             self.accuracies.append(self.score())
 
     @torch.no_grad()
-    def score(self, batch_size: int = 1000) -> list[float]:
+    def score(self, batch_size: int = SCORED_AT_ONCE) -> list[float]:
         """Accuracy of every network, over all ranks."""
         if self.spread and self.trainer.world_size > 1:
             for index, network in enumerate(self.networks):

@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import nn
 
 from pdd_lightning.learning import Learner
 from pdd_lightning.loss_gradients import pays_to_compile
-from pdd_lightning.modules.evaluation import EvaluationModule, Phase
+from pdd_lightning.modules.evaluation import SCORED_AT_ONCE, EvaluationModule, Phase
 from pdd_lightning.modules.initial import initial_images
 from pdd_lightning.networks import Architecture, build_template, initial_state
-from pdd_lightning.planning.clock import StepClock, mean_seconds, timed
+from pdd_lightning.planning.clock import StepClock, mean_seconds, synchronise, timed
 from pdd_lightning.scoring.evaluate import Evaluator
 from pdd_lightning.scoring.protocol import Baseline, Job, selected_job, with_steps
 from pdd_lightning.scoring.report import Row
@@ -66,16 +67,19 @@ class ScoreClock(Callback):
         """Score, before the module lets go of its images."""
         assert isinstance(pl_module, EvaluationModule)
         everything = pl_module.score_images
-        some = everything.take(torch.arange(min(SOME, len(everything))))
-        self._score(pl_module, some)  # a GPU chooses its kernels in it
-        self._score(pl_module, some)
-        if self.each * len(everything) <= self.seconds:
-            self._score(pl_module, everything)
+        # A whole minibatch, for its memory, and for a GPU to choose its kernels before they are timed.
+        self.spent = timed(lambda: self._show(pl_module.networks[0], everything))
+        for count in sorted({min(SOME, len(everything)), len(everything)}):
+            if self.each * count > self.seconds:
+                return
+            pl_module.score_images = everything.take(torch.arange(count))
+            passed = timed(pl_module.score)
+            self.each, self.spent = passed / max(1, count), self.spent + passed
 
-    def _score(self, module: EvaluationModule, images: LabelledImages) -> None:
-        module.score_images = images
-        passed = timed(module.score)
-        self.each, self.spent = passed / max(1, len(images)), self.spent + passed
+    @torch.no_grad()
+    def _show(self, network: nn.Module, images: LabelledImages) -> None:
+        network.eval()(images.images[:SCORED_AT_ONCE])
+        synchronise(images.images.device)
 
 
 class PlannedEvaluator(Evaluator):
