@@ -8,6 +8,7 @@ def quiet() -> None:
     """Silence hints and deprecation notes of libraries that a user of this one can do nothing about."""
     for name in ("pytorch.utilities.rank_zero", "pytorch.accelerators", "fabric.utilities.distributed"):
         logging.getLogger(f"lightning.{name}").setLevel(logging.WARNING)
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # CUDA's tools without a GPU
     for pattern, category in (
         (r".*isinstance\(treespec, LeafSpec\).*", FutureWarning),
         (r".*isinstance\(treespec, LeafSpec\).*", DeprecationWarning),
