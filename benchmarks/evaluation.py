@@ -31,7 +31,7 @@ def ours(settings: Settings) -> Work:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
     shape, data = _problem(settings)
-    count, recipe = settings["networks"], Recipe(epochs=settings["epochs"])
+    count, recipe, device = settings["networks"], Recipe(epochs=settings["epochs"]), torch.device(settings["device"])
     phase = Phase([data] * count, [0.01] * count, recipe)
 
     def work() -> None:
@@ -47,8 +47,8 @@ def ours(settings: Settings) -> Work:
             compile=settings["compile"],
         )
         Trainer(
-            accelerator="gpu" if settings["device"].startswith("cuda") else "cpu",
-            devices=1,
+            accelerator="gpu" if device.type == "cuda" else "cpu",
+            devices=[device.index or 0] if device.type == "cuda" else 1,
             max_steps=module.total_steps,
             logger=False,
             enable_checkpointing=False,

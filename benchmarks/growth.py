@@ -21,6 +21,7 @@ WALK: Settings = {
 }
 EXPERTS: Settings = {
     "images": 2000,
+    "epochs": 1,
     "batch_size": 256,
     "size": 32,
     "width": 32,

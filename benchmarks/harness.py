@@ -14,11 +14,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 Settings = dict[str, Any]
 Work = Callable[[], object]
+
+MISTAKE = 2
+"""Status of a process that has said in one line what is wrong."""
 
 
 def parser(description: str) -> argparse.ArgumentParser:
@@ -43,7 +47,7 @@ def natural(text: str) -> int:
 
 
 def _device(text: str) -> str:
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", text):
+    if not re.fullmatch(r"cpu|cuda(:(0|[1-9]\d*))?", text):
         raise argparse.ArgumentTypeError(f"must be cpu, cuda or cuda:N, got {text!r}")
     return text
 
@@ -82,10 +86,11 @@ def compare(benchmark: str, options: argparse.ArgumentParser) -> None:
     if given.alone:
         print(json.dumps({"ours": measure(benchmark, settings), **settings}))
         return
-    sides = {side: _Side(Path(benchmark), side, settings) for side in ("ours", "reference")}
+    sides: dict[str, _Side] = {}
+    for name in ("ours", "reference"):
+        sides[name] = _Side(Path(benchmark), name, settings)
+        sides[name].ask("prepare")
     seconds: dict[str, list[float]] = {side: [] for side in sides}
-    for side in sides.values():
-        side.ask("prepare")
     for turn in range(given.repeats + 1):
         for name, side in sides.items():
             took = side.ask("work")
@@ -112,6 +117,7 @@ class _Side:
     """One side in a process of its own, which works when it is told to."""
 
     def __init__(self, benchmark: Path, side: str, settings: Settings) -> None:
+        self.name = side
         code = "import sys; from harness import serve; serve(sys.argv[1], sys.argv[2], sys.argv[3])"
         arguments = [sys.executable, "-c", code, benchmark.stem, side, json.dumps(settings)]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(benchmark.parent), *sys.path])}
@@ -122,11 +128,15 @@ class _Side:
     def ask(self, what: str) -> float:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        print(what, file=self.process.stdin, flush=True)
+        with suppress(BrokenPipeError):  # it ended; there is no answer to read then
+            print(what, file=self.process.stdin, flush=True)
         for line in self.process.stdout:
             if line.startswith("="):
                 return float(line[1:])
-        raise SystemExit(self.process.wait() or "the benchmark's process ended before its work")
+        status = self.process.wait()
+        if status == MISTAKE:  # which it has told
+            raise SystemExit(MISTAKE)
+        raise SystemExit(f"the process of {self.name} ended with status {status}")
 
     def close(self) -> None:
         assert self.process.stdin is not None
@@ -143,7 +153,8 @@ def serve(benchmark: str, side: str, text: str) -> None:
     try:
         _serve(benchmark, side, json.loads(text))
     except (PDDError, torch.OutOfMemoryError) as error:
-        sys.exit(f"{benchmark}.py, {side}: {error}")
+        print(f"{benchmark}.py, {side}: {error}", file=sys.stderr)
+        sys.exit(MISTAKE)
 
 
 def _serve(benchmark: str, side: str, settings: Settings) -> None:

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -135,7 +136,43 @@ def test_an_option_refuses_what_it_is_not_for(
 )
 def test_a_mistake_is_told_without_a_traceback(arguments: tuple[str, ...], told: str) -> None:
     done = run(*arguments)
-    assert done.returncode == 1
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
     assert done.stdout == ""
     assert told in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_growth_gives_its_benchmarks_all_their_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    growth, common = benchmark("growth", monkeypatch), {**COMMON}
+    for _, name, values, changes in growth.series():
+        module = benchmark(name.removesuffix(".py"), monkeypatch)
+        base = growth.WALK if name == "trajectory.py" else growth.EXPERTS
+        assert len(values) == len(changes)
+        assert all({*change} <= {*base} for change in changes)
+        little = {"images": 4, "size": 16, "width": 4, "syn_steps": 1, "batch_size": 4}
+        module.ours({**base, **common, **{key: value for key, value in little.items() if key in base}})()
+
+
+BROKEN = """
+import os, signal
+
+def ours(settings):
+    return lambda: None
+
+def reference(settings):
+    return lambda: os.kill(os.getpid(), signal.SIGKILL)
+
+if __name__ == "__main__":
+    from harness import compare, parser
+    compare(__file__, parser(""))
+"""
+
+
+def test_a_process_that_is_killed_is_told(tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text(BROKEN)
+    command = [sys.executable, str(tmp_path / "broken.py")]
+    environment = {**os.environ, "PYTHONPATH": str(FOLDER)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=environment)
+    assert done.returncode == 1
+    assert done.stderr == "the process of reference ended with status -9\n"

@@ -84,6 +84,7 @@ def mean_seconds(work: Callable[[int], object], most: int, seconds: float, devic
     if not most:
         return 0.0
     work(0)
+    synchronise(device)
     done, began = 0, time.perf_counter()
     while True:
         work(done)

@@ -72,7 +72,7 @@ class ScoreClock(Callback):
         for count in sorted({min(SOME, len(everything)), len(everything)}):
             if self.each * count > self.seconds:
                 return
-            pl_module.score_images = everything.take(torch.arange(count))
+            pl_module.score_images = LabelledImages(everything.images[:count], everything.labels[:count])  # no copy
             passed = timed(pl_module.score)
             self.each, self.spent = passed / max(1, count), self.spent + passed
 
