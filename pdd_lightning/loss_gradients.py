@@ -13,7 +13,7 @@ from pdd_lightning.cutmix import Mix
 from pdd_lightning.devices import sent
 from pdd_lightning.functional import Layout
 from pdd_lightning.precision import Precision, autocast
-from pdd_lightning.recorded import Recorded, is_known
+from pdd_lightning.recorded import Recorded, is_known, records
 
 COMPILED_FROM = 20_000
 """Steps of networks from which on compiling, which takes about 20 seconds, pays on a GPU (docs/performance.md)."""
@@ -32,7 +32,7 @@ def is_recordable(network: nn.Module, device: torch.device) -> bool:
     they come.
     """
     return (
-        device.type == "cuda"
+        records(device)
         and is_known(network)
         and not any(True for _ in network.buffers())
         and all(parameter.requires_grad and not parameter._backward_hooks for parameter in network.parameters())

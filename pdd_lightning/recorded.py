@@ -26,10 +26,18 @@ _MOST = 32
 _WARM_UP = 2
 """Calls before recording, in which libraries choose their kernels and compilers compile; one more looks for trouble."""
 
+_DEVICES = {"cuda"}
+"""Types of devices that can play what they recorded."""
+
 _KNOWN = ("torch", "torchvision", "pdd_lightning")
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 Function = Callable[..., Sequence[Tensor]]
+
+
+def records(device: torch.device) -> bool:
+    """Whether work on a device is recorded."""
+    return device.type in _DEVICES
 
 
 def is_known(network: nn.Module) -> bool:
@@ -90,7 +98,7 @@ class Recorded:
 
     def _play(self, lanes: Sequence[Sequence[Tensor]]) -> list[tuple[Tensor, ...]] | None:
         device = lanes[0][0].device
-        if device.type != "cuda" or not self._usable:
+        if not (self._usable and records(device)):
             return None
         key = (device, *((tensor.shape, tensor.dtype) for lane in lanes for tensor in lane))
         if key not in self._recordings:

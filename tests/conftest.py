@@ -2,9 +2,11 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import torch
+from pretended import Playing, pretend
 
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
@@ -27,3 +29,26 @@ def no_leak() -> Iterator[None]:
     torch.set_num_threads(1)
     torch.set_grad_enabled(True)
     assert after == before, "the test changed a global setting of torch"
+
+
+@pytest.fixture(params=["pretended", pytest.param("cuda", marks=pytest.mark.gpu)])
+def playing(request: pytest.FixtureRequest) -> Playing:
+    """Within it there is a device that plays what it has recorded: a GPU, or a CPU that pretends to be."""
+
+    @contextmanager
+    def play() -> Iterator[str]:
+        if request.param == "cuda":
+            yield "cuda"
+            return
+        with pytest.MonkeyPatch.context() as patch:
+            pretend(patch)
+            yield "cpu"
+
+    return play
+
+
+@pytest.fixture
+def player(playing: Playing) -> Iterator[str]:
+    """The device, for the whole test."""
+    with playing() as device:
+        yield device

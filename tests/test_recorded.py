@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 import torch
+from pretended import pretend
 from torch import Tensor
 
 from pdd_lightning import recorded
@@ -40,9 +41,7 @@ def check(found: Sequence[Sequence[Tensor]], given: Sequence[tuple[Tensor, Tenso
         torch.testing.assert_close(mine[1], (x + y).sum())
 
 
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=gpu)])
-@pytest.mark.parametrize("count", [0, 1, 2, LANES, LANES + 1, 2 * LANES + 1])
-def test_every_lane_is_computed(count: int, device: str) -> None:
+def compute_lanes(count: int, device: str) -> None:
     function = Recorded(twice_and_sum)
     kept = []
     for first in (0, 100, 200):  # later calls do not change what earlier ones gave
@@ -52,8 +51,16 @@ def test_every_lane_is_computed(count: int, device: str) -> None:
         check(found, given)
 
 
-@gpu
-def test_a_gpu_runs_the_code_once_for_each_shape() -> None:
+@pytest.mark.parametrize("count", [0, 1, 2, LANES, LANES + 1, 2 * LANES + 1])
+class TestEveryLaneIsComputed:
+    def test_as_it_comes(self, count: int) -> None:
+        compute_lanes(count, "cpu")
+
+    def test_by_what_is_recorded(self, count: int, player: str) -> None:
+        compute_lanes(count, player)
+
+
+def test_a_gpu_runs_the_code_once_for_each_shape(player: str) -> None:
     calls = []
 
     def function(x: Tensor) -> tuple[Tensor]:
@@ -62,55 +69,52 @@ def test_a_gpu_runs_the_code_once_for_each_shape() -> None:
 
     mine = Recorded(function)
     for size in (3, 4, 3, 3, 4):
-        x = torch.randn(size, device="cuda")
+        x = torch.randn(size, device=player)
         assert torch.equal(mine([(x,)])[0][0], x + 1)
     assert len(calls) == 2 * (recorded._WARM_UP + 2)
 
 
-@gpu
-def test_what_has_too_many_shapes_is_computed_as_it_comes() -> None:
+def test_what_has_too_many_shapes_is_computed_as_it_comes(player: str) -> None:
     mine = Recorded(lambda x: (x + 1,))
     for size in range(1, recorded._MOST + 4):
-        x = torch.randn(size, device="cuda")
+        x = torch.randn(size, device=player)
         assert torch.equal(mine([(x,)])[0][0], x + 1)
     assert len(mine._recordings) == recorded._MOST
 
 
-@gpu
-def test_what_looks_at_values_is_computed_as_it_comes() -> None:
+def test_what_looks_at_values_is_computed_as_it_comes(player: str) -> None:
     mine = Recorded(lambda x: (x * 2 if float(x.sum()) > 0 else x * 3,))
     with pytest.warns(UserWarning, match="cannot be recorded as a CUDA graph .*; going on without"):
-        first = mine([(torch.ones(3, device="cuda"),)])
+        first = mine([(torch.ones(3, device=player),)])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        second = mine([(-torch.ones(3, device="cuda"),)])
+        second = mine([(-torch.ones(3, device=player),)])
     assert first[0][0].tolist() == [2.0] * 3
     assert second[0][0].tolist() == [-3.0] * 3
-    torch.rand(1, device="cuda")  # a recording that fails would leave this one impossible
+    torch.rand(1, device=player)  # a recording that fails would leave this one impossible
 
 
-@gpu
 @pytest.mark.parametrize("count", [1, 3])
-def test_for_want_of_memory_it_is_computed_as_it_comes(count: int) -> None:
+def test_for_want_of_memory_it_is_computed_as_it_comes(count: int, player: str) -> None:
     """And what was recorded before lets its memory go."""
     full, here = False, torch.cuda.current_stream()
 
     def function(x: Tensor) -> tuple[Tensor]:
         if full and torch.cuda.is_current_stream_capturing():
-            torch.empty(2**50, device="cuda")
-        return (x + torch.zeros(2**24, device="cuda").sum(),)
+            torch.empty(2**50, device=player)
+        return (x + torch.zeros(2**24, device=player).sum(),)
 
     mine = Recorded(function)
-    mine([(torch.ones(3, device="cuda"),)])
+    mine([(torch.ones(3, device=player),)])
     full = True
     with pytest.warns(UserWarning, match="cannot be recorded"):
-        found = mine([(torch.ones(4, device="cuda"),)] * count)
+        found = mine([(torch.ones(4, device=player),)] * count)
     assert [result.tolist() for (result,) in found] == [[1.0] * 4] * count
     assert not mine._recordings
-    assert mine([(torch.ones(3, device="cuda"),)])[0][0].tolist() == [1.0] * 3
+    assert mine([(torch.ones(3, device=player),)])[0][0].tolist() == [1.0] * 3
     assert torch.cuda.current_stream() == here
     full = False
-    assert Recorded(function)([(torch.ones(5, device="cuda"),)])[0][0].tolist() == [1.0] * 5
+    assert Recorded(function)([(torch.ones(5, device=player),)])[0][0].tolist() == [1.0] * 5
 
 
 def products(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -152,8 +156,7 @@ def test_nobody_else_frees_what_it_works_with(count: int) -> None:
     assert not any(tensor.any() for tensor in taken)
 
 
-@gpu
-def test_no_garbage_is_collected_while_it_records() -> None:
+def test_no_garbage_is_collected_while_it_records(player: str) -> None:
     found = []
 
     def function(x: Tensor) -> tuple[Tensor]:
@@ -161,9 +164,40 @@ def test_no_garbage_is_collected_while_it_records() -> None:
             found.append(gc.isenabled())
         return (x + 1,)
 
-    Recorded(function)([(torch.ones(3, device="cuda"),)])
+    Recorded(function)([(torch.ones(3, device=player),)])
     assert found == [False]
     assert gc.isenabled()
+
+
+def test_nothing_that_looks_at_values_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a recording that fails PyTorch is not quite itself."""
+    gpu = pretend(monkeypatch)
+    with pytest.warns(UserWarning, match="cannot be recorded"):
+        Recorded(lambda x: (x * float(x.sum()),))([(numbers(0),)])
+    assert gpu.events == []
+
+
+def test_many_lanes_are_as_even_as_can_be(player: str) -> None:
+    """For each number of lanes is another recording."""
+    mine = Recorded(twice_and_sum)
+    mine(lanes(2 * LANES + 1, player))
+    assert len(mine._recordings) == 1
+
+
+def test_products_of_matrices_take_their_workspaces_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before a recording, so that they lie in its memory, and after it, so that nobody else gets them."""
+    gpu = pretend(monkeypatch)
+
+    def fail(x: Tensor) -> tuple[Tensor]:
+        if torch.cuda.is_current_stream_capturing():
+            raise RuntimeError("no more memory")
+        return (x + 1,)
+
+    Recorded(twice_and_sum)(lanes(1))
+    with pytest.warns(UserWarning, match="no more memory"):
+        Recorded(fail)([(numbers(0),)])
+    ways = ["recorded", "failed"]
+    assert gpu.events == [event for way in ways for event in ("workspaces", "record", way, "workspaces")]
 
 
 @gpu

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pdd_lightning.dynamics.base import MatchPoint, StageContext
 from pdd_lightning.objectives.base import Objective, SyntheticSide, Work
-from pdd_lightning.recorded import LANES
+from pdd_lightning.recorded import LANES, records
 
 
 class SideBySide(Objective):
@@ -27,7 +27,7 @@ class SideBySide(Objective):
         self, synthetic: SyntheticSide, works: Sequence[Work], context: StageContext, step: int
     ) -> Iterator[Tensor]:
         """See :meth:`Objective.losses`."""
-        if context.device.type != "cuda" or type(self).loss is not SideBySide.loss:  # a subclass's own loss counts
+        if not records(context.device) or type(self).loss is not SideBySide.loss:  # a subclass's own loss counts
             yield from super().losses(synthetic, works, context, step)
             return
         for first in range(0, len(works), LANES):

@@ -21,7 +21,7 @@ from pdd_lightning.objectives.base import SyntheticSide, Work, attach
 from pdd_lightning.objectives.products import CompiledStepMath, StepMath, graph_bytes
 from pdd_lightning.objectives.side_by_side import SideBySide
 from pdd_lightning.objectives.walk import StepData, Walk, walk_ends
-from pdd_lightning.recorded import is_known
+from pdd_lightning.recorded import is_known, records
 from pdd_lightning.rng import generator
 from pdd_lightning.store import Json
 from pdd_lightning.types import class_path
@@ -128,7 +128,7 @@ class TrajectoryMatching(SideBySide):
         """Whether to keep the graphs of a walk's steps."""
         if self.compile or self.recompute is not None:
             return not (self.compile or self.recompute)
-        if context.device.type == "cuda" and is_known(context.network.template):
+        if records(context.device) and is_known(context.network.template):
             return False  # for steps that are built again are recorded
         with torch.no_grad():
             images, labels = data(synthetic.decoded, 0)

@@ -14,6 +14,7 @@ from pdd_lightning.modules.evaluation import SCORED_AT_ONCE, EvaluationModule, P
 from pdd_lightning.modules.initial import initial_images
 from pdd_lightning.networks import Architecture, build_template, initial_state
 from pdd_lightning.planning.clock import StepClock, mean_seconds, synchronise, timed
+from pdd_lightning.recorded import records
 from pdd_lightning.scoring.evaluate import Evaluator
 from pdd_lightning.scoring.protocol import Baseline, Job, selected_job, with_steps
 from pdd_lightning.scoring.report import Row
@@ -109,7 +110,7 @@ class PlannedEvaluator(Evaluator):
             phases = [(phase, costs[self._kind(job, phase)]) for phase in job.phases]
             seconds = phases[0][1].overhead
             seconds += sum(phase.steps * cost.step + len(score) * cost.score for phase, cost in phases)
-            if self.device.type == "cuda":  # which records every phase anew
+            if records(self.device):  # every phase anew
                 seconds += sum(cost.opening for _, cost in phases[1:])
             found[job.label] = found.get(job.label, 0.0) + seconds
         return found

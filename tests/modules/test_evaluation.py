@@ -1,5 +1,6 @@
 """Training fresh networks side by side, phase after phase."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Trainer
+from pretended import Playing
 from torch import Tensor
 from torch.nn import functional as F
 from toys import CLASSES, SHAPE, assert_same, toy_images, toy_module
@@ -141,9 +143,11 @@ def test_few_steps_are_not_compiled(enough: int, monkeypatch: pytest.MonkeyPatch
     assert recorded(PHASES, monkeypatch, compile=True).recorded == {("float32", enough == 1)}
 
 
-@pytest.mark.gpu
-def test_a_gpu_records_and_scores_as_a_cpu_does() -> None:
-    found, wanted = fit(augmentation=DSA(), accelerator="gpu"), fit(augmentation=DSA())
+def test_what_is_recorded_trains_and_scores_as_what_comes(playing: Playing) -> None:
+    with warnings.catch_warnings(), playing() as device:
+        warnings.filterwarnings("error", message=".*cannot be recorded")
+        found = fit(augmentation=DSA(), accelerator={"cuda": "gpu"}.get(device, device))
+    wanted = fit(augmentation=DSA())
     assert found.recorded
     for one, other in zip(found.ends, wanted.ends, strict=True):
         for mine, its in zip(one, other, strict=True):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from cases import synthetic_side
+from pretended import Playing
 from toys import CLASSES, NETWORK, SHAPE, toy_context, toy_images
 
 from pdd_lightning.augment import DSA
@@ -54,12 +55,11 @@ def losses_on(device: str, objective: Objective, folder: Path) -> list[torch.Ten
     return [tensor.cpu() for tensor in found if tensor is not None]
 
 
-@pytest.mark.gpu
 @pytest.mark.parametrize("make", OBJECTIVES.values(), ids=OBJECTIVES)
-def test_recorded_works_are_those_of_a_cpu(make: Callable[[], Objective], tmp_path: Path) -> None:
-    with warnings.catch_warnings():
+def test_recorded_works_are_those_of_a_cpu(make: Callable[[], Objective], tmp_path: Path, playing: Playing) -> None:
+    with warnings.catch_warnings(), playing() as device:
         warnings.filterwarnings("error", message=".*cannot be recorded")
-        found = losses_on("cuda", make(), tmp_path)
+        found = losses_on(device, make(), tmp_path)
     wanted = losses_on("cpu", make(), tmp_path)
     assert len(found) == len(wanted) >= 4
     for mine, its in zip(found, wanted, strict=True):

@@ -5,12 +5,14 @@ import sys
 import warnings
 import weakref
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from pretended import Playing
 from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
@@ -129,29 +131,25 @@ def test_walks_side_by_side_are_walks_one_by_one(store: bool) -> None:
         assert relative_error(mine, wanted) < 1e-12
 
 
-@pytest.mark.gpu
-@pytest.mark.parametrize(
-    ("name", "compile"),
-    [*((name, False) for name in CASES), ("dsa", True), ("everything", True)],
-    ids=lambda value: {True: "compiled", False: "plain"}.get(value, value),
-)
-def test_recorded_walks_are_the_unrolled_graph(name: str, compile: bool) -> None:
-    case = CASES[name]
+def check_recorded(case: Case, compile: bool, playing: Playing) -> None:
+    """One walk, and two side by side."""
 
-    def on_gpu(walk: Walk, shift: float) -> Walk:
+    def on(device: str, walk: Walk, shift: float) -> Walk:
         def data(images: Tensor, step: int) -> tuple[Tensor, Tensor]:
             x, y = case.data(images.cpu(), step)  # not what is tested here
-            return x.cuda(), y.cuda()
+            return x.to(device), y.to(device)
 
-        return replace(walk, network=network, start=walk.start.cuda() + shift, data=data, math=math)
+        return replace(walk, network=network, start=walk.start.to(device) + shift, data=data, math=math)
 
-    network = FunctionalNetwork(toy_module(case.state, case.architecture), "cuda")
-    math = CompiledStepMath(network) if compile else StepMath(network)
-    walks = [on_gpu(case.walk(), shift) for shift in (0.0, 0.1)]
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), playing() as device:
         warnings.filterwarnings("error", message=".*cannot be (compiled|recorded)")
-        single = meta_gradients(lambda images, rate: walk_end(images.cuda(), rate.cuda(), walks[0]).cpu())
-        pair = meta_gradients(lambda images, rate: torch.cat(walk_ends(images.cuda(), rate.cuda(), walks)).cpu())
+        network = FunctionalNetwork(toy_module(case.state, case.architecture), device)
+        math = CompiledStepMath(network) if compile else StepMath(network)
+        walks = [on(device, case.walk(), shift) for shift in (0.0, 0.1)]
+        single = meta_gradients(lambda images, rate: walk_end(images.to(device), rate.to(device), walks[0]).cpu())
+        pair = meta_gradients(
+            lambda images, rate: torch.cat(walk_ends(images.to(device), rate.to(device), walks)).cpu()
+        )
     assert math._gradients._recordings
     assert math._products._recordings
     wanted = meta_gradients(lambda images, rate: unrolled(case, images, rate))
@@ -161,6 +159,17 @@ def test_recorded_walks_are_the_unrolled_graph(name: str, compile: bool) -> None
     alone = meta_gradients(lambda images, rate: torch.cat([walk_end(images, rate, walk) for walk in starts]))
     for mine, one_by_one in zip(pair, alone, strict=True):
         assert relative_error(mine, one_by_one) < 1e-8
+
+
+@every_case
+def test_recorded_walks_are_the_unrolled_graph(case: Case, playing: Playing) -> None:
+    check_recorded(case, False, playing)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["dsa", "everything"])
+def test_recorded_walks_that_are_compiled_too(name: str) -> None:
+    check_recorded(CASES[name], True, lambda: nullcontext("cuda"))
 
 
 def compiled(case: Case) -> Walk:

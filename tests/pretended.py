@@ -1,0 +1,158 @@
+"""A CPU that records and plays as a GPU does, so that what is recorded can be tested without one.
+
+While a graph is recorded, every operation is noted with its tensors. Playing it runs the operations again, on what
+those tensors hold by then: no Python code runs, and what that put in as a number stays as it was. Graphs of one pool
+share their memory, so playing one spoils what the others left. Kernels, streams and workspaces are the GPU's own.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from pdd_lightning import recorded
+
+Playing = Callable[[], AbstractContextManager[str]]
+"""Gives a device that plays what it has recorded."""
+
+LOOK = torch.ops.aten._local_scalar_dense.default
+
+
+class Stream:
+    """Work on a CPU is done when it is asked for."""
+
+    def __init__(self, device: object = None) -> None:
+        self.device = device
+
+    def wait_stream(self, other: "Stream") -> None:
+        assert isinstance(other, Stream)
+
+
+class Refusing(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Within it, nobody looks at values."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function is LOOK:
+            raise RuntimeError("called a synchronizing CUDA operation")
+        return function(*args, **(kwargs or {}))
+
+
+class Pool:
+    """Memory that graphs share."""
+
+    def __init__(self) -> None:
+        self.graphs: list[Graph] = []
+
+
+class Graph(Refusing):  # type: ignore[no-untyped-call]
+    """What was recorded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.notes: list[tuple[Any, Any, Any, list[Tensor | None]]] = []
+        self.pool = Pool()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        given = super().__torch_dispatch__(function, types, args, kwargs)
+        held = {tensor.untyped_storage().data_ptr() for tensor in _tensors((args, kwargs))}
+        fresh = [tensor if tensor.untyped_storage().data_ptr() not in held else None for tensor in _tensors(given)]
+        self.notes.append((function, args, kwargs, fresh))
+        return given
+
+    @torch.no_grad()
+    def replay(self) -> None:
+        for graph in self.pool.graphs:
+            for _, _, _, fresh in graph.notes:
+                for tensor in fresh:
+                    if tensor is not None and tensor.is_floating_point():
+                        tensor.fill_(torch.nan)
+        for function, args, kwargs, fresh in self.notes:
+            for tensor, value in zip(fresh, _tensors(function(*args, **kwargs)), strict=True):
+                if tensor is not None:
+                    tensor.copy_(value)
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+class PretendedGPU:
+    """Stands where :mod:`torch.cuda` does.
+
+    Attributes:
+        events: What happened about recordings, in order.
+        recording: The graph that is being recorded.
+    """
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+        self.recording: Graph | None = None
+        self.current = Stream()
+        self._refusing = ExitStack()
+
+    def current_stream(self, device: object = None) -> Stream:
+        return self.current
+
+    @contextmanager
+    def stream(self, stream: Stream) -> Iterator[None]:
+        before, self.current = self.current, stream
+        try:
+            yield
+        finally:
+            self.current = before
+
+    @contextmanager
+    def graph(self, graph: Graph, pool: Pool, stream: Stream, capture_error_mode: str) -> Iterator[None]:
+        assert self.recording is None
+        before, self.current, self.recording = self.current, stream, graph
+        graph.pool = pool
+        pool.graphs.append(graph)
+        self.events.append("record")
+        try:
+            with graph:
+                yield
+        except Exception:
+            self.events.append("failed")
+            raise  # PyTorch stays on the stream of a recording that fails
+        else:
+            self.current = before
+            self.events.append("recorded")
+        finally:
+            self.recording = None
+
+    def set_sync_debug_mode(self, mode: str | int) -> None:
+        self._refusing.close()
+        if mode == "error":
+            self._refusing.enter_context(Refusing())
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch) -> PretendedGPU:
+    """Let the CPU record and play for a test."""
+    gpu = PretendedGPU()
+    monkeypatch.setattr(recorded, "_DEVICES", {"cpu"})
+    stand_ins = {
+        "current_stream": gpu.current_stream,
+        "Stream": Stream,
+        "stream": gpu.stream,
+        "device": nullcontext,
+        "empty_cache": lambda: None,
+        "graph_pool_handle": Pool,
+        "CUDAGraph": Graph,
+        "graph": gpu.graph,
+        "is_current_stream_capturing": lambda: gpu.recording is not None,
+        "get_sync_debug_mode": lambda: 0,
+        "set_sync_debug_mode": gpu.set_sync_debug_mode,
+    }
+    for name, stand_in in stand_ins.items():
+        monkeypatch.setattr(torch.cuda, name, stand_in)
+    monkeypatch.setattr(torch._C, "_cuda_clearCublasWorkspaces", lambda: gpu.events.append("workspaces"), raising=False)
+    return gpu
