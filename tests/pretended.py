@@ -8,6 +8,7 @@ share their memory, so playing one spoils what the others left. Kernels, streams
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 import torch
@@ -46,10 +47,10 @@ class Refusing(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 class Pool:
-    """Memory that graphs share."""
+    """Memory that graphs share while they live."""
 
     def __init__(self) -> None:
-        self.graphs: list[Graph] = []
+        self.graphs = WeakSet[Graph]()
 
 
 class Graph(Refusing):  # type: ignore[no-untyped-call]
@@ -91,11 +92,13 @@ class PretendedGPU:
     Attributes:
         events: What happened about recordings, in order.
         recording: The graph that is being recorded.
+        graphs: Those that nobody has let go.
     """
 
     def __init__(self) -> None:
         self.events: list[str] = []
         self.recording: Graph | None = None
+        self.graphs = WeakSet[Graph]()
         self.current = Stream()
         self._refusing = ExitStack()
 
@@ -115,7 +118,8 @@ class PretendedGPU:
         assert self.recording is None
         before, self.current, self.recording = self.current, stream, graph
         graph.pool = pool
-        pool.graphs.append(graph)
+        pool.graphs.add(graph)
+        self.graphs.add(graph)
         self.events.append("record")
         try:
             with graph:

@@ -1,0 +1,86 @@
+"""Runs on a CPU that records and plays as a GPU does, beside the same runs as they come."""
+
+import gc
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from commandline import CONFIG, call, fit_into
+from pretended import PretendedGPU, pretend
+from safetensors.torch import load_file
+
+import pdd_lightning.run as whole
+from pdd_lightning.dynamics import ExpertTrajectories
+from pdd_lightning.main import main
+from pdd_lightning.modules.evaluation import EvaluationModule
+from pdd_lightning.modules.stage import StageModule
+from pdd_lightning.store import RunFolder
+
+from .test_methods import METHODS, options
+from .test_plan import plan
+
+METHOD = {
+    "trajectories": ("--model.objective.recompute", "null"),
+    **{method: options(method) for method in METHODS},
+}
+ENDS = [(ExpertTrajectories, "prepare"), (StageModule, "on_train_end"), (EvaluationModule, "on_train_end")]
+SEVERAL = ("--model.networks_at_once", "2", "--model.points", "2")
+
+
+def run_all(run: Path, *args: str) -> dict[str, torch.Tensor]:
+    """Both stages and the evaluation, each in what stands for a process; returns what the stages leave."""
+    for stage in (1, 2):
+        gc.collect()
+        fit_into(run, *args)
+        assert RunFolder(run).stage(stage).complete
+    gc.collect()
+    main(["evaluate", "--config", str(CONFIG), "--run_dir", str(run), *args])
+    stages = [RunFolder(run).stage(number) for number in (1, 2)]
+    return {
+        f"{stage.directory.name} {name}": tensor
+        for stage in stages
+        for path in (stage.synthetic, stage.end_states)
+        for name, tensor in load_file(path).items()
+    }
+
+
+def counted(work: Callable[..., None], gpu: PretendedGPU, left: list[int]) -> Callable[..., None]:
+    """The work, which notes how many recordings it leaves."""
+
+    def counting(*args: Any) -> None:
+        work(*args)
+        left.append(len(gpu.graphs))
+
+    return counting
+
+
+@pytest.mark.parametrize("method", METHOD)
+def test_a_run_that_is_recorded_is_the_run_as_it_comes(method: str, tmp_path: Path) -> None:
+    left: list[int] = []
+    args = (*METHOD[method], *SEVERAL)
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*cannot be recorded")
+        gpu = pretend(patch)
+        for owner, name in ENDS:
+            patch.setattr(owner, name, counted(getattr(owner, name), gpu, left))
+        found = run_all(tmp_path / "recorded", *args)
+    assert "recorded" in gpu.events
+    # Of two stages, their experts, and three trainings of the evaluation: what follows needs the memory.
+    assert left == [0] * (7 if method == "trajectories" else 5)
+    wanted = run_all(tmp_path / "plain", *args)
+    assert found.keys() == wanted.keys()
+    for name, tensor in wanted.items():
+        torch.testing.assert_close(found[name], tensor, rtol=1e-4, atol=1e-5)
+
+
+def test_a_run_that_is_recorded_can_be_planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(whole, "_call", call)
+    gpu = pretend(monkeypatch)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*cannot be recorded")
+        found = plan(tmp_path / "run", *METHOD["trajectories"], *SEVERAL)
+    assert "recorded" in gpu.events
+    assert found["total"]["seconds"] > 0
