@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install quickstart smoke compare-digits compare-cifar10 lint test test-slow clean
+.PHONY: install quickstart smoke compare-digits compare-cifar10 lint test test-slow test-gpu clean
 
 install: .venv/installed
 
@@ -46,6 +46,9 @@ test: lint  ## lint, types and the default tests
 
 test-slow: install
 	$(BIN)/pytest -m slow
+
+test-gpu: install
+	$(BIN)/pytest -m gpu
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

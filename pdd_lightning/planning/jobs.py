@@ -33,6 +33,13 @@ SELECTION = "selection"
 """Label of the training on real data from which images are selected."""
 
 
+_Networks = tuple[str, int]
+"""How networks compute, and how many: what decides the cost of scoring them."""
+
+_Kind = tuple[_Networks, int, bool]
+"""The networks, the images of a minibatch, and whether they are drawn: what decides the cost of a step."""
+
+
 @dataclass(frozen=True)
 class PhaseCost:
     """What training some networks side by side costs.
@@ -100,9 +107,19 @@ class PlannedEvaluator(Evaluator):
             jobs: From :meth:`find`.
             budget: Seconds for all measurements, about.
         """
-        kinds = {self._kind(job, phase): (job, phase, score) for job, score in jobs for phase in job.phases}
+        kinds: dict[_Kind, tuple[Job, Phase]] = {}
+        images: dict[_Networks, LabelledImages] = {}
+        for job, score in jobs:
+            for phase in job.phases:
+                kind = self._kind(job, phase)
+                kinds[kind] = job, phase
+                images[kind[0]] = max(images.get(kind[0], score), score, key=len)  # which tell best what scoring takes
         share = budget / max(1, len(kinds))
-        costs = {kind: self._measure(*work, share) for kind, work in kinds.items()}
+        costs: dict[_Kind, PhaseCost] = {}
+        scores: dict[_Networks, float] = {}
+        for kind, work in kinds.items():
+            costs[kind] = self._measure(*work, images[kind[0]], share, scores.get(kind[0]))
+            scores[kind[0]] = costs[kind].score
         found: dict[str, float] = {}
         if self.selecting:
             found[SELECTION] = self._selection_seconds(share)
@@ -115,17 +132,20 @@ class PlannedEvaluator(Evaluator):
             found[job.label] = found.get(job.label, 0.0) + seconds
         return found
 
-    def _kind(self, job: Job, phase: Phase) -> tuple[str, int, int, bool]:
-        """What decides the cost of a step: how networks compute, how many, the minibatch, and whether it is drawn."""
+    def _kind(self, job: Job, phase: Phase) -> _Kind:
         examples = len(phase.data[0])
         how = [phase.recipe.precision, phase.recipe.cutmix, self._compiles(phase)]
         network = fingerprint([job.network.describe(), *how])
-        return network, len(phase.data), min(examples, phase.recipe.batch_size), examples > phase.recipe.batch_size
+        minibatch = min(examples, phase.recipe.batch_size)
+        return (network, len(phase.data)), minibatch, examples > phase.recipe.batch_size
 
     def _compiles(self, phase: Phase) -> bool:
         return pays_to_compile(self.module.compile_networks, phase.steps * len(phase.data))
 
-    def _measure(self, job: Job, phase: Phase, score: LabelledImages, seconds: float) -> PhaseCost:
+    def _measure(
+        self, job: Job, phase: Phase, score: LabelledImages, seconds: float, scored: float | None = None
+    ) -> PhaseCost:
+        """The cost of a kind of phase; scoring an image is measured unless it is given."""
         began = time.perf_counter()
         module = EvaluationModule(
             job.network,
@@ -140,9 +160,10 @@ class PlannedEvaluator(Evaluator):
             compile=self._compiles(phase),
         )
         clock, scoring = StepClock(seconds), ScoreClock(seconds)
-        self.make_trainer(module.total_steps, [clock, scoring]).fit(module)
+        callbacks = [clock, scoring] if scored is None else [clock]
+        self.make_trainer(module.total_steps, callbacks).fit(module)
         overhead = time.perf_counter() - began - clock.count * clock.step - scoring.spent
-        return PhaseCost(max(0.0, overhead), clock.opening, clock.step, scoring.each)
+        return PhaseCost(max(0.0, overhead), clock.opening, clock.step, scoring.each if scored is None else scored)
 
     def _selection_seconds(self, seconds: float) -> float:
         """Seconds of the training on real data; choosing itself is not counted."""

@@ -74,7 +74,7 @@ def test_all_images_are_scored_only_where_that_is_quick(
 
 
 def test_a_job_is_its_overhead_its_steps_and_its_scoring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 0.0
+    now, scored = 0.0, list[int]()
 
     class Slow(EvaluationModule):
         """Takes 3 s to be made, 9 s for the first step, 2 s for others and half a second to score an image."""
@@ -92,6 +92,7 @@ def test_a_job_is_its_overhead_its_steps_and_its_scoring(tmp_path: Path, monkeyp
         def score(self, batch_size: int = 1000) -> list[float]:
             nonlocal now
             now += 0.5 * len(self.score_images)
+            scored.append(len(self.score_images))
             return super().score(batch_size)
 
     time = SimpleNamespace(perf_counter=lambda: now)
@@ -119,3 +120,4 @@ def test_a_job_is_its_overhead_its_steps_and_its_scoring(tmp_path: Path, monkeyp
     assert (cost.overhead, cost.opening, cost.step, cost.score) == (3.0 + 7.0, 7.0, 2.0, 0.5)
     found = planned.seconds([(job, score)], 12.0)
     assert found == {job.label: 10.0 + (10 + 20) * 2.0 + 2 * 12 * 0.5}
+    assert scored == [12, 12]  # once by itself, and once for both phases
