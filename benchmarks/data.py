@@ -27,11 +27,13 @@ def ours(settings: Settings) -> Work:
     augmentation = DSA(operations=("crop", "flip"), one_per_step=False)
     shape = (3, settings["size"], settings["size"])
 
-    def work() -> None:
+    def work() -> int:
         batches, draws = Batches(len(data), settings["batch_size"], 0, "benchmark"), generator(0, "draws")
+        seen = 0
         for step in range(batches.per_epoch):
             batch = data.take(batches[step])
-            augmentation.apply(batch.images, augmentation.draw(len(batch), shape, draws))
+            seen += len(augmentation.apply(batch.images, augmentation.draw(len(batch), shape, draws)))
+        return seen
 
     return work
 
@@ -60,9 +62,12 @@ def reference(settings: Settings) -> Work:
         persistent_workers=settings["workers"] > 0,
     )
 
-    def work() -> None:
+    def work() -> int:
+        seen = 0
         for images, labels in loader:
             images.to(settings["device"]), labels.to(settings["device"])
+            seen += len(images)
+        return seen
 
     return work
 

@@ -27,7 +27,7 @@ def _problem(settings: Settings) -> tuple[ImageShape, LabelledImages]:
 
 
 def ours(settings: Settings) -> Work:
-    """As `pdd-cli evaluate` trains a row."""
+    """As `pdd-cli evaluate` trains and scores a row."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
     shape, data = _problem(settings)
@@ -60,7 +60,7 @@ def ours(settings: Settings) -> Work:
 
 
 def reference(settings: Settings) -> Work:
-    """One network after the other, a loader without workers, torch's optimiser."""
+    """One network after the other, a loader without workers, torch's optimiser; each is scored at its end."""
     shape, data = _problem(settings)
     loader = DataLoader(TensorDataset(data.images, data.labels), batch_size=256, shuffle=True)
     device = settings["device"]
@@ -75,6 +75,8 @@ def reference(settings: Settings) -> Work:
                     loss = F.cross_entropy(network(images.to(device)), labels.to(device))
                     loss.backward()  # type: ignore[no-untyped-call]
                     optimizer.step()
+            with torch.no_grad():
+                network.eval()(data.images.to(device)).argmax(1).eq(data.labels.to(device)).float().mean().item()
 
     return work
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 COMMON: dict[str, Any] = {"device": "cpu", "threads": 1, "repeats": 1}
@@ -57,23 +58,32 @@ def test_both_convolutions_are_one(channels: int, monkeypatch: pytest.MonkeyPatc
     assert_near(convolution.ours(settings)(), convolution.reference(settings)())
 
 
-@pytest.mark.parametrize("side", ["ours", "reference"])
 @pytest.mark.parametrize(
     ("name", "settings"),
     [
-        ("experts", {"images": 6, "epochs": 1, "batch_size": 4, "networks": 2, "precision": "float32", "width": 4}),
-        ("evaluation", {"images": 6, "epochs": 1, "networks": 2, "width": 4}),
-        ("data", {"images": 6, "batch_size": 4}),
+        ("experts", {"images": 6, "epochs": 2, "batch_size": 4, "networks": 2, "precision": "float32", "width": 4}),
+        ("evaluation", {"images": 6, "epochs": 2, "networks": 2, "width": 4}),
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*LeafSpec.*")
-def test_every_side_works_more_than_once(
-    name: str, settings: dict[str, Any], side: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_both_sides_train_as_much(name: str, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     given = {**COMMON, "size": 16, "workers": 0, "compile": False, **settings}
-    work = getattr(benchmark(name, monkeypatch), side)(given)
-    work()
-    work()
+    counts = []
+    for side in ("ours", "reference"):
+        work = getattr(benchmark(name, monkeypatch), side)(given)
+        for _ in range(2):  # as often as it is timed
+            with FlopCounterMode(display=False) as counter:
+                work()
+            counts.append(counter.get_total_flops())
+    assert counts[0] > 0
+    assert counts == [counts[0]] * 4
+
+
+@pytest.mark.parametrize("side", ["ours", "reference"])
+def test_an_epoch_of_data_is_every_image(side: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {**COMMON, "images": 6, "batch_size": 4, "size": 16, "workers": 0}
+    work = getattr(benchmark("data", monkeypatch), side)(settings)
+    assert [work(), work()] == [6, 6]
 
 
 def run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -169,10 +179,55 @@ if __name__ == "__main__":
 """
 
 
-def test_a_process_that_is_killed_is_told(tmp_path: Path) -> None:
-    (tmp_path / "broken.py").write_text(BROKEN)
-    command = [sys.executable, str(tmp_path / "broken.py")]
+def run_own(folder: Path, code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A benchmark that is not one of ours."""
+    (folder / "own.py").write_text(code)
+    command = [sys.executable, str(folder / "own.py"), *arguments]
     environment = {**os.environ, "PYTHONPATH": str(FOLDER)}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=environment)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=environment)
+
+
+def test_a_process_that_is_killed_is_told(tmp_path: Path) -> None:
+    done = run_own(tmp_path, BROKEN)
     assert done.returncode == 1
     assert done.stderr == "the process of reference ended with status -9\n"
+
+
+KNOWN = """
+import time
+import torch
+
+def ours(settings):
+    prepared, slow = b"x" * 200_000_000, [True]
+
+    def work():
+        assert torch.get_num_threads() == 2 and len(prepared)
+        time.sleep(3.0 if slow else 0.1)  # the first time
+        slow.clear()
+        b"x" * 40_000_000
+
+    return work
+
+def reference(settings):
+    def work():
+        time.sleep(0.2)
+        b"x" * 160_000_000
+
+    return work
+
+if __name__ == "__main__":
+    from harness import compare, parser
+    compare(__file__, parser(""))
+"""
+
+
+def test_each_side_is_told_by_what_it_takes_itself(tmp_path: Path) -> None:
+    """Not by its first time, nor by what it holds before."""
+    done = run_own(tmp_path, KNOWN, "--threads", "2", "--repeats", "1", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert 0.1 <= found["ours"]["seconds"] < 1.5
+    assert 0.2 <= found["reference"]["seconds"] < 1.5
+    assert 35 < found["ours"]["peak_mb"] < 120
+    assert 150 < found["reference"]["peak_mb"] < 240
+    assert found["memory_ratio"] < 0.8
