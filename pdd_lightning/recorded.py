@@ -29,7 +29,7 @@ _WARM_UP = 2
 _DEVICES = {"cuda"}
 """Types of devices that can play what they recorded."""
 
-_KNOWN = ("torch", "torchvision", "pdd_lightning")
+_KNOWN = ("torch", "torchvision.models", "torchvision.ops", "pdd_lightning")  # torchvision.transforms draw numbers
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 Function = Callable[..., Sequence[Tensor]]
@@ -43,15 +43,19 @@ def records(device: torch.device) -> bool:
 def is_known(network: nn.Module) -> bool:
     """Whether a network's Python code is known to do the same every time.
 
-    That is so for modules of PyTorch, torchvision and this package without hooks. A module of the user's own might draw
-    numbers in Python, or keep a tensor from one call for the next; one that does not says so by an attribute
+    That is so for modules of PyTorch, torchvision's networks and this package without hooks. A module of the user's own
+    might draw numbers in Python, or keep a tensor from one call for the next; one that does not says so by an attribute
     ``recordable = True`` of its class.
     """
     return all(
-        (type(module).__module__.partition(".")[0] in _KNOWN or getattr(type(module), "recordable", False))
+        (_is_within(type(module).__module__, _KNOWN) or getattr(type(module), "recordable", False))
         and not any(getattr(module, hooks) for hooks in _HOOKS)
         for module in network.modules()
     )
+
+
+def _is_within(name: str, packages: Sequence[str]) -> bool:
+    return any(f"{name}.".startswith(f"{package}.") for package in packages)
 
 
 class Recorded:
@@ -93,6 +97,8 @@ class Recorded:
 
     def release(self) -> None:
         """Let go of the recordings and of their memory."""
+        if self._recordings:
+            torch.cuda.synchronize()  # expandable segments are unmapped even while they are played
         self._recordings.clear()
         self._pool = None
 
@@ -188,8 +194,8 @@ def _streams(device: torch.device) -> list[torch.cuda.Stream]:
 def _own_workspaces() -> Iterator[None]:
     """Within it, products of matrices take their workspaces from the memory of the graph that is recorded.
 
-    cuBLAS keeps one for each stream, outside of the graphs that use it. Lightning frees them at the end of a fit, and
-    newer PyTorch that of a stream with any graph that was recorded on it (pytorch/pytorch#193402).
+    PyTorch before 2.15 keeps one for each stream, outside of the graphs that use it. Lightning frees them at the end of
+    a fit, and PyTorch 2.14 that of a stream with any graph that was recorded on it (pytorch/pytorch#193402).
     """
     torch._C._cuda_clearCublasWorkspaces()
     try:

@@ -149,6 +149,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> PretendedGPU:
         "stream": gpu.stream,
         "device": nullcontext,
         "empty_cache": lambda: None,
+        "synchronize": lambda: None,
         "graph_pool_handle": Pool,
         "CUDAGraph": Graph,
         "graph": gpu.graph,

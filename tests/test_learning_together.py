@@ -10,6 +10,8 @@ import pytest
 import torch
 from pretended import Playing
 from torch import Tensor, nn
+from torchvision.ops import StochasticDepth  # type: ignore[import-untyped]
+from torchvision.transforms.v2 import RandomHorizontalFlip  # type: ignore[import-untyped]
 from toys import CLASSES, NETWORK, SHAPE, toy_context, toy_images, toy_state
 
 from pdd_lightning import learning
@@ -101,6 +103,8 @@ def test_only_networks_that_are_known_to_do_the_same_every_time_are_recorded() -
     assert not is_recordable(network(BATCH_NORM), CUDA)
     assert not is_recordable(Own(network()), CUDA)
     assert is_recordable(Promised(network()), CUDA)
+    assert is_recordable(nn.Sequential(StochasticDepth(0.1, "row"), network()), CUDA)
+    assert not is_recordable(nn.Sequential(RandomHorizontalFlip(), network()), CUDA)  # draws on the CPU
     assert not is_recordable(frozen, CUDA)
     assert not is_recordable(hooked, CUDA)
 

@@ -140,11 +140,12 @@ def test_nobody_else_frees_what_it_works_with(count: int) -> None:
     mine, other = Recorded(products), Recorded(products)
     mine(factors(count, 0))
     other([(x[:, :4096], y[:4096]) for x, y in factors(count, 0)])
-    del other  # with which newer PyTorch frees a workspace
+    del other  # with which PyTorch 2.14 frees a workspace
     streams = {stream.cuda_stream for stream in recorded._streams(torch.device("cuda", 0))}
     for segment in torch.cuda.memory_snapshot():  # type: ignore[no-untyped-call]
         if segment["stream"] in streams and segment["segment_pool_id"] == (0, 0):
-            assert all(block["state"] != "active_allocated" for block in segment["blocks"])
+            held = [block["size"] for block in segment["blocks"] if block["state"] == "active_allocated"]
+            assert sum(held) < 2**16  # older PyTorch's state of random numbers; a workspace is a megabyte and more
     torch._C._cuda_clearCublasWorkspaces()
     torch.cuda.empty_cache()
     taken = [torch.zeros(2**21, device="cuda") for _ in range(40)]  # among it, what was a workspace
