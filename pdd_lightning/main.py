@@ -110,7 +110,7 @@ class PDDCLI(LightningCLI):
     def _make_trainer(self, **kwargs: Any) -> Trainer:
         try:
             return adopt(super().instantiate_trainer(**kwargs))
-        except (ValueError, MisconfigurationException) as error:
+        except (TypeError, ValueError, MisconfigurationException) as error:
             text = " ".join(str(error).split())
             raise ConfigError(f"--trainer: {text} Correct the trainer's options") from error
 

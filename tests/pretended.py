@@ -161,3 +161,18 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> PretendedGPU:
         monkeypatch.setattr(torch.cuda, name, stand_in)
     monkeypatch.setattr(torch._C, "_cuda_clearCublasWorkspaces", lambda: gpu.events.append("workspaces"), raising=False)
     return gpu
+
+
+@contextmanager
+def recordings() -> Iterator[list[object]]:
+    """Within it, what is recorded is counted, by whatever device."""
+    made: list[object] = []
+
+    class Counted(recorded._Recording):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            made.append(None)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recorded, "_Recording", Counted)
+        yield made

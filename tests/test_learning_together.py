@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from pretended import Playing
+from pretended import Playing, recordings
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth  # type: ignore[import-untyped]
 from torchvision.transforms.v2 import RandomHorizontalFlip  # type: ignore[import-untyped]
@@ -19,6 +19,7 @@ from pdd_lightning.augment import DSA, NoAugmentation
 from pdd_lightning.learning import Learner, groups, train_together
 from pdd_lightning.loss_gradients import COMPILED_FROM, LossGradients, is_recordable
 from pdd_lightning.networks import Architecture, ConvNet, ResNet, build_template
+from pdd_lightning.precision import Precision
 from pdd_lightning.recipe import Recipe
 
 DATA = toy_images(11, dtype=torch.float64)
@@ -167,13 +168,14 @@ def check_recorded(name: str, playing: Playing, compile: bool = False, precision
     exact = precision == "float32" and not compile
     dtype = torch.float64 if exact else torch.float32
     recipe = replace(Recipe(**options), precision=precision)
-    with warnings.catch_warnings(), playing() as device:
+    with warnings.catch_warnings(), playing() as device, recordings() as made:
         warnings.filterwarnings("error", message=".*cannot be recorded")
         data, together = toy_images(11, dtype=dtype).to(device), learners(architecture, device, dtype)
         together[0]._compile = compile
         train_together(together, data, 0.05, recipe, augmentation, 0, KEYS)
-    played = [recording for found in together[0]._recordings.values() for recording in found._compute._recordings]
-    assert bool(played) == (architecture is not BATCH_NORM)
+    batches = recipe.batches(11, 0, "sizes")
+    sizes = {len(batches[step]) for step in range(batches.per_epoch)}
+    assert len(made) == (0 if architecture is BATCH_NORM else len(sizes))
     alone = learners(architecture, device, dtype)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(learning, "is_recordable", lambda *_: False)
@@ -187,6 +189,19 @@ def check_recorded(name: str, playing: Playing, compile: bool = False, precision
 @pytest.mark.parametrize("name", CASES)
 def test_recorded_networks_become_what_they_become_as_they_come(name: str, playing: Playing) -> None:
     check_recorded(name, playing)
+
+
+def test_each_precision_has_recordings_of_its_own(player: str) -> None:
+    """Learners of a stage share them: experts may be trained in another precision than a transition."""
+    data, (learner, *_) = toy_images(6).to(player), learners(NETWORK, player, torch.float32)
+    precisions: tuple[Precision, ...] = ("float32", "bfloat16", "float32")
+    ends = []
+    for precision in precisions:
+        learner.load(toy_state(NETWORK))
+        train_together([learner], data, 0.05, Recipe(epochs=2, precision=precision), NoAugmentation(), 0, KEYS[:1])
+        ends.append(learner.parameters())
+    first, rounded, again = ends
+    assert (again - first).norm() < 0.01 * (rounded - first).norm()
 
 
 @pytest.mark.gpu

@@ -185,6 +185,18 @@ def test_many_lanes_are_as_even_as_can_be(player: str) -> None:
     assert len(mine._recordings) == 1
 
 
+def test_lanes_lie_beside_each_other(player: str) -> None:
+    seen = set()
+
+    def function(x: Tensor) -> tuple[Tensor]:
+        if torch.cuda.is_current_stream_capturing():
+            seen.add(torch.cuda.current_stream())
+        return (x + 1,)
+
+    Recorded(function)([(torch.ones(3, device=player),)] * 3)
+    assert len(seen - {torch.cuda.current_stream()}) == 3
+
+
 def test_products_of_matrices_take_their_workspaces_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """Before a recording, so that they lie in its memory, and after it, so that nobody else gets them."""
     gpu = pretend(monkeypatch)

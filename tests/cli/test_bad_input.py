@@ -30,6 +30,7 @@ TYPING_MISTAKES = {
     "evaluation out of range": (["--evaluation.full.epochs", "0"], ["evaluation.full.epochs must be", "got 0"]),
     "data out of range": (["--data.validation_fraction", "2"], ["data.validation_fraction=2", "below 1"]),
     "unknown accelerator": (["--trainer.accelerator", "abacus"], ["trainer", "abacus", "cpu"]),
+    "half a device": (["--trainer.devices", "1.5"], ["trainer", "devices", "int > 0"]),
     "checkpoint interval": (["--checkpoint_every", "0"], ["--checkpoint_every", "got 0"]),
     "left-over word": (["extra"], ["extra", "--help"]),
     "missing file": (["--config", "nosuch.yaml"], ["--config=nosuch.yaml", "existing"]),

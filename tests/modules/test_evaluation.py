@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Trainer
-from pretended import Playing
+from pretended import Playing, recordings
 from torch import Tensor
 from torch.nn import functional as F
 from toys import CLASSES, SHAPE, assert_same, toy_images, toy_module
@@ -144,9 +144,10 @@ def test_few_steps_are_not_compiled(enough: int, monkeypatch: pytest.MonkeyPatch
 
 
 def test_what_is_recorded_trains_and_scores_as_what_comes(playing: Playing) -> None:
-    with warnings.catch_warnings(), playing() as device:
+    with warnings.catch_warnings(), playing() as device, recordings() as made:
         warnings.filterwarnings("error", message=".*cannot be recorded")
         found = fit(augmentation=DSA(), accelerator={"cuda": "gpu"}.get(device, device))
+    assert len(made) == 2  # minibatches of 4, and of 2 where an epoch ends: once for both phases
     wanted = fit(augmentation=DSA())
     assert found.recorded
     for one, other in zip(found.ends, wanted.ends, strict=True):

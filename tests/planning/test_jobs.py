@@ -1,12 +1,14 @@
 """What an evaluation costs, from parts of it."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from lightning.pytorch import Callback, Trainer
+from pretended import pretend
 from torch import Tensor, nn
 from toys import CLASSES, SHAPE, toy_images
 
@@ -73,11 +75,28 @@ def test_all_images_are_scored_only_where_that_is_quick(
     assert module.score_images is score
 
 
-def test_a_job_is_its_overhead_its_steps_and_its_scoring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+NETWORK, RECIPE = ConvNet(width=4, depth=2), Recipe(epochs=10, batch_size=6)
+
+
+@dataclass
+class Slowly:
+    """An evaluation that is planned, of networks that take a time which is known."""
+
+    planned: PlannedEvaluator
+    scored: list[int]
+
+    def job(self, *sizes: int, networks: int = 1) -> Job:
+        """With a phase for each number of images."""
+        phases = [Phase([toy_images(count)] * networks, [0.1] * networks, RECIPE) for count in sizes]
+        return Job("name", "union", NETWORK, phases, [1, 2], [1, 2], [None] * len(sizes), list(range(networks)))
+
+
+@pytest.fixture
+def slowly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Slowly:
     now, scored = 0.0, list[int]()
 
     class Slow(EvaluationModule):
-        """Takes 3 s to be made, 9 s for the first step, 2 s for others and half a second to score an image."""
+        """Takes 3 s to be made, 9 s for the first step, 2 s for others, and 0.5 s to score a network on an image."""
 
         def __init__(self, *args: Any, **options: Any) -> None:
             nonlocal now
@@ -91,7 +110,7 @@ def test_a_job_is_its_overhead_its_steps_and_its_scoring(tmp_path: Path, monkeyp
 
         def score(self, batch_size: int = 1000) -> list[float]:
             nonlocal now
-            now += 0.5 * len(self.score_images)
+            now += 0.5 * len(self.score_images) * len(self.networks)
             scored.append(len(self.score_images))
             return super().score(batch_size)
 
@@ -99,25 +118,38 @@ def test_a_job_is_its_overhead_its_steps_and_its_scoring(tmp_path: Path, monkeyp
     monkeypatch.setattr(jobs, "time", time)
     monkeypatch.setattr(clock, "time", time)
     monkeypatch.setattr(jobs, "EvaluationModule", Slow)
-
-    network, recipe = ConvNet(width=4, depth=2), Recipe(epochs=10, batch_size=6)
-
-    def trainer(steps: int, callbacks: Sequence[Callback]) -> Trainer:
-        quiet: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
-        return Trainer(
-            accelerator="cpu", max_steps=steps, callbacks=list(callbacks), enable_checkpointing=False, **quiet
-        )
-
-    options = {"architecture": network, "augmentation": NoAugmentation(), "seed": 0, "compile_networks": False}
-    module: Any = SimpleNamespace(**options, recipe=recipe, run=RunFolder(tmp_path))
+    options = {"architecture": NETWORK, "augmentation": NoAugmentation(), "seed": 0, "compile_networks": False}
+    module: Any = SimpleNamespace(**options, recipe=RECIPE, run=RunFolder(tmp_path))
     data: Any = SimpleNamespace(image_shape=SHAPE, num_classes=CLASSES)
     planned = PlannedEvaluator(module, data, Evaluation(), trainer)
     planned.selecting = False
-    phases = [Phase([toy_images(count)], [0.1], recipe) for count in (6, 12)]
-    job = Job("name", "union", network, phases, [1, 2], [1, 2], [None, None], [0])
-    score = toy_images(12, seed=1)
-    cost = planned._measure(job, phases[0], score, 6.0)
+    return Slowly(planned, scored)
+
+
+def trainer(steps: int, callbacks: Sequence[Callback]) -> Trainer:
+    return Trainer(max_steps=steps, callbacks=list(callbacks), **QUIET)
+
+
+FEW, MANY = toy_images(4, seed=1), toy_images(12, seed=1)
+
+
+def test_a_job_is_its_overhead_its_steps_and_its_scoring(slowly: Slowly) -> None:
+    job = slowly.job(6, 12)
+    cost = slowly.planned._measure(job, job.phases[0], MANY, 6.0)
     assert (cost.overhead, cost.opening, cost.step, cost.score) == (3.0 + 7.0, 7.0, 2.0, 0.5)
-    found = planned.seconds([(job, score)], 12.0)
-    assert found == {job.label: 10.0 + (10 + 20) * 2.0 + 2 * 12 * 0.5}
-    assert scored == [12, 12]  # once by itself, and once for both phases
+    assert slowly.planned.seconds([(job, MANY)], 12.0) == {job.label: 10.0 + (10 + 20) * 2.0 + 2 * 12 * 0.5}
+
+
+def test_scoring_is_measured_once_for_as_many_networks_and_on_the_most_images(slowly: Slowly) -> None:
+    jobs = [(slowly.job(6), FEW), (slowly.job(12), MANY), (slowly.job(6, networks=2), FEW)]
+    (seconds,) = slowly.planned.seconds(jobs, 30.0).values()
+    assert slowly.scored == [12, 4]
+    steps, scoring = (10 + 20 + 10) * 2.0, (4 * 0.5, 12 * 0.5, 4 * 1.0)
+    assert seconds == 3 * 10.0 + steps + sum(scoring)
+
+
+def test_every_phase_is_recorded_anew(slowly: Slowly, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch)
+    job = slowly.job(6, 12)
+    (seconds,) = slowly.planned.seconds([(job, MANY)], 12.0).values()
+    assert seconds == 10.0 + (10 + 20) * 2.0 + 2 * 12 * 0.5 + 7.0
