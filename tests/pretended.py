@@ -21,7 +21,8 @@ from pdd_lightning import recorded
 Playing = Callable[[], AbstractContextManager[str]]
 """Gives a device that plays what it has recorded."""
 
-LOOK = torch.ops.aten._local_scalar_dense.default
+LOOKS = {torch.ops.aten._local_scalar_dense, torch.ops.aten.nonzero, torch.ops.aten.masked_select}
+"""Operations for whose values, or whose result's size, a program waits."""
 
 
 class Stream:
@@ -41,7 +42,10 @@ class Refusing(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if function is LOOK:
+        masks = function.overloadpacket is torch.ops.aten.index and any(
+            x.dtype == torch.bool for x in _tensors(args[1])
+        )
+        if masks or function.overloadpacket in LOOKS:
             raise RuntimeError("called a synchronizing CUDA operation")
         return function(*args, **(kwargs or {}))
 
