@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from pdd_lightning.augment import NoAugmentation
-from pdd_lightning.modules.evaluation import EvaluationModule, Phase
+from pdd_lightning.modules.evaluation import SCORED_AT_ONCE, EvaluationModule, Phase
 from pdd_lightning.networks import ConvNet, build_template
 from pdd_lightning.recipe import Recipe
 from pdd_lightning.rng import generator
@@ -76,7 +76,9 @@ def reference(settings: Settings) -> Work:
                     loss.backward()  # type: ignore[no-untyped-call]
                     optimizer.step()
             with torch.no_grad():
-                network.eval()(data.images.to(device)).argmax(1).eq(data.labels.to(device)).float().mean().item()
+                network.eval()
+                for images, labels in DataLoader(loader.dataset, batch_size=SCORED_AT_ONCE):
+                    network(images.to(device)).argmax(1).eq(labels.to(device)).sum().item()
 
     return work
 

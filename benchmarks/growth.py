@@ -59,7 +59,7 @@ def draw(path: Path, found: list[tuple[str, list[float], list[float], list[float
     for column, (title, values, seconds, megabytes) in enumerate(found):
         for row, (y, unit) in enumerate(((seconds, "s"), (megabytes, "MB above baseline"))):
             axes[row, column].plot(values, y, "o-")
-            axes[row, column].set_ylim(0, 1.08 * max(y))
+            axes[row, column].set_ylim(0, 1.08 * max(y) or 1)
             axes[row, column].grid(alpha=0.3)
             axes[row, column].set_ylabel(unit if column == 0 else "")
         axes[1, column].set_xlabel(title)

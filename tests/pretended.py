@@ -2,7 +2,8 @@
 
 While a graph is recorded, every operation is noted with its tensors. Playing it runs the operations again, on what
 those tensors hold by then: no Python code runs, and what that put in as a number stays as it was. Graphs of one pool
-share their memory, so playing one spoils what the others left. Kernels, streams and workspaces are the GPU's own.
+share their memory, so playing one spoils what the others left. Not seen are kernels, streams that do not wait for each
+other, memory that is freed while a graph reads it, and tensors that lie on another device.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,8 +22,8 @@ from pdd_lightning import recorded
 Playing = Callable[[], AbstractContextManager[str]]
 """Gives a device that plays what it has recorded."""
 
-LOOKS = {torch.ops.aten._local_scalar_dense, torch.ops.aten.nonzero, torch.ops.aten.masked_select}
-"""Operations for whose values, or whose result's size, a program waits."""
+WAITS = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
+"""Tags of operations for whose values, or the size of whose results, a program waits."""
 
 
 class Stream:
@@ -42,10 +43,8 @@ class Refusing(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        masks = function.overloadpacket is torch.ops.aten.index and any(
-            x.dtype == torch.bool for x in _tensors(args[1])
-        )
-        if masks or function.overloadpacket in LOOKS:
+        indexed = function.overloadpacket is torch.ops.aten.index
+        if any(tensor.dtype == torch.bool for tensor in _tensors(args[1])) if indexed else WAITS & {*function.tags}:
             raise RuntimeError("called a synchronizing CUDA operation")
         return function(*args, **(kwargs or {}))
 
@@ -74,12 +73,17 @@ class Graph(Refusing):  # type: ignore[no-untyped-call]
         return given
 
     @torch.no_grad()
+    def spoil(self) -> None:
+        """Something else used the memory, or nothing was computed yet."""
+        for _, _, _, fresh in self.notes:
+            for tensor in fresh:
+                if tensor is not None:
+                    tensor.fill_(torch.nan if tensor.is_floating_point() else True)
+
+    @torch.no_grad()
     def replay(self) -> None:
         for graph in self.pool.graphs:
-            for _, _, _, fresh in graph.notes:
-                for tensor in fresh:
-                    if tensor is not None and tensor.is_floating_point():
-                        tensor.fill_(torch.nan)
+            graph.spoil()
         for function, args, kwargs, fresh in self.notes:
             for tensor, value in zip(fresh, _tensors(function(*args, **kwargs)), strict=True):
                 if tensor is not None:
@@ -133,6 +137,7 @@ class PretendedGPU:
             raise  # PyTorch stays on the stream of a recording that fails
         else:
             self.current = before
+            graph.spoil()
             self.events.append("recorded")
         finally:
             self.recording = None

@@ -231,3 +231,5 @@ def test_each_side_is_told_by_what_it_takes_itself(tmp_path: Path) -> None:
     assert 35 < found["ours"]["peak_mb"] < 120
     assert 150 < found["reference"]["peak_mb"] < 240
     assert found["memory_ratio"] < 0.8
+    alone = json.loads(run_own(tmp_path, KNOWN, "--threads", "2", "--repeats", "1", "--alone").stdout)
+    assert 0.1 <= alone["ours"]["seconds"] < 1.5

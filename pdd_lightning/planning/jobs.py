@@ -34,10 +34,10 @@ SELECTION = "selection"
 
 
 _Networks = tuple[str, int]
-"""How networks compute, and how many: what decides the cost of scoring them."""
+"""The networks, and how many: what decides the cost of scoring them."""
 
-_Kind = tuple[_Networks, int, bool]
-"""The networks, the images of a minibatch, and whether they are drawn: what decides the cost of a step."""
+_Kind = tuple[_Networks, str, int, bool]
+"""The networks, how they are trained, the images of a minibatch, and whether they are drawn: the cost of a step."""
 
 
 @dataclass(frozen=True)
@@ -62,21 +62,24 @@ class ScoreClock(Callback):
 
     Args:
         seconds: How long all may take.
+        known: Seconds for one image, where they are; a whole minibatch is scored all the same, for its memory.
 
     Attributes:
         each: Seconds for one image.
         spent: Seconds in all.
     """
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds, self.each, self.spent = seconds, 0.0, 0.0
+    def __init__(self, seconds: float, known: float | None = None) -> None:
+        self.seconds, self.known, self.each, self.spent = seconds, known, known or 0.0, 0.0
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Score, before the module lets go of its images."""
         assert isinstance(pl_module, EvaluationModule)
         everything = pl_module.score_images
-        # A whole minibatch, for its memory, and for a GPU to choose its kernels before they are timed.
+        # For its memory beside that of the training, and for a GPU to choose its kernels before they are timed.
         self.spent = timed(lambda: self._show(pl_module.networks[0], everything))
+        if self.known is not None:
+            return
         for count in sorted({min(SOME, len(everything)), len(everything)}):
             if self.each * count > self.seconds:
                 return
@@ -124,20 +127,19 @@ class PlannedEvaluator(Evaluator):
         if self.selecting:
             found[SELECTION] = self._selection_seconds(share)
         for job, score in jobs:
-            phases = [(phase, costs[self._kind(job, phase)]) for phase in job.phases]
-            seconds = phases[0][1].overhead
-            seconds += sum(phase.steps * cost.step + len(score) * cost.score for phase, cost in phases)
-            if records(self.device):  # every phase anew
-                seconds += sum(cost.opening for _, cost in phases[1:])
+            phases = [(phase, self._kind(job, phase)) for phase in job.phases]
+            seconds = costs[phases[0][1]].overhead
+            seconds += sum(phase.steps * costs[kind].step + len(score) * costs[kind].score for phase, kind in phases)
+            if records(self.device):  # every kind anew
+                seconds += sum(costs[kind].opening for kind in {kind for _, kind in phases} - {phases[0][1]})
             found[job.label] = found.get(job.label, 0.0) + seconds
         return found
 
     def _kind(self, job: Job, phase: Phase) -> _Kind:
         examples = len(phase.data[0])
-        how = [phase.recipe.precision, phase.recipe.cutmix, self._compiles(phase)]
-        network = fingerprint([job.network.describe(), *how])
-        minibatch = min(examples, phase.recipe.batch_size)
-        return (network, len(phase.data)), minibatch, examples > phase.recipe.batch_size
+        networks = fingerprint(job.network.describe()), len(phase.data)
+        how = fingerprint([phase.recipe.precision, phase.recipe.cutmix, self._compiles(phase)])
+        return networks, how, min(examples, phase.recipe.batch_size), examples > phase.recipe.batch_size
 
     def _compiles(self, phase: Phase) -> bool:
         return pays_to_compile(self.module.compile_networks, phase.steps * len(phase.data))
@@ -145,7 +147,7 @@ class PlannedEvaluator(Evaluator):
     def _measure(
         self, job: Job, phase: Phase, score: LabelledImages, seconds: float, scored: float | None = None
     ) -> PhaseCost:
-        """The cost of a kind of phase; scoring an image is measured unless it is given."""
+        """The cost of a kind of phase, where scoring an image may be known."""
         began = time.perf_counter()
         module = EvaluationModule(
             job.network,
@@ -159,11 +161,10 @@ class PlannedEvaluator(Evaluator):
             job.members,
             compile=self._compiles(phase),
         )
-        clock, scoring = StepClock(seconds), ScoreClock(seconds)
-        callbacks = [clock, scoring] if scored is None else [clock]
-        self.make_trainer(module.total_steps, callbacks).fit(module)
+        clock, scoring = StepClock(seconds), ScoreClock(seconds, scored)
+        self.make_trainer(module.total_steps, [clock, scoring]).fit(module)
         overhead = time.perf_counter() - began - clock.count * clock.step - scoring.spent
-        return PhaseCost(max(0.0, overhead), clock.opening, clock.step, scoring.each if scored is None else scored)
+        return PhaseCost(max(0.0, overhead), clock.opening, clock.step, scoring.each)
 
     def _selection_seconds(self, seconds: float) -> float:
         """Seconds of the training on real data; choosing itself is not counted."""

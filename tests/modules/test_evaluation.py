@@ -136,6 +136,11 @@ def test_gradients_that_are_recorded_are_the_same(cutmix: float, monkeypatch: py
     assert not torch.equal(together.ends[0][0]["head.weight"], together.ends[0][1]["head.weight"])
 
 
+def test_recordings_have_the_precision_of_their_phase(monkeypatch: pytest.MonkeyPatch) -> None:
+    rounded = replace(PHASES[1], recipe=replace(PHASES[1].recipe, precision="bfloat16"))
+    assert recorded([PHASES[0], rounded], monkeypatch).recorded == {("float32", False), ("bfloat16", False)}
+
+
 @pytest.mark.parametrize("enough", [1, 10**6])
 def test_few_steps_are_not_compiled(enough: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)

@@ -1,7 +1,7 @@
 """What an evaluation costs, from parts of it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +20,7 @@ from pdd_lightning.planning.jobs import PlannedEvaluator, ScoreClock
 from pdd_lightning.recipe import Recipe
 from pdd_lightning.scoring.protocol import Evaluation, Job
 from pdd_lightning.store import RunFolder
+from pdd_lightning.types import LabelledImages
 
 QUIET: dict[str, Any] = {
     "accelerator": "cpu",
@@ -84,6 +85,7 @@ class Slowly:
 
     planned: PlannedEvaluator
     scored: list[int]
+    shown: list[int]
 
     def job(self, *sizes: int, networks: int = 1) -> Job:
         """With a phase for each number of images."""
@@ -123,7 +125,15 @@ def slowly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Slowly:
     data: Any = SimpleNamespace(image_shape=SHAPE, num_classes=CLASSES)
     planned = PlannedEvaluator(module, data, Evaluation(), trainer)
     planned.selecting = False
-    return Slowly(planned, scored)
+    shown = list[int]()
+    show = ScoreClock._show
+
+    def showing(self: ScoreClock, network: nn.Module, images: LabelledImages) -> None:
+        shown.append(len(images))
+        show(self, network, images)
+
+    monkeypatch.setattr(ScoreClock, "_show", showing)
+    return Slowly(planned, scored, shown)
 
 
 def trainer(steps: int, callbacks: Sequence[Callback]) -> Trainer:
@@ -144,12 +154,27 @@ def test_scoring_is_measured_once_for_as_many_networks_and_on_the_most_images(sl
     jobs = [(slowly.job(6), FEW), (slowly.job(12), MANY), (slowly.job(6, networks=2), FEW)]
     (seconds,) = slowly.planned.seconds(jobs, 30.0).values()
     assert slowly.scored == [12, 4]
+    assert slowly.shown == [12, 12, 4]  # a minibatch of each, for the peak of memory
     steps, scoring = (10 + 20 + 10) * 2.0, (4 * 0.5, 12 * 0.5, 4 * 1.0)
     assert seconds == 3 * 10.0 + steps + sum(scoring)
 
 
-def test_every_phase_is_recorded_anew(slowly: Slowly, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_network_is_scored_by_itself(slowly: Slowly) -> None:
+    jobs = [(slowly.job(6), FEW), (replace(slowly.job(6), network=ConvNet(width=5, depth=2)), FEW)]
+    slowly.planned.seconds(jobs, 30.0)
+    assert slowly.scored == [4, 4]
+
+
+def test_scoring_does_not_depend_on_how_networks_are_trained(slowly: Slowly) -> None:
+    job = slowly.job(6)
+    rounded = [replace(phase, recipe=replace(phase.recipe, precision="bfloat16")) for phase in job.phases]
+    slowly.planned.seconds([(job, FEW), (replace(job, phases=rounded), FEW)], 30.0)
+    assert slowly.scored == [4]
+    assert slowly.shown == [4, 4]
+
+
+def test_every_kind_of_phase_is_recorded_anew(slowly: Slowly, monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch)
-    job = slowly.job(6, 12)
+    job = slowly.job(6, 12, 6)
     (seconds,) = slowly.planned.seconds([(job, MANY)], 12.0).values()
-    assert seconds == 10.0 + (10 + 20) * 2.0 + 2 * 12 * 0.5 + 7.0
+    assert seconds == 10.0 + (10 + 20 + 10) * 2.0 + 3 * 12 * 0.5 + 7.0
