@@ -2,10 +2,12 @@
 
 While a graph is recorded, every operation is noted with its tensors. Playing it runs the operations again, on what
 those tensors hold by then: no Python code runs, and what that put in as a number stays as it was. Graphs of one pool
-share their memory, so playing one spoils what the others left. Not seen are kernels, streams that do not wait for each
-other, memory that is freed while a graph reads it, and tensors that lie on another device.
+share their memory, so playing one spoils what the others left. Streams of a recording must have waited for those whose
+tensors they use. Not seen are kernels, streams outside of recordings, memory that is freed while a graph reads it, and
+tensors that lie on another device.
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
@@ -27,13 +29,24 @@ WAITS = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 
 
 class Stream:
-    """Work on a CPU is done when it is asked for."""
+    """Work on a CPU is done when it is asked for; on a GPU, what another stream does is done when it was waited for.
+
+    Attributes:
+        done: How many operations of each stream are done before the next one here.
+        graph: Where its operations are recorded; a stream that waits for a recorded one is recorded too.
+    """
 
     def __init__(self, device: object = None) -> None:
         self.device = device
+        self.done = Counter[Stream]()
+        self.graph: Graph | None = None
 
     def wait_stream(self, other: "Stream") -> None:
-        assert isinstance(other, Stream)
+        self.done |= other.done
+        if other.graph is not None and self.graph is None:
+            self.graph = other.graph
+            self.graph.streams.append(self)
+            self.done[self] += 1  # to be waited for, whether or not it does anything
 
 
 class Refusing(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -57,20 +70,58 @@ class Pool:
 
 
 class Graph(Refusing):  # type: ignore[no-untyped-call]
-    """What was recorded."""
+    """What was recorded.
+
+    Attributes:
+        notes: Every operation, and those of its results that lie in new memory.
+        streams: The one that it is recorded on, and the branches.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.notes: list[tuple[Any, Any, Any, list[Tensor | None]]] = []
         self.pool = Pool()
+        self.streams: list[Stream] = []
+        self._written: dict[int, Counter[Stream]] = defaultdict(Counter)
+        self._used: dict[int, Counter[Stream]] = defaultdict(Counter)
+
+    @contextmanager
+    def on(self, gpu: "PretendedGPU", stream: Stream) -> Iterator[None]:
+        """Record what the stream, and those that wait for it, do."""
+        self._gpu, stream.graph = gpu, self
+        self.streams = [stream]
+        try:
+            with self:
+                yield
+        finally:
+            for branch in self.streams:
+                branch.graph = None
+            assert all(branch.done <= stream.done for branch in self.streams), "a branch that nobody waited for"
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         given = super().__torch_dispatch__(function, types, args, kwargs)
-        held = {tensor.untyped_storage().data_ptr() for tensor in _tensors((args, kwargs))}
-        fresh = [tensor if tensor.untyped_storage().data_ptr() not in held else None for tensor in _tensors(given)]
+        held = {memory(tensor) for tensor in _tensors((args, kwargs))}
+        fresh = [tensor if memory(tensor) not in held else None for tensor in _tensors(given)]
         self.notes.append((function, args, kwargs, fresh))
+        self._order(function, args, kwargs, [tensor for tensor in fresh if tensor is not None])
         return given
+
+    def _order(self, function: Any, args: Any, kwargs: Any, fresh: list[Tensor]) -> None:
+        """See that the present stream has waited for whoever wrote what it reads, and used what it writes."""
+        stream = self._gpu.current
+        assert stream.graph is self, "a stream that is not recorded"
+        taken = {argument.name: argument for argument in function._schema.arguments}
+        given = {**dict(zip(taken, args, strict=False)), **kwargs}
+        writes = {name for name, argument in taken.items() if argument.alias_info and argument.alias_info.is_write}
+        written = {memory(tensor) for tensor in (*fresh, *_tensors([given[name] for name in writes & given.keys()]))}
+        used = {memory(tensor) for tensor in _tensors(given)} | written
+        before = [self._written[key] for key in used] + [self._used[key] for key in written]
+        assert all(uses <= stream.done for uses in before), f"{function} before what it needs"
+        stream.done[stream] += 1
+        for keys, uses in ((used, self._used), (written, self._written)):
+            for key in keys:
+                uses[key][stream] = stream.done[stream]
 
     @torch.no_grad()
     def spoil(self) -> None:
@@ -88,6 +139,11 @@ class Graph(Refusing):  # type: ignore[no-untyped-call]
             for tensor, value in zip(fresh, _tensors(function(*args, **kwargs)), strict=True):
                 if tensor is not None:
                     tensor.copy_(value)
+
+
+def memory(tensor: Tensor) -> int:
+    """Where it begins."""
+    return tensor.untyped_storage().data_ptr()
 
 
 def _tensors(tree: Any) -> list[Tensor]:
@@ -130,7 +186,7 @@ class PretendedGPU:
         self.graphs.add(graph)
         self.events.append("record")
         try:
-            with graph:
+            with graph.on(self, stream):
                 yield
         except Exception:
             self.events.append("failed")
