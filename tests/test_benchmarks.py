@@ -86,6 +86,24 @@ def test_an_epoch_of_data_is_every_image(side: str, monkeypatch: pytest.MonkeyPa
     assert [work(), work()] == [6, 6]
 
 
+@pytest.mark.parametrize("side", ["ours", "reference"])
+def test_every_image_is_augmented(side: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = benchmark("data", monkeypatch)
+    owner, name = {"ours": (data.DSA, "apply"), "reference": (data.v2.Compose, "forward")}[side]
+    augment, moved = getattr(owner, name), []
+
+    def look(self: object, images: Tensor, *draws: object) -> Tensor:
+        found: Tensor = augment(self, images, *draws)
+        assert found.shape == images.shape
+        moved.extend((found != images).reshape(-1, *images.shape[-3:]).flatten(1).any(1).tolist())
+        return found
+
+    monkeypatch.setattr(owner, name, look)
+    getattr(data, side)({**COMMON, "images": 40, "batch_size": 16, "size": 16, "workers": 0})()
+    assert len(moved) == 40
+    assert sum(moved) > 30  # of crops of padded images, one in 25 is where it was; then half are flipped
+
+
 def run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(FOLDER / f"{name}.py"), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)

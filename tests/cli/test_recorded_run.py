@@ -17,6 +17,7 @@ from pdd_lightning.dynamics import ExpertTrajectories
 from pdd_lightning.main import main
 from pdd_lightning.modules.evaluation import EvaluationModule
 from pdd_lightning.modules.stage import StageModule
+from pdd_lightning.planning.rehearsal import Rehearsing
 from pdd_lightning.store import RunFolder
 
 from .test_methods import METHODS, options
@@ -77,10 +78,13 @@ def test_a_run_that_is_recorded_is_the_run_as_it_comes(method: str, tmp_path: Pa
 
 
 def test_a_run_that_is_recorded_can_be_planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[int] = []
     monkeypatch.setattr(whole, "_call", call)
     gpu = pretend(monkeypatch)
+    monkeypatch.setattr(Rehearsing, "prepare", counted(Rehearsing.prepare, gpu, left))
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*cannot be recorded")
         found = plan(tmp_path / "run", *METHOD["trajectories"], *SEVERAL)
     assert "recorded" in gpu.events
+    assert left == [0, 0]  # of experts, for either stage: the memory of steps is measured without them
     assert found["total"]["seconds"] > 0
