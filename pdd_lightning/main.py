@@ -44,7 +44,14 @@ from pdd_lightning.scoring.report import render_table
 from pdd_lightning.scoring.select import SelectedRun
 from pdd_lightning.scoring.selected import refuse_selected
 from pdd_lightning.store import Json, RunFolder, atomic_write
-from pdd_lightning.trainers import PDDTrainer, adopt, first_process_first, join_children, load_data
+from pdd_lightning.trainers import (
+    PDDTrainer,
+    adopt,
+    first_process_first,
+    join_children,
+    load_data,
+    require_meeting_point,
+)
 
 ONE_DEVICE = {"devices": 1, "num_nodes": 1, "strategy": "auto", "max_time": None}
 """Options of the trainer in a rehearsal, which is a process by itself."""
@@ -109,10 +116,13 @@ class PDDCLI(LightningCLI):
 
     def _make_trainer(self, **kwargs: Any) -> Trainer:
         try:
-            return adopt(super().instantiate_trainer(**kwargs))
+            trainer = adopt(super().instantiate_trainer(**kwargs))
         except (TypeError, ValueError, MisconfigurationException) as error:
             text = " ".join(str(error).split())
             raise ConfigError(f"--trainer: {text} Correct the trainer's options") from error
+        if self.subcommand != "plan":
+            require_meeting_point(trainer)
+        return trainer
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer of a stage's fit.

@@ -1,6 +1,7 @@
 """What our commands need of Lightning's trainer beyond its options: signals, child processes, data read once."""
 
 import inspect
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from lightning.pytorch.strategies.launchers.launcher import _Launcher
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 from torch.nn.parallel import DistributedDataParallel
 
+from pdd_lightning.errors import ConfigError
 from pdd_lightning.lock import started_by_lightning
 
 _PATIENCE: Final = 60.0
@@ -61,6 +63,22 @@ def adopt(trainer: Trainer) -> Trainer:
     if trainer.strategy.launcher is not None:
         _launchers.append(trainer.strategy.launcher)
     return trainer
+
+
+def require_meeting_point(trainer: Trainer) -> None:
+    """Refuse to wait for other machines that do not know where this one is.
+
+    Raises:
+        ConfigError: If there are several machines, and neither a launcher nor the environment brings them together.
+    """
+    strategy = trainer.strategy
+    alone = isinstance(strategy, ParallelStrategy) and isinstance(strategy.cluster_environment, LightningEnvironment)
+    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK") if name not in os.environ]
+    if alone and trainer.num_nodes > 1 and missing:
+        raise ConfigError(
+            f"--trainer.num_nodes={trainer.num_nodes}: {', '.join(missing)} not set, so the machines cannot find each "
+            "other. Start the command on each of them by torchrun or by srun of SLURM (docs/cluster.md)"
+        )
 
 
 def join_children() -> None:

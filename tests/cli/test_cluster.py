@@ -10,15 +10,19 @@ import time
 from pathlib import Path
 
 import pytest
-from commandline import CONFIG
+from commandline import CONFIG, Refused, call
 from processes import ROOT, environment
 
+import pdd_lightning.run as whole
 from pdd_lightning.interruption import RESUME
 from pdd_lightning.main import main
 from pdd_lightning.store import RunFolder, read_tensors
 
+from .test_plan import plan
+
 PAGE = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
 OPTIONS = ("--config", str(CONFIG), "--threads", "1", "--model.points", "2", "--model.iterations", "40")
+MEETING = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK")
 DEVICES = ("--trainer.devices", "2", "--trainer.strategy", "ddp", "--checkpoint_every", "1")
 
 
@@ -45,6 +49,25 @@ def test_every_command_is_tested_or_says_that_it_is_not() -> None:
     assert commands
     for line in commands:
         assert "# not run" in line or line.startswith(known), line
+
+
+@pytest.mark.parametrize("known", [(), ("MASTER_ADDR", "MASTER_PORT")])
+def test_machines_that_cannot_meet_are_not_waited_for(
+    known: tuple[str, ...], refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in MEETING:
+        monkeypatch.delenv(name, raising=False)
+    for name in known:
+        monkeypatch.setenv(name, "29400")
+    line = refused("--trainer.num_nodes", "2")
+    assert "--trainer.num_nodes=2" in line
+    assert {name for name in MEETING if name in line} == {*MEETING} - {*known}
+    assert "torchrun" in line
+
+
+def test_a_run_of_several_machines_is_planned_on_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(whole, "_call", call)
+    assert plan(tmp_path / "run", "--trainer.num_nodes", "2")["total"]["seconds"] > 0
 
 
 @pytest.mark.slow
