@@ -16,8 +16,7 @@ WALK: Settings = {
     "syn_steps": 10,
     "size": 32,
     "width": 32,
-    "store": False,
-    "compile": False,
+    "way": "recompute",
 }
 EXPERTS: Settings = {
     "images": 2000,

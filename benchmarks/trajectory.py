@@ -18,6 +18,9 @@ from pdd_lightning.objectives.trajectory import normalised_distance
 from pdd_lightning.objectives.walk import Walk, walk_ends
 from pdd_lightning.rng import generator
 
+WAYS = ("compile", "recompute", "store")
+"""Formulations of ours: with the options `compile: true`, `recompute: true` and `recompute: false` of the objective."""
+
 
 def _problem(settings: Settings) -> tuple[FunctionalNetwork, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Network, start, target, images and labels."""
@@ -50,8 +53,8 @@ def ours(settings: Settings) -> Work:
         start,
         settings["syn_steps"],
         lambda x, _: (union(x), labels),
-        settings["store"],
-        (CompiledStepMath if settings["compile"] else StepMath)(network),
+        settings["way"] == "store",
+        (CompiledStepMath if settings["way"] == "compile" else StepMath)(network),
     )
 
     def work() -> object:
@@ -88,6 +91,5 @@ if __name__ == "__main__":
     options.add_argument("--walks", type=count, default=1, help="Match points, which ours takes side by side on a GPU.")
     options.add_argument("--size", type=count, default=32, help="Height and width of the images.")
     options.add_argument("--width", type=count, default=128, help="Channels of the ConvNet.")
-    options.add_argument("--store", action="store_true", help="Keep each step's graph, as recompute: false does.")
-    options.add_argument("--compile", action="store_true", help="Compile the steps, as compile: true does.")
+    options.add_argument("--way", choices=WAYS, default="compile", help="Ours: compiled, recomputed, or graphs kept.")
     compare(__file__, options)
