@@ -27,6 +27,9 @@ Playing = Callable[[], AbstractContextManager[str]]
 WAITS = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 """Tags of operations for whose values, or the size of whose results, a program waits."""
 
+NOWHERE = 0
+"""Where tensors without elements begin."""
+
 
 class Stream:
     """Work on a CPU is done when it is asked for; on a GPU, what another stream does is done when it was waited for.
@@ -116,6 +119,7 @@ class Graph(Refusing):  # type: ignore[no-untyped-call]
         writes = {name for name, argument in taken.items() if argument.alias_info and argument.alias_info.is_write}
         written = {memory(tensor) for tensor in (*fresh, *_tensors([given[name] for name in writes & given.keys()]))}
         used = {memory(tensor) for tensor in _tensors(given)} | written
+        used, written = used - {NOWHERE}, written - {NOWHERE}
         before = [self._written[key] for key in used] + [self._used[key] for key in written]
         assert all(uses <= stream.done for uses in before), f"{function} before what it needs"
         stream.done[stream] += 1
