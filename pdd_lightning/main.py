@@ -31,7 +31,7 @@ from pdd_lightning.modules.stage import StageModule
 from pdd_lightning.parsing import OptionParser, check_file, config_files, qualified, refuse_unrecorded
 from pdd_lightning.planning.command import Planner
 from pdd_lightning.planning.readings import begin_command
-from pdd_lightning.planning.records import compare_with_plan
+from pdd_lightning.planning.records import ONE_STAGE, compare_with_plan, identity
 from pdd_lightning.planning.space import state_space
 from pdd_lightning.planning.usage import EvaluationUsage, StageUsage
 from pdd_lightning.quiet import quiet
@@ -40,6 +40,7 @@ from pdd_lightning.run import main as run
 from pdd_lightning.run_options import add_run_options
 from pdd_lightning.scoring.compare import main as compare
 from pdd_lightning.scoring.evaluate import Evaluator
+from pdd_lightning.scoring.protocol import Evaluation
 from pdd_lightning.scoring.report import render_table
 from pdd_lightning.scoring.select import SelectedRun
 from pdd_lightning.scoring.selected import refuse_selected
@@ -179,7 +180,9 @@ class PDDCLI(LightningCLI):
                 say(f"stage {module.stage}: continuing from {checkpoint}")
             require_writable(module.folder.directory, "--run_dir")
             require_writable(module.experts_dir, "--experts_dir")
-            space = state_space(module, data, whole_run=STATUS_VARIABLE in os.environ)
+            whole_run = STATUS_VARIABLE in os.environ
+            one_stage = whole_run and module.stages > 1 and ONE_STAGE in self._evaluation.baselines
+            space = state_space(module, data, whole_run=whole_run, one_stage=one_stage)
             self._take(module.run)
             say(space)
             self._train(checkpoint)
@@ -221,13 +224,14 @@ class PDDCLI(LightningCLI):
             self._take(self.model.run)
         self._rebuild()
         folder, main_process = self.model.run.evaluation, self.trainer.is_global_zero
-        usage = EvaluationUsage(folder, self.trainer.strategy.root_device, main_process)
+        which = identity(self.model, self.datamodule.fingerprint, self._evaluation)
+        usage = EvaluationUsage(folder, which, self.trainer.strategy.root_device, main_process)
         rows = self._evaluator(noting=usage.job).run()
         if main_process:
             self._keep_config(folder)
             Console().print(render_table(rows))
             say(f"results: {folder / 'results.json'}, {folder / 'results.md'}")
-            compare_with_plan(self.model, self.datamodule.fingerprint, self._get(self.config_init, "evaluation"))
+            compare_with_plan(self.model, self.datamodule.fingerprint, self._evaluation)
             say(f"pictures: {self.model.run.stage(self.model.run.completed(self.model.stages)).pictures}")
 
     def select(self, **_: Any) -> None:
@@ -266,7 +270,7 @@ class PDDCLI(LightningCLI):
         planner = Planner(
             module,
             data,
-            evaluation=self._get(self.config_init, "evaluation"),
+            evaluation=self._evaluation,
             planning=self._get(self.config_init, "plan"),
             checkpoint_every=self._checkpoint_every,
             world=self.trainer.num_devices * self.trainer.num_nodes,
@@ -285,9 +289,13 @@ class PDDCLI(LightningCLI):
         assert isinstance(module, StageModule)
         return module
 
+    @property
+    def _evaluation(self) -> Evaluation:
+        evaluation: Evaluation = self._get(self.config_init, "evaluation")
+        return evaluation
+
     def _evaluator(self, **options: Any) -> Evaluator:
-        evaluation = self._get(self.config_init, "evaluation")
-        return Evaluator(self.model, self.datamodule, evaluation, self._evaluation_trainer, **options)
+        return Evaluator(self.model, self.datamodule, self._evaluation, self._evaluation_trainer, **options)
 
     def _evaluation_trainer(self, steps: int, callbacks: Sequence[Callback], **options: Any) -> Trainer:
         config = {
@@ -315,7 +323,7 @@ class PDDCLI(LightningCLI):
                 "images_per_class": sum(module.per_stage),
                 "iterations": module.iterations * module.stages,
                 "experts_dir": str(module.experts_dir),
-                "baselines": list(self._get(self.config_init, "evaluation").baselines),
+                "baselines": list(self._evaluation.baselines),
             }
             atomic_write(Path(path), json.dumps(status).encode())
 

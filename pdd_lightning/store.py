@@ -21,10 +21,11 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -37,6 +38,8 @@ from pdd_lightning.sealing import content_digest, sorted_header
 
 FORMAT = 1
 """Version of the artifacts' form; readers refuse a newer one."""
+
+_REMEDY = "restore it from a copy, or delete its folder to have it made again"
 
 Json = dict[str, object]
 
@@ -139,6 +142,27 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     atomic_write(path, sorted_header(save(plain, signed)))
 
 
+@contextmanager
+def _opened(path: Path, device: str) -> Iterator[Any]:
+    if not path.is_file():
+        raise ArtifactError(f"{path} does not exist; {_REMEDY}")
+    try:
+        with safe_open(path, framework="pt", device=device) as file:
+            yield file
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ArtifactError(f"{path} is damaged ({error}); {_REMEDY}") from error
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What a safetensors file of ours says beside its tensors, which are not looked at.
+
+    Raises:
+        ArtifactError: If the file is missing or damaged.
+    """
+    with _opened(path, "cpu") as file:
+        return dict(file.metadata() or {})
+
+
 def read_tensors(
     path: Path, names: Iterable[str] | None = None, device: str = "cpu"
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -156,27 +180,21 @@ def read_tensors(
         ArtifactError: If the file is missing, damaged, of a newer format or holds other tensors, or any value is
             not finite.
     """
-    remedy = "restore it from a copy, or delete its folder to have it made again"
-    if not path.is_file():
-        raise ArtifactError(f"{path} does not exist; {remedy}")
-    try:
-        with safe_open(path, framework="pt", device=device) as file:
-            metadata = dict(file.metadata() or {})
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ArtifactError(f"{path} is damaged ({error}); {remedy}") from error
+    with _opened(path, device) as file:
+        metadata = dict(file.metadata() or {})
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     if metadata.get("format") != str(FORMAT):
         raise ArtifactError(
             f"{path} has format {metadata.get('format')!r}, this version reads {FORMAT}; use a matching release"
         )
     told = metadata.pop("digest", None)
     if told is not None and told != content_digest({n: t.cpu() for n, t in tensors.items()}, metadata):
-        raise ArtifactError(f"{path} is damaged (its contents do not match their digest); {remedy}")
+        raise ArtifactError(f"{path} is damaged (its contents do not match their digest); {_REMEDY}")
     if names is not None and set(tensors) != set(names):
-        raise ArtifactError(f"{path} holds {sorted(tensors)}, expected {sorted(names)}; {remedy}")
+        raise ArtifactError(f"{path} holds {sorted(tensors)}, expected {sorted(names)}; {_REMEDY}")
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise ArtifactError(f"{path}: {name} has values that are not finite; {remedy}")
+            raise ArtifactError(f"{path}: {name} has values that are not finite; {_REMEDY}")
     return tensors, metadata
 
 
@@ -344,6 +362,16 @@ class RunFolder:
     def experts(self) -> Path:
         """Expert trajectories, one folder per fingerprint."""
         return self.directory / "experts"
+
+    @property
+    def forgetting(self) -> Path:
+        """Folder of trainings on real data, from which selections take features and forgetting events."""
+        return self.directory / "forgetting"
+
+    @property
+    def selection(self) -> Path:
+        """Folder of selected real images' positions."""
+        return self.directory / "selection"
 
     @property
     def preprocessing(self) -> Path:

@@ -212,6 +212,17 @@ class Dynamics(ABC):
         """
         return 0
 
+    def found_bytes(self, parameters: int, folder: Path, known: Json) -> int:
+        """How many of :meth:`stored_bytes` are in the experts' folder already.
+
+        Args:
+            parameters: Number of the network's parameters P.
+            folder: Of the experts, those of other runs among them.
+            known: What `prepare` will store beside what it leaves, as far as it is known before the stage begins:
+                "stage", "network", "layout", "seed", "start", "augmentation", and "data" unless some are discarded.
+        """
+        return 0
+
     def state_dict(self) -> State:
         """What must be in a checkpoint to continue bit for bit: named tensors."""
         return {}

@@ -5,9 +5,10 @@ synthetic sets ended (arXiv 2310.06982, section 4.1).
 """
 
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -26,11 +27,23 @@ from pdd_lightning.precision import Precision
 from pdd_lightning.progress import Progress
 from pdd_lightning.recipe import Recipe, minibatch
 from pdd_lightning.rng import generator
-from pdd_lightning.store import FORMAT, Json, differing_keys, fingerprint, read_tensors, write_json, write_tensors
+from pdd_lightning.store import (
+    FORMAT,
+    Json,
+    differing_keys,
+    fingerprint,
+    read_json,
+    read_tensors,
+    write_json,
+    write_tensors,
+)
 from pdd_lightning.types import class_path
 
 _DECISIVE = ("learning_rate", "batch_size", "momentum", "weight_decay", "storage", "precision")
 """Options that an expert's numbers depend on."""
+
+_SETTINGS = "settings.json"
+"""What the experts of a folder depend on."""
 
 _REHEARSED = 16
 """Real images of the short experts that a plan trains."""
@@ -89,8 +102,8 @@ class ExpertTrajectories(Dynamics):
                 f"dynamics.max_start_epoch={max_start_epoch} + epochs={epochs} reaches epoch {self.needed}, but "
                 f"train_epochs={train_epochs} is all the experts hold: raise train_epochs or lower max_start_epoch"
             )
-        if not learning_rate > 0:
-            raise ConfigError(f"dynamics.learning_rate must be positive, got {learning_rate}")
+        if not 0 < learning_rate < math.inf:
+            raise ConfigError(f"dynamics.learning_rate must be positive and finite, got {learning_rate}")
         self.experts = experts
         self.epochs = epochs
         self.max_start_epoch = max_start_epoch
@@ -140,8 +153,8 @@ class ExpertTrajectories(Dynamics):
         """Train the experts that are not stored yet, each rank its share, and open all of them."""
         self._context = context
         settings = self._settings(context)
-        folder = context.experts / f"stage_{context.stage:02d}-{fingerprint(settings)[:12]}"
-        paths = [folder / f"expert_{member:04d}.safetensors" for member in range(self.experts)]
+        folder = context.experts / f"{_prefix(context.stage)}{fingerprint(settings)[:12]}"
+        paths = self._paths(folder)
         together = groups(
             context.ranks.share(self.experts),
             context.networks_at_once,
@@ -159,7 +172,7 @@ class ExpertTrajectories(Dynamics):
                         signature["member"] = str(member)
                         write_tensors(paths[member], encode(rows, self.storage), signature)
                     if context.ranks.rank == 0 and task.done == 0:
-                        write_json(folder / "settings.json", settings)  # for people; not before there is an expert
+                        write_json(folder / _SETTINGS, settings)  # not before there is an expert
                     task.advance(len(group))
         context.ranks.barrier()
         context.recordings.clear()  # what follows needs their memory
@@ -213,6 +226,18 @@ class ExpertTrajectories(Dynamics):
         """See :meth:`Dynamics.stored_bytes`."""
         return self.experts * stored_bytes(len(self.read), parameters, self.storage)
 
+    def found_bytes(self, parameters: int, folder: Path, known: Json) -> int:
+        """See :meth:`Dynamics.found_bytes`."""
+        each = self.stored_bytes(parameters) // self.experts
+        wanted = {**known, **self._own(known["augmentation"])}
+        found = 0
+        for path in folder.glob(f"{_prefix(known['stage'])}*/{_SETTINGS}"):
+            with suppress(ArtifactError):
+                settings = read_json(path)
+                if all(settings.get(key) == value for key, value in wanted.items()):
+                    found += each * sum(expert.is_file() for expert in self._paths(path.parent))
+        return found
+
     def point(self, step: int, index: int) -> MatchPoint:
         """Draw an expert and a start epoch by counter; read two rows."""
         context = self._context
@@ -236,7 +261,6 @@ class ExpertTrajectories(Dynamics):
 
     def _settings(self, context: StageContext) -> Json:
         """What an expert's numbers depend on; the length of its training is not part of it."""
-        mine = self.describe()
         return {
             "network": context.network_settings,
             "layout": context.network.layout.to_json(),
@@ -244,9 +268,19 @@ class ExpertTrajectories(Dynamics):
             "start": context.bank.identity,
             "seed": context.seed,
             "stage": context.stage,
-            "augmentation": context.augmentation.describe() if self.augment else None,
+            **self._own(context.augmentation.describe()),
+        }
+
+    def _own(self, augmentation: object) -> Json:
+        """What an expert's numbers depend on beside the run."""
+        mine = self.describe()
+        return {
+            "augmentation": augmentation if self.augment else None,
             **{key: mine[key] for key in _DECISIVE},
         }
+
+    def _paths(self, folder: Path) -> list[Path]:
+        return [folder / f"expert_{member:04d}.safetensors" for member in range(self.experts)]
 
     def _train(self, context: StageContext, members: Sequence[int]) -> list[list[Tensor]]:
         """The snapshots of some experts that are read, each of shape (P,); that of epoch 0 is a start state."""
@@ -278,6 +312,11 @@ class ExpertTrajectories(Dynamics):
             after_epoch=keep,
         )
         return rows
+
+
+def _prefix(stage: object) -> str:
+    """Of the names of folders with a stage's experts."""
+    return f"stage_{stage:02}-"
 
 
 def _holds(path: Path, settings: Json, epochs: list[int], member: int | None = None) -> bool:

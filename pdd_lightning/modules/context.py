@@ -13,7 +13,7 @@ from pdd_lightning.loss_gradients import is_recordable
 from pdd_lightning.networks import Architecture, build_template
 from pdd_lightning.recorded import LANES
 from pdd_lightning.states import StateBank
-from pdd_lightning.store import RunFolder, fingerprint
+from pdd_lightning.store import RunFolder, fingerprint, read_metadata
 
 
 def start_states(
@@ -34,6 +34,13 @@ def start_states(
         return StateBank.random(architecture, shape, classes, members, seed)
     like = StateBank.random(architecture, shape, classes, 1, seed)[0]
     return StateBank.read(run.stage(stage - 1).end_states, like)
+
+
+def start_identity(run: RunFolder, stage: int, architecture: Architecture, data: ImageDataModule, seed: int) -> str:
+    """The identity of :func:`start_states`, without reading them; the options are its."""
+    if stage == 1:
+        return StateBank.random(architecture, data.image_shape, data.num_classes, 1, seed).identity
+    return read_metadata(run.stage(stage - 1).end_states).get("identity", "")
 
 
 def stage_context(

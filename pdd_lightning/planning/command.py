@@ -28,7 +28,8 @@ from pdd_lightning.planning.records import EVALUATION, ONE_STAGE, collect, ident
 from pdd_lightning.planning.rehearsal import MEMBERS, MakeStage, MakeTrainer, rehearse_stage
 from pdd_lightning.planning.report import plan_table
 from pdd_lightning.planning.space import stage_space
-from pdd_lightning.scoring.protocol import Evaluation
+from pdd_lightning.recipe import Recipe
+from pdd_lightning.scoring.protocol import SELECTIONS, Evaluation
 from pdd_lightning.store import Json, read_json, write_json
 
 COLD = ("overhead", "opening", "finish")
@@ -38,7 +39,7 @@ POOLED = ("state", "preparation", "piece", "checkpoint", "member")
 """Costs that do not depend on the size of a stage: the mean of all rehearsals is less noisy than each."""
 
 ROW_BYTES = 3000
-"""Of the results and logs that a job of the evaluation leaves."""
+"""Of the results and logs that a job of the evaluation leaves, and of a selection beside its positions."""
 
 
 @dataclass(frozen=True)
@@ -195,9 +196,21 @@ class Planner:
             disk[name] = round(cost.stored) + work.bank + work.experts
             # Once in each run's folder.
             disk[name] += preprocessing if name in (stage_name(1), ONE_STAGE) else 0
+        if module.discard is not None:
+            disk[stage_name(1)] += self._training_bytes(module.discard.recipe)
+        selecting = [baseline for baseline in self.evaluation.baselines if baseline in SELECTIONS]
+        chosen = len(selecting) * (ROW_BYTES + 8 * sum(module.per_stage) * self.data.num_classes)
+        chosen += self._training_bytes(self.evaluation.full) if selecting else 0
         lines += [Line(EVALUATION, "start", start), *(Line(EVALUATION, label, s) for label, s in jobs.items())]
         memory[EVALUATION] = evaluation
-        return Amounts(lines, memory, {**disk, EVALUATION: ROW_BYTES * len(jobs)})
+        return Amounts(lines, memory, {**disk, EVALUATION: ROW_BYTES * len(jobs) + chosen})
+
+    def _training_bytes(self, recipe: Recipe) -> int:
+        """Of a training on the real data that is kept: a state, and which examples were correct in each epoch."""
+        module, data = self.module, self.data
+        network = build_template(module.architecture, data.image_shape, data.num_classes)
+        state: int = sum(tensor.nbytes for tensor in network.state_dict().values())
+        return state + recipe.epochs * len(data.train)
 
     def _work(self, stage: int, iterations: int) -> StageWork:
         module = self.module

@@ -76,6 +76,7 @@ def collect(module: StageModule) -> Amounts:
         disk[name] += int(stored.get("experts", 0))
         if folder.stage == 1:
             disk[name] += of.preprocessing.stat().st_size if of.preprocessing.is_file() else 0
+            disk[name] += folder_bytes(of.forgetting) if module.discard is not None else 0
     usage = read_usage(run.evaluation / FILE)
     jobs, start = usage.get("jobs"), usage.get("start")
     if isinstance(jobs, dict) and isinstance(start, (int, float)):
@@ -83,6 +84,8 @@ def collect(module: StageModule) -> Amounts:
         lines += [Line(EVALUATION, label, float(seconds)) for label, seconds in jobs.items()]
         memory[EVALUATION] = _peaks(usage)
         disk[EVALUATION] = folder_bytes(run.evaluation) + folder_bytes(run.tensorboard / "evaluation")
+        disk[EVALUATION] += folder_bytes(run.selection)
+        disk[EVALUATION] += folder_bytes(run.forgetting) if module.discard is None else 0
     return Amounts(lines, memory, disk)
 
 

@@ -8,10 +8,11 @@ from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.disk import KEPT
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.functional import Layout
+from pdd_lightning.modules.context import start_identity
 from pdd_lightning.modules.stage import StageModule
 from pdd_lightning.networks import build_template
-from pdd_lightning.planning.readings import folder_bytes
 from pdd_lightning.planning.report import size
+from pdd_lightning.store import Json
 
 
 @dataclass(frozen=True)
@@ -39,39 +40,49 @@ def stage_space(module: StageModule, data: ImageDataModule, stage: int) -> Space
         data: Its data, set up.
         stage: Number of the stage.
     """
+    return _space(module, data, module.per_stage[stage - 1], sum(module.per_stage[:stage]))
+
+
+def _space(module: StageModule, data: ImageDataModule, ipc: int, union: int) -> Space:
+    """What a stage takes that learns images of so many per class, and draws a union of so many."""
     network = build_template(module.architecture, data.image_shape, data.num_classes)
     parameters = 4 * Layout.of(network).size
     state = sum(tensor.nbytes for tensor in network.state_dict().values())
     channels, height, width = data.image_shape
     pixels = channels * height * width * data.num_classes
-    images = 4 * pixels * module.per_stage[stage - 1]
+    images = 4 * pixels * ipc
     bank = state * module.dynamics.members
     ends = bank if module.transition else 0
     return Space(
         experts=module.dynamics.stored_bytes(Layout.of(network).size),
         bank=bank,
-        stage=ends + images + pixels * sum(module.per_stage[:stage]),
+        stage=ends + images + pixels * union,
         passing=ends + (KEPT + 1) * (3 * images + state + 2 * parameters),
     )
 
 
-def state_space(module: StageModule, data: ImageDataModule, *, whole_run: bool) -> str:
+def state_space(module: StageModule, data: ImageDataModule, *, whole_run: bool, one_stage: bool = False) -> str:
     """One line that says what the disk must hold.
 
     Args:
         module: The stage that is to be fitted.
         data: Its data, set up.
         whole_run: Require room for all stages that are left, not for this one only.
+        one_stage: Require room for the baseline of one stage too.
 
     Raises:
         ConfigError: If the disk has visibly too little free space.
     """
     last = module.stages if whole_run else module.stage
     spaces = [stage_space(module, data, stage) for stage in range(module.stage, last + 1)]
-    present = sum(folder_bytes(folder) for folder in module.experts_dir.glob(f"stage_{module.stage:02d}-*"))
-    experts = max(0, sum(space.experts for space in spaces) - present)
-    stages = sum(space.stage for space in spaces) + spaces[-1].passing
     who = f"stage {last}" if last == module.stage else f"stages {module.stage} to {last}"
+    experts = sum(space.experts for space in spaces) - _experts_found(module, data)
+    if one_stage:
+        total, who = sum(module.per_stage), f"{who} and the one-stage baseline"
+        spaces.append(_space(module, data, total, total))
+        # It finds the experts of stage 1, unless those read only a part of the data.
+        experts += 0 if module.discard is None else spaces[-1].experts
+    stages = sum(space.stage for space in spaces) + max(space.passing for space in spaces)
     told = f"{who} will take {size(stages)} in {module.run.directory}"
     if experts:
         told += f" and {size(experts)} of experts in {module.experts_dir}"
@@ -79,6 +90,23 @@ def state_space(module: StageModule, data: ImageDataModule, *, whole_run: bool) 
         told += f"; the experts are in {module.experts_dir} already"
     _require({"--run_dir": (module.run.directory, stages), "--experts_dir": (module.experts_dir, experts)}, told)
     return f"disk: {told}; {size(_free(module.run.directory))} are free"
+
+
+def _experts_found(module: StageModule, data: ImageDataModule) -> int:
+    """Bytes of this stage's experts that are there; whether those of later stages are, only their start states tell."""
+    layout = Layout.of(build_template(module.architecture, data.image_shape, data.num_classes))
+    begins_at = module.stage if module.transition else 1
+    known: Json = {
+        "stage": module.stage,
+        "network": module.architecture.describe(),
+        "layout": layout.to_json(),
+        "seed": module.seed,
+        "start": start_identity(module.run, begins_at, module.architecture, data, module.seed),
+        "augmentation": module.augmentation.describe(),
+    }
+    if module.discard is None:  # else it is the fingerprint of a part of the data
+        known["data"] = data.fingerprint
+    return module.dynamics.found_bytes(layout.size, module.experts_dir, known)
 
 
 def _require(needs: dict[str, tuple[Path, int]], told: str) -> None:

@@ -100,28 +100,37 @@ class StageUsage(Callback):
 class EvaluationUsage:
     """Writes `usage.json` of an evaluation: seconds of every job that was trained, peak memory.
 
+    An evaluation that is continued adds to what is noted already. One under other settings keeps what earlier ones
+    noted of jobs that it does not train.
+
     Args:
         folder: Of the evaluation.
+        identity: Fingerprint of its settings.
         device: Where it trains.
         main: Whether this process writes.
     """
 
-    def __init__(self, folder: Path, device: torch.device, main: bool = True) -> None:
-        self._path, self._device, self._main = folder / FILE, device, main
+    def __init__(self, folder: Path, identity: str, device: torch.device, main: bool = True) -> None:
+        self._path, self._identity, self._device, self._main = folder / FILE, identity, device, main
         self._earlier = read_usage(self._path)
-        self._start = since_start()
+        self._continued = self._earlier.get("identity") == identity
+        self._start = since_start() + (_number(self._earlier, "start") if self._continued else 0.0)
         found = self._earlier.get("jobs")
         self._jobs: dict[str, float] = dict(found) if isinstance(found, dict) else {}
+        self._mine: set[str] = set()
 
     @contextmanager
     def job(self, label: str) -> Iterator[None]:
         """Note how long the block takes, under this label; one that fails is not noted."""
         began = time.perf_counter()
         yield
-        self._jobs[label] = round(time.perf_counter() - began + self._jobs.get(label, 0.0), 3)
+        before = self._jobs.get(label, 0.0) if self._continued or label in self._mine else 0.0
+        self._jobs[label] = round(time.perf_counter() - began + before, 3)
+        self._mine.add(label)
         if self._main:
             value: Json = {
-                "start": round(self._start + _number(self._earlier, "start"), 3),
+                "identity": self._identity,
+                "start": round(self._start, 3),
                 "jobs": self._jobs,
                 "peak_memory": _peaks(self._earlier, self._device),
             }

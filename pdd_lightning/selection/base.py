@@ -14,7 +14,7 @@ from torch import Tensor
 from pdd_lightning.augment import Augmentation
 from pdd_lightning.errors import ArtifactError, ConfigError
 from pdd_lightning.networks import Architecture
-from pdd_lightning.store import Json, differing_keys, fingerprint, read_tensors, write_tensors
+from pdd_lightning.store import Json, RunFolder, differing_keys, fingerprint, read_tensors, write_tensors
 from pdd_lightning.types import ImageShape, LabelledImages, class_path
 
 
@@ -112,7 +112,7 @@ class Selection(ABC):
         """
         classes = class_positions(context.real.labels, context.class_names, ipc, option)
         settings: Json = {**context.settings(), "selection": self.describe(), "ipc": ipc}
-        path = context.folder / "selection" / f"{self.name}-{fingerprint(settings)[:12]}.safetensors"
+        path = RunFolder(context.folder).selection / f"{self.name}-{fingerprint(settings)[:12]}.safetensors"
         if path.is_file():
             positions = read_checked(path, settings)["positions"]
             if positions.shape == (len(classes) * ipc,) and int(positions.max()) < len(context.real):

@@ -13,7 +13,7 @@ from pdd_lightning.precision import Precision
 from pdd_lightning.progress import Progress
 from pdd_lightning.recipe import Recipe
 from pdd_lightning.selection.base import SelectionContext, read_checked
-from pdd_lightning.store import Json, fingerprint, write_tensors
+from pdd_lightning.store import Json, RunFolder, fingerprint, write_tensors
 from pdd_lightning.types import State
 
 _KEY = "selection"
@@ -96,7 +96,7 @@ def train_on_real(context: SelectionContext, rate: float, recipe: Recipe) -> Rea
         ArtifactError: If the stored training is damaged or was made under other settings.
     """
     settings: Json = {**context.settings(), "learning_rate": rate, "recipe": recipe.describe()}
-    path = context.folder / "forgetting" / f"{fingerprint(settings)}.safetensors"
+    path = RunFolder(context.folder).forgetting / f"{fingerprint(settings)}.safetensors"
     if path.is_file():
         tensors = read_checked(path, settings)
         correct = tensors.pop("correct", torch.empty(0))
