@@ -1,6 +1,7 @@
 """`pdd-cli plan`, what runs note of themselves, and the room on the disk."""
 
 import json
+import re
 import shutil
 from collections import namedtuple
 from pathlib import Path
@@ -271,6 +272,61 @@ class TestSpace:
         monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 0, 2 * stored))
         fit(*many)
         assert "the experts are in" in capsys.readouterr().err
+
+    def test_it_is_at_most_what_is_there_while_it_runs(
+        self, run: Path, fit: Fit, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Two checkpoints and one that is being written, members and the end states that are made of them."""
+        fit("--trainer.max_steps", "4", "--checkpoint_every", "2")
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("disk: ")]
+        (told,) = re.findall(r"will take ([\d.]+) KiB in", line)
+        folder = RunFolder(run).stage(1)
+        checkpoints = folder_bytes(folder.checkpoints)
+        fit()
+        most = folder_bytes(folder.directory) + 1.5 * checkpoints + folder.end_states.stat().st_size
+        assert 0.8 * most < 1024 * float(told) < 2 * most
+
+    @pytest.mark.parametrize(
+        ("others", "present"),
+        [
+            ((), True),
+            (("--model.seed", "5"), False),
+            (("--model.network.width", "6"), False),
+            (("--model.dynamics.batch_size", "7"), False),
+            (("--model.dynamics.learning_rate", "0.02"), False),
+        ],
+        ids=str,
+    )
+    def test_only_this_runs_experts_are_counted_as_present(
+        self, others: tuple[str, ...], present: bool, first_stage: Path, run: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        fit_into(run, "--experts_dir", str(first_stage / "experts"), *others)
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("disk: ")]
+        assert ("the experts are in" in line) == present
+        assert ("KiB of experts in" in line) != present
+
+    def test_experts_of_a_later_stage_are_known_by_where_they_start(
+        self, two_stages: Path, run: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        shared = ("--experts_dir", str(two_stages / "experts"))
+        for changed, present in (("12", True), ("3", False)):  # with which stage 1 ends elsewhere
+            shutil.rmtree(run, ignore_errors=True)
+            for _ in range(2):
+                fit_into(run, *shared, "--model.iterations", changed)
+            lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("disk: ")]
+            assert ["the experts are in" in line for line in lines] == [True, present]
+
+    def test_a_whole_run_counts_the_baseline_of_one_stage(self, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        told = []
+        for baselines in ("[random]", "[one-stage]"):
+            args = ["--config", str(CONFIG), "--run_dir", str(run), "--evaluation.baselines", baselines]
+            assert whole.main(args) == 0
+            lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("disk: ")]
+            told.append([line.partition(" will take ")[0] for line in lines])
+            shutil.rmtree(run)
+        assert told[0] == ["disk: stages 1 to 2", "disk: stage 2"]
+        baseline = "and the one-stage baseline"
+        assert told[1] == [f"disk: stages 1 to 2 {baseline}", f"disk: stage 2 {baseline}", "disk: stage 1"]
 
     def test_another_disk_is_looked_at_by_itself(self, first_stage: Path, tmp_path: Path) -> None:
         fit_into(tmp_path / "run", "--experts_dir", str(first_stage / "experts"))

@@ -164,6 +164,21 @@ def test_the_published_methods_compare_the_layers_that_their_code_compares(tmp_p
     assert shapes(GradientMatching(layers="all")) == [4, 1, 1, 1, 4, 1, 1, 1, 2, 1]
 
 
+def test_only_the_synthetic_side_has_a_graph_of_its_gradients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    context, synthetic = toy_context(tmp_path), synthetic_side(SHAPE, previous=False)
+    point = MatchPoint(context.network.layout.flatten(context.bank[0]))
+    differentiate, kept = torch.autograd.grad, []
+
+    def look(outputs: Tensor, inputs: Any, **options: Any) -> Any:
+        if "create_graph" in options:
+            kept.append(options["create_graph"])
+        return differentiate(outputs, inputs, **options)
+
+    monkeypatch.setattr(torch.autograd, "grad", look)
+    GradientMatching(real_batch_size=4).loss(synthetic, point, context, 0, 0, 2)
+    assert kept == [False, True]  # of the parameters, with real images and with synthetic ones
+
+
 # Properties of the distances
 
 

@@ -18,6 +18,7 @@ from pdd_lightning.dynamics import MatchPoint, StageContext
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.functional import Layout
 from pdd_lightning.objectives import SyntheticSide, TrajectoryMatching, Work
+from pdd_lightning.objectives.products import graph_bytes
 from pdd_lightning.objectives.trajectory import normalised_distance
 from pdd_lightning.objectives.walk import Walk, walk_ends
 from pdd_lightning.types import ImageShape
@@ -138,6 +139,50 @@ def test_a_large_minibatch_is_the_whole_set(tmp_path: Path) -> None:
 
 def test_recomputing_changes_no_number_so_it_is_no_setting() -> None:
     assert TrajectoryMatching(recompute=True).describe() == TrajectoryMatching(recompute=False).describe()
+
+
+@pytest.mark.parametrize("compile", [False, True])
+def test_steps_are_compiled_where_that_is_asked_for(
+    compile: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled = []
+
+    def count(function: Any, **_: Any) -> Any:
+        compiled.append(function)
+        return function
+
+    monkeypatch.setattr(torch, "compile", count)
+    matching, context = TrajectoryMatching(syn_steps=3, compile=compile), toy_context(tmp_path)
+    loss(matching, context)
+    loss(matching, context)
+    assert len(compiled) == (2 if compile else 0)  # a gradient and the products, for the whole stage
+
+
+def test_what_is_compiled_is_not_kept() -> None:
+    with pytest.raises(ConfigError, match=r"objective.recompute=false .* objective.compile=true .* leave one of"):
+        TrajectoryMatching(compile=True, recompute=False)
+
+
+@pytest.mark.parametrize(("share", "kept"), [(2.01, True), (1.99, False)])
+def test_graphs_are_kept_where_they_take_half_of_the_free_memory(
+    share: float, kept: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = toy_context(tmp_path)
+    synthetic, point = side(context.image_shape), match_point(context.image_shape)
+    graphs = 3 * graph_bytes(context.network, point.start, synthetic.images.detach(), synthetic.labels)
+    monkeypatch.setattr("pdd_lightning.objectives.trajectory.free_memory", lambda device: share * graphs)
+    found: list[bool] = []
+
+    def look(images: Tensor, rate: Tensor, walks: Sequence[Walk]) -> tuple[Tensor, ...]:
+        found.extend(walk.store for walk in walks)
+        return walk_ends(images, rate, walks)
+
+    monkeypatch.setattr("pdd_lightning.objectives.trajectory.walk_ends", look)
+    matching = TrajectoryMatching(syn_steps=3)
+    matching.loss(synthetic, point, context, 0, 0)
+    monkeypatch.setattr("pdd_lightning.objectives.trajectory.free_memory", lambda device: 0)
+    matching.loss(synthetic, point, context, 1, 0)  # which is less by what the first one took
+    assert found == [kept, kept]
 
 
 def test_batch_norm_leaves_no_trace_between_losses(tmp_path: Path) -> None:
