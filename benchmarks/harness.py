@@ -21,6 +21,9 @@ from typing import Any
 Settings = dict[str, Any]
 Work = Callable[[], object]
 
+MOST_THREADS = 1024
+"""A number beyond it is a slip of the finger, which the system would try to make true."""
+
 MISTAKE = 2
 """Status of a process that has said in one line what is wrong."""
 
@@ -29,7 +32,7 @@ def parser(description: str) -> argparse.ArgumentParser:
     """Options that every benchmark has."""
     made = argparse.ArgumentParser(description=description)
     made.add_argument("--repeats", type=count, default=3, help="Timed repetitions of a side; their median is told.")
-    made.add_argument("--threads", type=count, default=None, help="CPU threads; PyTorch's choice by default.")
+    made.add_argument("--threads", type=_threads, default=None, help="CPU threads; PyTorch's choice by default.")
     made.add_argument("--device", type=_device, default="cpu", help="cpu, cuda or cuda:N.")
     return made
 
@@ -44,6 +47,12 @@ def count(text: str, least: int = 1) -> int:
 def natural(text: str) -> int:
     """Type of an option that is a number of things and may be 0."""
     return count(text, least=0)
+
+
+def _threads(text: str) -> int:
+    if count(text) > MOST_THREADS:
+        raise argparse.ArgumentTypeError(f"must be at most {MOST_THREADS}, got {text!r}")
+    return int(text)
 
 
 def _device(text: str) -> str:
@@ -162,7 +171,9 @@ def _serve(benchmark: str, side: str, settings: Settings) -> None:
 
     from pdd_lightning.errors import ConfigError  # noqa: PLC0415
     from pdd_lightning.memory import keep_freed_memory  # noqa: PLC0415
+    from pdd_lightning.quiet import quiet  # noqa: PLC0415
 
+    quiet()
     keep_freed_memory()  # both sides have the same allocator
     if settings["threads"]:
         torch.set_num_threads(settings["threads"])

@@ -3,6 +3,7 @@
 python benchmarks/trajectory.py --images 20 --syn-steps 50 --json
 """
 
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -58,6 +59,15 @@ def ours(settings: Settings) -> Work:
     )
 
     def work() -> object:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message="objective.compile")
+            try:
+                return gradients()
+            except UserWarning as warning:
+                why = str(warning).partition("; going on")[0]
+                raise ConfigError(f"--way=compile: {why}. Install g++, or choose --way recompute") from warning
+
+    def gradients() -> object:
         ends = walk_ends(learned, rate, [walk] * settings["walks"])
         losses = [normalised_distance(end, start, target) for end in ends]
         return torch.autograd.grad(torch.stack(losses).sum(), (learned, rate))

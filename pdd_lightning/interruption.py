@@ -26,6 +26,9 @@ SIGNALS: Final = tuple(
 BURST: Final = 2.0
 """Seconds within which several signals count as one: a terminal's Ctrl-C may come from `run` a second time."""
 
+AGAIN: Final = 0.05
+"""Seconds after which a signal is raised again that struck where nothing can be raised."""
+
 PARENT_VARIABLE: Final = "PDD_PARENT"
 """Environment variable with the process that a command must not outlive."""
 
@@ -66,6 +69,17 @@ def listen() -> None:
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _inbox)
+    before = sys.unraisablehook
+
+    def unraisable(found: "sys.UnraisableHookArgs") -> None:
+        """In a destructor, or where a weak reference calls back, Python ends the exception that a signal raises."""
+        if isinstance(found.exc_value, Interrupted):
+            _inbox.last = float("-inf")
+            threading.Timer(AGAIN, os.kill, (os.getpid(), signal.Signals[found.exc_value.name])).start()
+        else:
+            before(found)
+
+    sys.unraisablehook = unraisable
 
 
 def pending() -> str | None:

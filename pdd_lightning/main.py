@@ -57,6 +57,9 @@ from pdd_lightning.trainers import (
 ONE_DEVICE = {"devices": 1, "num_nodes": 1, "strategy": "auto", "max_time": None}
 """Options of the trainer in a rehearsal, which is a process by itself."""
 
+MOST_THREADS = 1024
+"""A number beyond it is a slip of the finger, which the system would try to make true."""
+
 STATUS_VARIABLE = "PDD_STATUS_FILE"
 """Environment variable naming the file in which `fit` tells `run` how far the run is."""
 
@@ -102,8 +105,8 @@ class PDDCLI(LightningCLI):
         """Set what belongs to the process."""
         threads = self._get(self.config, "threads")
         if threads is not None:
-            if threads < 1:
-                raise ConfigError(f"--threads must be at least 1, got {threads}")
+            if not 1 <= threads <= MOST_THREADS:
+                raise ConfigError(f"--threads must be from 1 to {MOST_THREADS}, got {threads}")
             torch.set_num_threads(threads)
 
     def instantiate_classes(self) -> None:

@@ -3,6 +3,9 @@
 import shutil
 import signal
 import subprocess
+import sys
+import time
+import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +18,7 @@ from pdd_lightning.interruption import Interrupted, deferred, listen, pending, r
 def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in interruption.SIGNALS}
     monkeypatch.setattr(interruption, "_inbox", interruption._Inbox())
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -27,6 +31,34 @@ def test_a_signal_interrupts(name: str) -> None:
     with pytest.raises(Interrupted, match=name):
         signal.raise_signal(signal.Signals[name])
     assert pending() == name
+
+
+def test_a_signal_that_strikes_where_nothing_can_be_raised_is_not_lost(capsys: pytest.CaptureFixture[str]) -> None:
+    listen()
+
+    class Thing:
+        pass
+
+    things = [Thing()]
+    kept = weakref.ref(things[0], lambda _: signal.raise_signal(signal.SIGTERM))
+    things.clear()
+    assert kept() is None
+    with pytest.raises(Interrupted, match="SIGTERM"):
+        time.sleep(10)
+    assert capsys.readouterr().err == ""
+
+
+def test_other_errors_that_cannot_be_raised_are_shown_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda found: shown.append(found.exc_type))
+    listen()
+
+    class Thing:
+        def __del__(self) -> None:
+            raise KeyError
+
+    Thing()
+    assert shown == [KeyError]
 
 
 def test_a_deferred_signal_waits() -> None:
