@@ -5,15 +5,15 @@ import sys
 
 from pdd_lightning.interruption import PARENT_VARIABLE, RESUME, Interrupted, follow_parent, leave, listen, requeue
 from pdd_lightning.lock import started_by_lightning
-from pdd_lightning.run import OVERVIEW, PROBE_VARIABLE, plan
+from pdd_lightning.run import PROBE_VARIABLE, about, plan
 from pdd_lightning.run import main as run
 
 
 def main() -> None:
     """Hand over to `run`, which needs no torch, or to the Lightning command line."""
     args = sys.argv[1:]
-    if not args or args[0] in ("-h", "--help"):
-        print(OVERVIEW, end="")
+    if (text := about(args)) is not None:
+        print(text, end="")
         return
     listen()
     try:

@@ -28,14 +28,14 @@ from pdd_lightning.lock import RunLock, held_by_parent, is_first, started_by_lig
 from pdd_lightning.memory import keep_freed_memory
 from pdd_lightning.modules.rebuild import rebuild_end_states
 from pdd_lightning.modules.stage import StageModule
-from pdd_lightning.parsing import OptionParser, check_file, config_files, qualified, refuse_unrecorded
+from pdd_lightning.parsing import OptionParser, check_file, config_files, qualified, refuse_unrecorded, types_of
 from pdd_lightning.planning.command import Planner
 from pdd_lightning.planning.readings import begin_command
 from pdd_lightning.planning.records import ONE_STAGE, compare_with_plan, identity
 from pdd_lightning.planning.space import state_space
 from pdd_lightning.planning.usage import EvaluationUsage, StageUsage
 from pdd_lightning.quiet import quiet
-from pdd_lightning.run import OVERVIEW, PROBE_VARIABLE, plan
+from pdd_lightning.run import PROBE_VARIABLE, about, plan
 from pdd_lightning.run import main as run
 from pdd_lightning.run_options import add_run_options
 from pdd_lightning.scoring.compare import main as compare
@@ -53,6 +53,8 @@ from pdd_lightning.trainers import (
     load_data,
     require_meeting_point,
 )
+
+FIT = "Distil the next unfinished stage, or the one given by --stage; interrupted, it continues when it is run again."
 
 ONE_DEVICE = {"devices": 1, "num_nodes": 1, "strategy": "auto", "max_time": None}
 """Options of the trainer in a rehearsal, which is a process by itself."""
@@ -96,8 +98,9 @@ class PDDCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse, without Lightning's warning about programs that have arguments of their own, as pytest has."""
+        types = types_of(parser)
         for path in config_files(args):
-            check_file(path)
+            check_file(path, types)
         with explained_imports():
             self.config = parser.parse_args(args)
 
@@ -347,8 +350,8 @@ def main(args: Sequence[str] | None = None) -> None:
         SystemExit: With status 2 after a mistake that the user can mend; its one line is on the standard error.
     """
     arguments = sys.argv[1:] if args is None else [str(arg) for arg in args]
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(OVERVIEW, end="")
+    if (text := about(arguments)) is not None:
+        print(text, end="")
         return
     if arguments[0] == "run":
         raise SystemExit(run(arguments[1:]))
@@ -378,7 +381,7 @@ def main(args: Sequence[str] | None = None) -> None:
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
             parser_class=OptionParser,
-            parser_kwargs={"prog": "pdd-cli"},
+            parser_kwargs={"prog": "pdd-cli", "fit": {"description": FIT}},
             args=arguments,
         )
         join_children()

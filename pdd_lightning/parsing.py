@@ -67,7 +67,7 @@ def explain(message: str, types: dict[str, Any]) -> str:
     if found := re.search(r"does not accept option '([^']+)'", message):
         return _unknown(f"--{found[1]}", types)
     if found := re.search(r"invalid choice: '?([^'\s]+)'? \(choose from", message):
-        return f"{found[1]}: there is no such command; the commands are run, fit, evaluate, select and plan"
+        return f"{found[1]}: there is no such command; the commands are run, fit, evaluate, select, plan and compare"
     if found := re.match(r"the following arguments are required: (.*)", message):
         missing = ", ".join(f"--{name.partition('.')[2]}" for name in found[1].split(", "))
         return f"{missing}: required; give a file that holds them with --config, or the options themselves"
@@ -77,11 +77,15 @@ def explain(message: str, types: dict[str, Any]) -> str:
     return _fold(message) + " (--help lists the options)"
 
 
-def check_file(path: Path) -> None:
+def check_file(path: Path, types: Mapping[str, Any]) -> None:
     """Read a configuration file for its form alone: jsonargparse does not say in which file a mistake is.
 
+    Args:
+        path: The file.
+        types: The options that exist and their types.
+
     Raises:
-        ConfigError: If it is not a YAML file of options.
+        ConfigError: If it is not a YAML file of options, or has something else where options belong.
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -96,12 +100,24 @@ def check_file(path: Path) -> None:
         raise ConfigError(f"--config={path}: cannot be read ({error.strerror}); name an existing YAML file") from error
     if not isinstance(content, dict):
         raise ConfigError(f"--config={path}: this holds no options; expected lines such as `run_dir: checkpoints/run`")
+    for name, kind in types.items():
+        value: Any = content
+        for part in name.split("."):
+            value = value.get(part, {}) if isinstance(value, dict) else {}
+        section = kind is None and any(other.startswith(f"{name}.") for other in types)
+        if section and not isinstance(value, dict):
+            what = "nothing" if value is None else repr(value)
+            raise ConfigError(
+                f"--config={path}: {name} holds {what}; give its options below it, indented, or remove the line"
+            )
+        if isinstance(value, (int, float)) and class_of(kind) is not None:
+            raise ConfigError(f"--config={path}: {name} holds {value!r}; name a class there, or give options below it")
 
 
 def config_files(args: Sequence[str]) -> list[Path]:
     """The files that the arguments name with --config."""
     pairs = zip(args, [*args[1:], ""], strict=True)
-    named = [value for arg, value in pairs if arg in ("-c", "--config")]
+    named = [value for arg, value in pairs if arg in ("-c", "--config") and not value.startswith("-")]
     return [Path(name) for name in [*named, *(a.partition("=")[2] for a in args if a.startswith("--config="))] if name]
 
 
@@ -124,7 +140,8 @@ def qualify(message: str, config: Namespace) -> str:
         return message
     paths = [key for key in values if key.endswith(f".{name}")]
     if len(paths) > 1:
-        paths = [key for key in paths if re.search(rf"(?:got |is |=){re.escape(str(values[key]))}(?!\w)", message)]
+        told = {key: str(list(values[key]) if isinstance(values[key], tuple) else values[key]) for key in paths}
+        paths = [key for key in paths if re.search(rf"(?:got |is |=){re.escape(told[key])}(?!\w)", message)]
     return paths[0] + message[len(name) :] if len(paths) == 1 else message
 
 
@@ -176,6 +193,11 @@ def _bad_value(message: str, keys: list[str], types: dict[str, Any]) -> str:
         return f"--{option}.{found[1]}: {name} has no such option{suggest(found[1], known)}; it has {join(known)}"
     if found := re.search(r"the following arguments are required: (.*)", message):
         return f"--{option}.{found[1]}: required by the chosen class; give it a value"
+    if found := re.search(r"Unable to load config '([^']*)'", message):
+        return (
+            f"--{keys[-1]}={found[1]}: expected an option below it, such as --{keys[-1]}.NAME VALUE, or a YAML file "
+            "of them"
+        )
     base, given = class_of(types.get(option)), _named_class(message)
     if base is not None and given is not None and (fault := fault_of(given, base)) is not None:
         return f"--{option}={given}: {fault}"

@@ -18,6 +18,7 @@ def quiet() -> None:
         (r".*callbacks used to create the checkpoint need to be provided.*", UserWarning),  # other checkpoint_every
         (r".*dataloader is not resumable.*", UserWarning),  # a step reads its own number from the trainer
         (r".*GPU available but not used.*", UserWarning),
+        (r"Glyph .* missing from font.*", UserWarning),  # in a class name, which a picture shows as a box
         (r".*`torch.jit.script` is deprecated.*", FutureWarning),  # what PyTorch's own compiler imports
     ):
         warnings.filterwarnings("ignore", message=pattern, category=category)

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pdd_lightning import __version__
 from pdd_lightning.interruption import PARENT_VARIABLE, RESUME, Interrupted, deferred
 from pdd_lightning.lock import VARIABLE, BusyError, RunLock, is_first
 
@@ -31,9 +32,11 @@ commands:
   compare    One table of several evaluated runs: pdd-cli compare RUN_DIR RUN_DIR ...
 
 Exit status: 0 done, 2 a mistake that the last line names, 75 stopped by a signal and saved: run it again to continue.
-`pdd-cli COMMAND --help` describes a command. Any option of the file can be given on the command line too, for
-example --model.ipc 5 or --model.network ConvNet --model.network.width 64.
+`pdd-cli COMMAND --help` describes a command, `pdd-cli --version` names the release. Any option of the file can be given
+on the command line too, for example --model.ipc 5 or --model.network ConvNet --model.network.width 64.
 """
+
+VERSION = f"pdd-cli {__version__}\n"
 
 USAGE = """\
 usage: pdd-cli run --config FILE [--OPTION VALUE ...]
@@ -55,6 +58,13 @@ REPEAT = 30.0
 """Seconds after which a child that was asked to stop and did not is asked again."""
 
 
+def about(args: Sequence[str]) -> str | None:
+    """What to print where no command is given, or None."""
+    if not args or args[0] in ("-h", "--help"):
+        return OVERVIEW
+    return VERSION if args[0] == "--version" else None
+
+
 def main(args: Sequence[str]) -> int:
     """Do all stages and the evaluation; continue if some are done.
 
@@ -64,9 +74,12 @@ def main(args: Sequence[str]) -> int:
     Returns:
         Exit status: 0, or that of the first command that failed.
     """
-    if any(arg in ("--help", "-h") for arg in args) or not args:
+    if any(arg in ("--help", "-h") for arg in args):
         print(USAGE, end="")
         return 0
+    if not args:
+        print("pdd-cli: error: run needs a configuration: pdd-cli run --config FILE", file=sys.stderr)
+        return 2
     if any(arg == "--stage" or arg.startswith("--stage=") for arg in args):
         print(
             "pdd-cli: error: --stage belongs to `pdd-cli fit`; leave it out, for `run` does every stage",

@@ -1,5 +1,6 @@
 """What every data set has in common: raw images in, preprocessed splits and a fingerprint out."""
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -64,8 +65,8 @@ class ImageDataModule(LightningDataModule, ABC):
             )
         if max_per_class is not None and max_per_class < 1:
             raise ConfigError(f"max_per_class={max_per_class}: must be at least 1, or null to take all images")
-        if not zca_eps > 0:
-            raise ConfigError(f"zca_eps={zca_eps}: must be above 0; 0.1 is usual")
+        if not 0 < zca_eps < math.inf:
+            raise ConfigError(f"zca_eps={zca_eps}: must be above 0 and finite; 0.1 is usual")
         self.validation_fraction = validation_fraction
         self.split_seed = split_seed
         self.max_per_class = max_per_class

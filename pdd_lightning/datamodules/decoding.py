@@ -19,6 +19,9 @@ from pdd_lightning.progress import Progress
 _BATCH = 256
 """Files per task: enough that handing out tasks costs nothing, few enough that a bar moves."""
 
+_MOVING = ("GIF", "PNG", "WEBP")
+"""Formats of films; in others, further pictures are previews and the like."""
+
 _LONG = 5000
 """Files from which reading takes long enough to want a progress bar."""
 
@@ -92,6 +95,10 @@ def _read(path: Path, image_size: int | None, grey: bool) -> NDArray[np.uint8]:
         with Image.open(path) as file:
             if file.mode.startswith(("I", "F")):
                 raise DataError(f"{path}: has more than 8 bits per value; convert it to an 8-bit image")
+            if file.format in _MOVING and getattr(file, "is_animated", False):
+                raise DataError(f"{path}: is a film of several pictures; keep one of them")
+            if file.has_transparency_data and file.convert("RGBA").getchannel("A").getextrema() != (255, 255):
+                raise DataError(f"{path}: is transparent in places; put it on a background of your choice")
             image = file.convert("L" if grey else "RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise _unreadable(path, error) from error

@@ -16,7 +16,8 @@ class ImageFolderData(ImageDataModule):
     """Image files as ``train/<class>/<file>`` and ``test/<class>/<file>``.
 
     Classes are numbered in the natural order of their folders' names: ``2`` comes before ``10``. Files whose
-    name begins with a dot are passed over.
+    name begins with a dot are passed over. Transparent images and films are refused: what is behind, or which
+    picture to take, is not for us to say.
 
     Args:
         root: Folder that holds ``train`` and ``test``.

@@ -40,7 +40,7 @@ MakeTrainer = Callable[[StageModule, Sequence[Callback]], Trainer]
 """A trainer for a rehearsal, without a limit of its own."""
 
 
-class Rehearsing(Dynamics):
+class _Rehearsing(Dynamics):
     """Stands in a stage for its dynamics, and rehearses where the stage has it prepared.
 
     Args:
@@ -111,7 +111,7 @@ def rehearse_stage(
         parts: Of which the stage reads one of the real data.
     """
     module = make({**STILL, **changes, "run_dir": str(folder)})
-    dynamics = module.dynamics = Rehearsing(module.dynamics, seconds / 2)
+    dynamics = module.dynamics = _Rehearsing(module.dynamics, seconds / 2)
     _place_earlier(module, data)
     if parts > 1:
         module.positions = torch.arange(0, len(data.train), parts)

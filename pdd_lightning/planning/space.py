@@ -83,7 +83,7 @@ def state_space(module: StageModule, data: ImageDataModule, *, whole_run: bool, 
         # It finds the experts of stage 1, unless those read only a part of the data.
         experts += 0 if module.discard is None else spaces[-1].experts
     stages = sum(space.stage for space in spaces) + max(space.passing for space in spaces)
-    told = f"{who} will take {size(stages)} in {module.run.directory}"
+    told = f"{who} will take up to {size(stages)} in {module.run.directory} with checkpoints"
     if experts:
         told += f" and {size(experts)} of experts in {module.experts_dir}"
     elif spaces[0].experts:

@@ -32,6 +32,11 @@ TYPING_MISTAKES = {
     "unknown accelerator": (["--trainer.accelerator", "abacus"], ["trainer", "abacus", "cpu"]),
     "half a device": (["--trainer.devices", "1.5"], ["trainer", "devices", "int > 0"]),
     "checkpoint interval": (["--checkpoint_every", "0"], ["--checkpoint_every", "got 0"]),
+    "number for a section": (["--model.recipe", "5"], ["--model.recipe=5", "--model.recipe.NAME VALUE"]),
+    "decay of the recipe": (["--model.recipe.decay_at", "[1.5]"], ["model.recipe.decay_at holds", "got [1.5]"]),
+    "decay of the full data": (["--evaluation.full.decay_at", "[1.5]"], ["evaluation.full.decay_at holds"]),
+    "too many threads": (["--threads", "99999999999"], ["--threads must be from 1 to", "got 99999999999"]),
+    "no file": (["--config"], ["--config", "expected one argument"]),
     "left-over word": (["extra"], ["extra", "--help"]),
     "missing file": (["--config", "nosuch.yaml"], ["--config=nosuch.yaml", "existing"]),
     "missing option of the data": (["--data", "ImageFolderData"], ["--data.root", "required"]),
@@ -45,6 +50,8 @@ TYPING_MISTAKES = {
     "later stage first": (["--stage", "2"], ["--stage=2", "stage 1", "fit it first"]),
     "stage 0": (["--stage", "0"], ["--stage=0", "stages 1 to 2"]),
     "stage 3": (["--stage", "3"], ["--stage=3", "stages 1 to 2", "model.stages"]),
+    "infinite rate": (["--model.dynamics.learning_rate", ".inf"], ["dynamics.learning_rate must be", "got inf"]),
+    "infinite zca_eps": (["--data.zca_eps", ".inf"], ["data.zca_eps=inf: must be above 0 and finite"]),
     "experts diverge": (["--model.dynamics.learning_rate", "1e30"], ["learning_rate=1e+30", "diverged", "lower it"]),
 }
 
@@ -71,6 +78,11 @@ FILES = {
     "wrong type": ("model: {ipc: many}", ["--model.ipc=many", "an integer"]),
     "malformed": ("model: {ipc: 3\n foo: [\n", ["mistake.yaml", "not valid YAML", "line 2"]),
     "no options": ("hello", ["mistake.yaml", "no options"]),
+    "blank section": ("trainer:", ["mistake.yaml: trainer holds nothing", "below it", "remove the line"]),
+    "blank part": ("model: {recipe: }", ["mistake.yaml: model.recipe holds nothing"]),
+    "number for a section": ("evaluation: 5", ["mistake.yaml: evaluation holds 5"]),
+    "list for a section": ("model: [1]", ["mistake.yaml: model holds [1]"]),
+    "number for a class": ("data: 5", ["mistake.yaml: data holds 5", "name a class"]),
     "network": ("model: {network: {class_path: ConvNet, init_args: {widht: 3}}}", ["did you mean width?"]),
 }
 

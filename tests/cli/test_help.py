@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,15 @@ def test_the_overview_lists_every_command(args: tuple[str, ...], capsys: pytest.
         assert sum(line.startswith(f"  {command} ") for line in lines) == 1
 
 
+def test_the_release_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert printed(capsys, "--version") == f"pdd-cli {version('pdd_lightning')}\n"
+
+
+def test_a_run_of_nothing_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    assert whole.main([]) == 2
+    assert "run needs a configuration" in capsys.readouterr().err
+
+
 def test_the_overview_needs_no_torch() -> None:
     code = (
         "import sys; sys.argv = ['pdd-cli']; from pdd_lightning.__main__ import main; main(); "
@@ -44,6 +54,8 @@ def test_each_command_has_help(capsys: pytest.CaptureFixture[str], monkeypatch: 
     assert "every stage that is not complete" in " ".join(printed(capsys, "run", "--help").split())
     for command in ("fit", "evaluate", "select", "plan"):
         shown = printed(capsys, command, "--help")
+        assert ("Distil the next unfinished stage" in shown) == (command == "fit")
+        assert "rehearsal" not in shown  # of a plan, which nobody chooses
         assert f"pdd-cli [options] {command}" in shown
         for option in ("--model.ipc", "--run_dir", "--stage", "--evaluation.seeds", "--trainer.devices"):
             assert option in shown
@@ -87,9 +99,8 @@ def test_an_unknown_command_is_named(capsys: pytest.CaptureFixture[str]) -> None
     with pytest.raises(SystemExit) as exit_:
         main(["fti"])
     assert exit_.value.code == 2
-    assert (
-        "fti: there is no such command; the commands are run, fit, evaluate, select and plan" in capsys.readouterr().err
-    )
+    told = capsys.readouterr().err
+    assert "fti: there is no such command; the commands are run, fit, evaluate, select, plan and compare" in told
 
 
 def test_a_fault_of_the_program_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

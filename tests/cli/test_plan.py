@@ -231,6 +231,16 @@ class TestUsage:
         main(["evaluate", "--config", str(CONFIG), "--run_dir", str(run)])
         assert "plan/used" not in capsys.readouterr().out
 
+    def test_what_was_planned_before_a_run_stays(
+        self, two_stages: Path, run: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        before = plan(run)
+        shutil.copytree(two_stages, run, dirs_exist_ok=True)
+        capsys.readouterr()
+        assert plan(run) == before
+        assert "plan.json stays as it was planned before" in capsys.readouterr().out
+        assert plan(run, "--evaluation.seeds", "2") != before
+
     def test_damaged_notes_stop_nothing(self, two_stages: Path, run: Path) -> None:
         shutil.copytree(two_stages, run)
         for path in (run / "plan.json", run / "stage_01" / "usage.json"):
@@ -279,7 +289,7 @@ class TestSpace:
         """Two checkpoints and one that is being written, members and the end states that are made of them."""
         fit("--trainer.max_steps", "4", "--checkpoint_every", "2")
         (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("disk: ")]
-        (told,) = re.findall(r"will take ([\d.]+) KiB in", line)
+        (told,) = re.findall(r"will take up to ([\d.]+) KiB in", line)
         folder = RunFolder(run).stage(1)
         checkpoints = folder_bytes(folder.checkpoints)
         fit()

@@ -17,7 +17,7 @@ from pdd_lightning.dynamics import ExpertTrajectories
 from pdd_lightning.main import main
 from pdd_lightning.modules.evaluation import EvaluationModule
 from pdd_lightning.modules.stage import StageModule
-from pdd_lightning.planning.rehearsal import Rehearsing
+from pdd_lightning.planning.rehearsal import _Rehearsing
 from pdd_lightning.store import RunFolder
 
 from .test_methods import METHODS, options
@@ -81,7 +81,7 @@ def test_a_run_that_is_recorded_can_be_planned(tmp_path: Path, monkeypatch: pyte
     left: list[int] = []
     monkeypatch.setattr(whole, "_call", call)
     gpu = pretend(monkeypatch)
-    monkeypatch.setattr(Rehearsing, "prepare", counted(Rehearsing.prepare, gpu, left))
+    monkeypatch.setattr(_Rehearsing, "prepare", counted(_Rehearsing.prepare, gpu, left))
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*cannot be recorded")
         found = plan(tmp_path / "run", *METHOD["trajectories"], *SEVERAL)

@@ -162,6 +162,36 @@ def test_deep_colours_are_refused(root: Path) -> None:
         ImageFolderData(str(root)).load_raw()
 
 
+def colours(alpha: int, mode: str = "RGBA") -> Image.Image:
+    return Image.new("RGBA", (6, 6), (200, 0, 0, alpha)).convert(mode)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparent_images_are_refused(mode: str, root: Path) -> None:
+    """Under what is transparent lies a colour that nobody has seen."""
+    image = colours(100, mode)
+    if mode == "P":
+        image.info["transparency"] = image.getpixel((0, 0))
+    image.save(root / "train" / "1" / "2.png")
+    with pytest.raises(DataError, match=r"2\.png: is transparent in places; put it on a background"):
+        ImageFolderData(str(root)).load_raw()
+
+
+def test_an_opaque_image_may_say_so(root: Path) -> None:
+    path = root / "train" / "1" / "2.png"
+    colours(255, "RGB").save(path)
+    plain = ImageFolderData(str(root)).load_raw()
+    colours(255).save(path)
+    assert torch.equal(ImageFolderData(str(root)).load_raw().train_images, plain.train_images)
+
+
+def test_films_are_refused(root: Path) -> None:
+    frames = [Image.new("RGB", (6, 6), colour) for colour in ("red", "blue")]
+    frames[0].save(root / "train" / "1" / "film.gif", save_all=True, append_images=frames[1:])
+    with pytest.raises(DataError, match=r"film\.gif: is a film of several pictures; keep one"):
+        ImageFolderData(str(root)).load_raw()
+
+
 def test_classes_that_differ_are_listed(root: Path) -> None:
     (root / "test" / "10").rename(root / "test" / "11")
     save(root / "test" / "3" / "0.png", 0)
