@@ -349,8 +349,8 @@ def test_matches_beyond_the_end_of_the_experts_are_refused() -> None:
         ({"epochs": 0}, "dynamics.epochs must be at least 1, got 0"),
         ({"min_start_epoch": 3}, "min_start_epoch=3 and max_start_epoch=2"),
         ({"min_start_epoch": -1}, "min_start_epoch=-1"),
-        ({"learning_rate": 0.0}, "dynamics.learning_rate must be positive, got 0.0"),
-        ({"learning_rate": float("nan")}, "dynamics.learning_rate must be positive, got nan"),
+        ({"learning_rate": 0.0}, "dynamics.learning_rate must be positive and finite, got 0.0"),
+        ({"learning_rate": float("nan")}, "dynamics.learning_rate must be positive and finite, got nan"),
     ],
     ids=str,
 )
