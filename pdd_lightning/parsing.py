@@ -105,7 +105,7 @@ def check_file(path: Path, types: Mapping[str, Any]) -> None:
         for part in name.split("."):
             value = value.get(part, {}) if isinstance(value, dict) else {}
         section = kind is None and any(other.startswith(f"{name}.") for other in types)
-        if section and not isinstance(value, dict):
+        if section and not isinstance(value, (dict, str)):  # text names a file of its own
             what = "nothing" if value is None else repr(value)
             raise ConfigError(
                 f"--config={path}: {name} holds {what}; give its options below it, indented, or remove the line"

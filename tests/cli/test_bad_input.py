@@ -82,6 +82,7 @@ FILES = {
     "blank part": ("model: {recipe: }", ["mistake.yaml: model.recipe holds nothing"]),
     "number for a section": ("evaluation: 5", ["mistake.yaml: evaluation holds 5"]),
     "list for a section": ("model: [1]", ["mistake.yaml: model holds [1]"]),
+    "no file of a section": ("trainer: hello", ["--trainer=hello", "YAML file"]),
     "number for a class": ("data: 5", ["mistake.yaml: data holds 5", "name a class"]),
     "network": ("model: {network: {class_path: ConvNet, init_args: {widht: 3}}}", ["did you mean width?"]),
 }

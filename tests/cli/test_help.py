@@ -77,6 +77,14 @@ def test_ways_to_write_an_option(args: tuple[str, ...], capsys: pytest.CaptureFi
     assert shown["model"]["network"]["init_args"]["width"] == 8
 
 
+def test_a_section_may_lie_in_a_file_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Named from where the file lies that names it."""
+    (tmp_path / "recipe.yaml").write_text("epochs: 4")
+    (tmp_path / "mine.yaml").write_text("model: {recipe: recipe.yaml}")
+    files = ("--config", str(CONFIG), "--config", str(tmp_path / "mine.yaml"))
+    assert yaml.safe_load(printed(capsys, "fit", *files, "--print_config"))["model"]["recipe"]["epochs"] == 4
+
+
 def test_a_printed_configuration_can_be_used(
     tmp_path: Path, first_stage: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
