@@ -72,7 +72,9 @@ if __name__ == "__main__":
     parser.add_argument("run", type=Path, help="Folder of a finished run, such as checkpoints/sample.")
     parser.add_argument("--pictures", type=Path, default=Path("distilled.png"), help="Where to write the images.")
     given = parser.parse_args()
+    if given.pictures.suffix != ".png" or not given.pictures.absolute().parent.is_dir():
+        parser.error(f"--pictures={given.pictures}: name a file that ends with .png, in a folder that exists")
     try:
         main(RunFolder(given.run), given.pictures)
-    except PDDError as error:
+    except (PDDError, OSError) as error:
         parser.error(str(error))

@@ -77,12 +77,13 @@ def explain(message: str, types: dict[str, Any]) -> str:
     return _fold(message) + " (--help lists the options)"
 
 
-def check_file(path: Path, types: Mapping[str, Any]) -> None:
+def check_file(path: Path, types: Mapping[str, Any], prefix: str = "") -> None:
     """Read a configuration file for its form alone: jsonargparse does not say in which file a mistake is.
 
     Args:
         path: The file.
         types: The options that exist and their types.
+        prefix: Of the options in it, where another file names it for a section.
 
     Raises:
         ConfigError: If it is not a YAML file of options, or has something else where options belong.
@@ -100,18 +101,30 @@ def check_file(path: Path, types: Mapping[str, Any]) -> None:
         raise ConfigError(f"--config={path}: cannot be read ({error.strerror}); name an existing YAML file") from error
     if not isinstance(content, dict):
         raise ConfigError(f"--config={path}: this holds no options; expected lines such as `run_dir: checkpoints/run`")
-    for name, kind in types.items():
-        value: Any = content
-        for part in name.split("."):
-            value = value.get(part, {}) if isinstance(value, dict) else {}
-        section = kind is None and any(other.startswith(f"{name}.") for other in types)
-        if section and not isinstance(value, (dict, str)):  # text names a file of its own
-            what = "nothing" if value is None else repr(value)
+    for name, value in _values(content, prefix):
+        kind = types.get(name)
+        section = name in types and kind is None and any(other.startswith(f"{name}.") for other in types)
+        what = "nothing" if value is None else repr(value)
+        if section and isinstance(value, str):
+            if (path.parent / value).is_file():
+                check_file(path.parent / value, types, f"{name}.")
+        elif (section or name.endswith(".init_args")) and not isinstance(value, dict):
             raise ConfigError(
                 f"--config={path}: {name} holds {what}; give its options below it, indented, or remove the line"
             )
-        if isinstance(value, (int, float)) and class_of(kind) is not None:
-            raise ConfigError(f"--config={path}: {name} holds {value!r}; name a class there, or give options below it")
+        classes = value if isinstance(value, list) else [value]
+        if (class_of(kind) is not None and any(isinstance(one, (int, float)) for one in classes)) or (
+            name.endswith(".class_path") and not isinstance(value, str)
+        ):
+            raise ConfigError(f"--config={path}: {name} holds {what}; name a class there")
+
+
+def _values(content: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    """Every value below dotted names, sections among them."""
+    for key, value in content.items():
+        yield f"{prefix}{key}", value
+        if isinstance(value, dict):
+            yield from _values(value, f"{prefix}{key}.")
 
 
 def config_files(args: Sequence[str]) -> list[Path]:

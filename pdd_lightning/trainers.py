@@ -73,11 +73,12 @@ def require_meeting_point(trainer: Trainer) -> None:
     """
     strategy = trainer.strategy
     alone = isinstance(strategy, ParallelStrategy) and isinstance(strategy.cluster_environment, LightningEnvironment)
-    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK") if name not in os.environ]
+    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
     if alone and trainer.num_nodes > 1 and missing:
         raise ConfigError(
             f"--trainer.num_nodes={trainer.num_nodes}: {', '.join(missing)} not set, so the machines cannot find each "
-            "other. Start the command on each of them by torchrun or by srun of SLURM (docs/cluster.md)"
+            "other. Start the command on each of them by torchrun or by srun of SLURM (docs/cluster.md), or with these "
+            "and NODE_RANK set"
         )
 
 

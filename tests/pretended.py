@@ -31,6 +31,10 @@ NOWHERE = 0
 """Where tensors without elements begin."""
 
 
+class Disorder(BaseException):
+    """Streams that do not wait for each other. Not an Exception, which a recording that fails is known by."""
+
+
 class Stream:
     """Work on a CPU is done when it is asked for; on a GPU, what another stream does is done when it was waited for.
 
@@ -99,7 +103,8 @@ class Graph(Refusing):  # type: ignore[no-untyped-call]
         finally:
             for branch in self.streams:
                 branch.graph = None
-            assert all(branch.done <= stream.done for branch in self.streams), "a branch that nobody waited for"
+            if not all(branch.done <= stream.done for branch in self.streams):
+                raise Disorder("a branch that nobody waited for")
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -113,7 +118,8 @@ class Graph(Refusing):  # type: ignore[no-untyped-call]
     def _order(self, function: Any, args: Any, kwargs: Any, fresh: list[Tensor]) -> None:
         """See that the present stream has waited for whoever wrote what it reads, and used what it writes."""
         stream = self._gpu.current
-        assert stream.graph is self, "a stream that is not recorded"
+        if stream.graph is not self:
+            raise Disorder("a stream that is not recorded")
         taken = {argument.name: argument for argument in function._schema.arguments}
         given = {**dict(zip(taken, args, strict=False)), **kwargs}
         writes = {name for name, argument in taken.items() if argument.alias_info and argument.alias_info.is_write}
@@ -121,7 +127,8 @@ class Graph(Refusing):  # type: ignore[no-untyped-call]
         used = {memory(tensor) for tensor in _tensors(given)} | written
         used, written = used - {NOWHERE}, written - {NOWHERE}
         before = [self._written[key] for key in used] + [self._used[key] for key in written]
-        assert all(uses <= stream.done for uses in before), f"{function} before what it needs"
+        if not all(uses <= stream.done for uses in before):
+            raise Disorder(f"{function} before what it needs")
         stream.done[stream] += 1
         for keys, uses in ((used, self._used), (written, self._written)):
             for key in keys:

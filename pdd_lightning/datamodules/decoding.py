@@ -19,7 +19,10 @@ from pdd_lightning.progress import Progress
 _BATCH = 256
 """Files per task: enough that handing out tasks costs nothing, few enough that a bar moves."""
 
-_MOVING = ("GIF", "PNG", "WEBP")
+_RULES = "opaque"
+"""What was refused: images in the cache are decoded anew where that changes."""
+
+_MOVING = ("AVIF", "GIF", "PNG", "WEBP")
 """Formats of films; in others, further pictures are previews and the like."""
 
 _LONG = 5000
@@ -53,7 +56,7 @@ def load_images(
         return _decode(files, image_size, grey)
     listing = [(path.relative_to(root).as_posix(), *_stamp(path)) for path in files]
     # The keyed order is the order of the tensor's rows, so the list enters as it is given.
-    name = f"decoded-{digest(listing, image_size, grey)}"
+    name = f"decoded-{digest(_RULES, listing, image_size, grey)}"
     return cached(cache_dir, name, lambda: {"images": _decode(files, image_size, grey)})["images"]
 
 

@@ -32,7 +32,7 @@ from pdd_lightning.store import (
     Json,
     differing_keys,
     fingerprint,
-    read_json,
+    read_metadata,
     read_tensors,
     write_json,
     write_tensors,
@@ -41,9 +41,6 @@ from pdd_lightning.types import class_path
 
 _DECISIVE = ("learning_rate", "batch_size", "momentum", "weight_decay", "storage", "precision")
 """Options that an expert's numbers depend on."""
-
-_SETTINGS = "settings.json"
-"""What the experts of a folder depend on."""
 
 _REHEARSED = 16
 """Real images of the short experts that a plan trains."""
@@ -172,7 +169,7 @@ class ExpertTrajectories(Dynamics):
                         signature["member"] = str(member)
                         write_tensors(paths[member], encode(rows, self.storage), signature)
                     if context.ranks.rank == 0 and task.done == 0:
-                        write_json(folder / _SETTINGS, settings)  # not before there is an expert
+                        write_json(folder / "settings.json", settings)  # for people; not before there is an expert
                     task.advance(len(group))
         context.ranks.barrier()
         context.recordings.clear()  # what follows needs their memory
@@ -228,15 +225,14 @@ class ExpertTrajectories(Dynamics):
 
     def found_bytes(self, parameters: int, folder: Path, known: Json) -> int:
         """See :meth:`Dynamics.found_bytes`."""
-        each = self.stored_bytes(parameters) // self.experts
-        wanted = {**known, **self._own(known["augmentation"])}
-        found = 0
-        for path in folder.glob(f"{_prefix(known['stage'])}*/{_SETTINGS}"):
-            with suppress(ArtifactError):
-                settings = read_json(path)
+        wanted, found = {**known, **self._own(known["augmentation"])}, 0
+        for stage in folder.glob(f"{_prefix(known['stage'])}*"):
+            here = [path for path in self._paths(stage) if path.is_file()]
+            with suppress(ArtifactError, KeyError, ValueError):
+                settings = json.loads(read_metadata(here[0])["settings"]) if here else {}
                 if all(settings.get(key) == value for key, value in wanted.items()):
-                    found += each * sum(expert.is_file() for expert in self._paths(path.parent))
-        return found
+                    found = max(found, sum(_holds(path, settings, self.read) for path in here))
+        return found * self.stored_bytes(parameters) // self.experts
 
     def point(self, step: int, index: int) -> MatchPoint:
         """Draw an expert and a start epoch by counter; read two rows."""

@@ -24,7 +24,7 @@ from pdd_lightning.planning.clock import mean_seconds
 from pdd_lightning.planning.estimate import Amounts, Line, StageCost, StageWork, stage_lines, stage_memory
 from pdd_lightning.planning.jobs import PlannedEvaluator
 from pdd_lightning.planning.readings import peak_memory, since_start
-from pdd_lightning.planning.records import EVALUATION, ONE_STAGE, collect, identity, plan_file, read_plan, stage_name
+from pdd_lightning.planning.records import EVALUATION, ONE_STAGE, collect, identity, plan_file, stage_name
 from pdd_lightning.planning.rehearsal import MEMBERS, MakeStage, MakeTrainer, rehearse_stage
 from pdd_lightning.planning.report import plan_table
 from pdd_lightning.planning.space import stage_space
@@ -94,12 +94,12 @@ class Planner:
             return
         measured = read_json(probe)
         plan, notes = self._combine(measured, *self._jobs()), self._notes()
-        module, used = self.module, collect(self.module)
-        if used.lines and read_plan(module, self.data.fingerprint, self.evaluation) is not None:
-            notes.append("the run has begun: plan.json stays as it was planned before")
+        module, used, path = self.module, collect(self.module), plan_file(self.module.run)
+        if path.is_file() and module.run.stage(1).directory.is_dir():
+            notes.append(f"the run has begun: {path} stays as it is")
         else:
             which = identity(module, self.data.fingerprint, self.evaluation)
-            write_json(plan_file(module.run), {"format": 1, "identity": which, **plan.to_json(), "notes": notes})
+            write_json(path, {"format": 1, "identity": which, **plan.to_json(), "notes": notes})
         console = Console()
         console.print(plan_table(plan, used if used.lines else None))
         for note in notes:

@@ -16,7 +16,7 @@ from pdd_lightning.networks import Architecture, build_template, initial_state
 from pdd_lightning.planning.clock import StepClock, mean_seconds, synchronise, timed
 from pdd_lightning.recorded import records
 from pdd_lightning.scoring.evaluate import Evaluator
-from pdd_lightning.scoring.protocol import Baseline, Job, selected_job, with_steps
+from pdd_lightning.scoring.protocol import SELECTION, Baseline, Job, selected_job, with_steps
 from pdd_lightning.scoring.report import Row
 from pdd_lightning.selection.random import random_images
 from pdd_lightning.store import fingerprint
@@ -28,9 +28,6 @@ ENDLESS = 10**6
 
 SOME = 250
 """Images on which scoring is always timed; ten networks of the published size take a CPU three seconds for them."""
-
-SELECTION = "selection"
-"""Label of the training on real data from which images are selected."""
 
 
 _Networks = tuple[str, int]

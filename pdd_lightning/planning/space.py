@@ -83,7 +83,7 @@ def state_space(module: StageModule, data: ImageDataModule, *, whole_run: bool, 
         # It finds the experts of stage 1, unless those read only a part of the data.
         experts += 0 if module.discard is None else spaces[-1].experts
     stages = sum(space.stage for space in spaces) + max(space.passing for space in spaces)
-    told = f"{who} will take up to {size(stages)} in {module.run.directory} with checkpoints"
+    told = f"{who} will take about {size(stages)} in {module.run.directory} with checkpoints"
     if experts:
         told += f" and {size(experts)} of experts in {module.experts_dir}"
     elif spaces[0].experts:
@@ -93,7 +93,13 @@ def state_space(module: StageModule, data: ImageDataModule, *, whole_run: bool, 
 
 
 def _experts_found(module: StageModule, data: ImageDataModule) -> int:
-    """Bytes of this stage's experts that are there; whether those of later stages are, only their start states tell."""
+    """Bytes of this stage's experts that are there; whether those of later stages are, only their start states tell.
+
+    Which part of the data `discard` leaves is not known yet. Then those in the run's own folder count, which are its
+    own, and none of a folder that runs share.
+    """
+    if module.discard is not None and module.experts_dir != module.run.experts:
+        return 0
     layout = Layout.of(build_template(module.architecture, data.image_shape, data.num_classes))
     begins_at = module.stage if module.transition else 1
     known: Json = {

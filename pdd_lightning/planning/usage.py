@@ -16,6 +16,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from pdd_lightning.errors import ArtifactError
 from pdd_lightning.modules.stage import StageModule
 from pdd_lightning.planning.readings import folder_bytes, peak_memory, since_start
+from pdd_lightning.scoring.protocol import SELECTION
 from pdd_lightning.store import Json, read_json, write_json
 
 FILE = "usage.json"
@@ -124,7 +125,9 @@ class EvaluationUsage:
         """Note how long the block takes, under this label; one that fails is not noted."""
         began = time.perf_counter()
         yield
-        before = self._jobs.get(label, 0.0) if self._continued or label in self._mine else 0.0
+        # What selections trained is found again, whatever the settings of the evaluation.
+        adds = self._continued or label in self._mine or label == SELECTION
+        before = self._jobs.get(label, 0.0) if adds else 0.0
         self._jobs[label] = round(time.perf_counter() - began + before, 3)
         self._mine.add(label)
         if self._main:

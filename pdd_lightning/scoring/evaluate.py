@@ -21,6 +21,7 @@ from pdd_lightning.modules.stage import StageModule
 from pdd_lightning.networks import Architecture, build_template
 from pdd_lightning.recipe import Recipe
 from pdd_lightning.scoring.protocol import (
+    SELECTION,
     SELECTIONS,
     Baseline,
     Evaluation,
@@ -196,7 +197,7 @@ class Evaluator:
             options = {key: value for key, value in asdict(self.evaluation.full).items() if key != "cutmix"}
             selection = SELECTIONS[baseline](**options, learning_rate=self.evaluation.full_rate)
             context = self.module.selection_context(self.data, self.device)
-            with self.noting("selection"), first_process_first(self.make_trainer(1, []).strategy):
+            with self.noting(SELECTION), first_process_first(self.make_trainer(1, []).strategy):
                 self._chosen[baseline] = self.data.train.take(selection.select(context, ipc))
         subset = self._chosen[baseline]
         recipe = with_steps(self.recipe, len(subset), budget)

@@ -18,6 +18,9 @@ from pdd_lightning.types import LabelledImages
 Order = Literal["progressive", "union", "sequential"]
 Baseline = Literal["random", "herding", "k-center", "forgetting", "one-stage", "full"]
 
+SELECTION: Final = "selection"
+"""What choosing real images is called where evaluations note what they take."""
+
 SELECTIONS: Final[Mapping[Baseline, type[Herding | KCenter | Forgetting]]] = {
     "herding": Herding,
     "k-center": KCenter,

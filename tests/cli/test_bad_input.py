@@ -82,6 +82,10 @@ FILES = {
     "blank part": ("model: {recipe: }", ["mistake.yaml: model.recipe holds nothing"]),
     "number for a section": ("evaluation: 5", ["mistake.yaml: evaluation holds 5"]),
     "list for a section": ("model: [1]", ["mistake.yaml: model holds [1]"]),
+    "dotted part": ("model.recipe: 3", ["mistake.yaml: model.recipe holds 3"]),
+    "options of a class": ("model: {network: {init_args: 3}}", ["model.network.init_args holds 3"]),
+    "no name of a class": ("model: {network: {class_path: 3}}", ["model.network.class_path holds 3", "name a class"]),
+    "number in a list of classes": ("evaluation: {networks: [3]}", ["evaluation.networks holds [3]", "name a class"]),
     "no file of a section": ("trainer: hello", ["--trainer=hello", "YAML file"]),
     "number for a class": ("data: 5", ["mistake.yaml: data holds 5", "name a class"]),
     "network": ("model: {network: {class_path: ConvNet, init_args: {widht: 3}}}", ["did you mean width?"]),
@@ -95,6 +99,16 @@ def test_a_mistake_in_a_file_is_one_line(mistake: str, refused: Refused, tmp_pat
     path.write_text(text)
     line = refused("--config", str(path))
     assert all(word in line for word in words), line
+    assert not run.exists()
+
+
+def test_a_mistake_in_a_file_of_a_section_is_named_there(refused: Refused, tmp_path: Path, run: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("evaluation: part.yaml")
+    for text, words in (("full: 3", "evaluation.full holds 3"), ("full: [", "not valid YAML"), ("", "no options")):
+        (tmp_path / "part.yaml").write_text(text)
+        line = refused("--config", str(tmp_path / "mine.yaml"))
+        assert f"{tmp_path / 'part.yaml'}: " in line
+        assert words in line
     assert not run.exists()
 
 

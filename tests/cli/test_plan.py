@@ -24,6 +24,7 @@ from pdd_lightning.planning.rehearsal import rehearse_stage
 from pdd_lightning.store import RunFolder
 
 from .test_methods import METHODS, options
+from .test_stage_options import DISCARD
 
 ROOT = Path(__file__).parents[2]
 QUICK = ("--plan.seconds", "0.1")
@@ -238,8 +239,13 @@ class TestUsage:
         shutil.copytree(two_stages, run, dirs_exist_ok=True)
         capsys.readouterr()
         assert plan(run) == before
-        assert "plan.json stays as it was planned before" in capsys.readouterr().out
-        assert plan(run, "--evaluation.seeds", "2") != before
+        assert "plan.json stays as it is" in capsys.readouterr().out
+        assert plan(run, "--evaluation.seeds", "2") == before
+
+    def test_what_was_planned_before_a_stage_is_done_stays(self, run: Path, fit: Fit) -> None:
+        before = plan(run)
+        fit("--trainer.max_steps", "4", "--checkpoint_every", "2")
+        assert plan(run) == before
 
     def test_damaged_notes_stop_nothing(self, two_stages: Path, run: Path) -> None:
         shutil.copytree(two_stages, run)
@@ -283,13 +289,11 @@ class TestSpace:
         fit(*many)
         assert "the experts are in" in capsys.readouterr().err
 
-    def test_it_is_at_most_what_is_there_while_it_runs(
-        self, run: Path, fit: Fit, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def test_it_is_what_is_there_while_it_runs(self, run: Path, fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
         """Two checkpoints and one that is being written, members and the end states that are made of them."""
         fit("--trainer.max_steps", "4", "--checkpoint_every", "2")
         (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("disk: ")]
-        (told,) = re.findall(r"will take up to ([\d.]+) KiB in", line)
+        (told,) = re.findall(r"will take about ([\d.]+) KiB in", line)
         folder = RunFolder(run).stage(1)
         checkpoints = folder_bytes(folder.checkpoints)
         fit()
@@ -304,6 +308,7 @@ class TestSpace:
             (("--model.network.width", "6"), False),
             (("--model.dynamics.batch_size", "7"), False),
             (("--model.dynamics.learning_rate", "0.02"), False),
+            (("--model.dynamics.max_start_epoch", "3"), False),  # of which those that are there hold too little
         ],
         ids=str,
     )
@@ -314,6 +319,18 @@ class TestSpace:
         (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("disk: ")]
         assert ("the experts are in" in line) == present
         assert ("KiB of experts in" in line) != present
+
+    def test_experts_of_a_part_of_the_data_count_in_the_runs_own_folder(
+        self, run: Path, fit: Fit, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Which part it is comes out later."""
+        for folder, present in ((run / "experts", True), (tmp_path / "shared", False)):
+            shutil.rmtree(run, ignore_errors=True)
+            args = (*DISCARD, "--experts_dir", str(folder))
+            fit(*args, "--trainer.max_steps", "4", "--checkpoint_every", "2")
+            fit(*args)
+            lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("disk: ")]
+            assert ["the experts are in" in line for line in lines] == [False, present]
 
     def test_experts_of_a_later_stage_are_known_by_where_they_start(
         self, two_stages: Path, run: Path, capsys: pytest.CaptureFixture[str]

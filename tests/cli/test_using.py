@@ -32,3 +32,10 @@ def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "error: nowhere holds no complete stage" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_pictures_that_cannot_be_written_are_named_before_anything_is_trained(tmp_path: Path) -> None:
+    for pictures in ("no/such.png", "mine"):
+        done = use(tmp_path, "nowhere", "--pictures", pictures)
+        assert done.returncode == 2
+        assert f"error: --pictures={pictures}: name a file" in done.stderr

@@ -38,10 +38,10 @@ def test_an_evaluation_that_is_continued_adds_up(tmp_path: Path) -> None:
 
 def test_under_other_settings_it_begins_anew(tmp_path: Path) -> None:
     """And keeps what it does not do again."""
-    evaluate(tmp_path, "mine", "random", "random", "full")
-    found = evaluate(tmp_path, "other", "random", "random", "random")
+    evaluate(tmp_path, "mine", "selection", "random", "random", "full")
+    found = evaluate(tmp_path, "other", "selection", "random", "random", "random")
     assert found["start"] == 10
-    assert found["jobs"] == {"random": 3, "full": 1}
+    assert found["jobs"] == {"selection": 2, "random": 3, "full": 1}  # a selection is read again, not made
 
 
 def test_a_job_that_fails_is_not_noted(tmp_path: Path) -> None:
