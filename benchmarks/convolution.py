@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.func import vjp
 from torch.nn import functional as F
 
-from pdd_lightning.objectives.lowering import lowered
+from pdd_lightning.compute.lowering import lowered
 from pdd_lightning.rng import generator
 
 

@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2  # type: ignore[import-untyped]
 
-from pdd_lightning.augment import DSA
-from pdd_lightning.batches import Batches
 from pdd_lightning.rng import generator
+from pdd_lightning.training.augmentation import DSA
+from pdd_lightning.training.recipe import Batches
 from pdd_lightning.types import LabelledImages
 
 

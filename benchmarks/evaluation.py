@@ -12,11 +12,11 @@ from lightning.pytorch import Trainer
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from pdd_lightning.augment import NoAugmentation
-from pdd_lightning.modules.evaluation import SCORED_AT_ONCE, EvaluationModule, Phase
+from pdd_lightning.evaluation.module import SCORED_AT_ONCE, EvaluationModule, Phase
 from pdd_lightning.networks import ConvNet, build_template
-from pdd_lightning.recipe import Recipe
 from pdd_lightning.rng import generator
+from pdd_lightning.training.augmentation import NoAugmentation
+from pdd_lightning.training.recipe import Recipe
 from pdd_lightning.types import ImageShape, LabelledImages
 
 

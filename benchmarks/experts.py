@@ -11,11 +11,11 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from pdd_lightning.augment import NoAugmentation
-from pdd_lightning.learning import Learner, train_together
 from pdd_lightning.networks import ConvNet, build_template, initial_state
-from pdd_lightning.recipe import Recipe
 from pdd_lightning.rng import generator
+from pdd_lightning.training.augmentation import NoAugmentation
+from pdd_lightning.training.learner import Learner, train_together
+from pdd_lightning.training.recipe import Recipe
 from pdd_lightning.types import LabelledImages
 
 

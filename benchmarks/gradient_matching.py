@@ -11,14 +11,14 @@ from harness import Settings, Work, compare, count, parser
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from pdd_lightning.augment import NoAugmentation
+from pdd_lightning.compute.functional import FunctionalNetwork
 from pdd_lightning.dynamics import MatchPoint, Ranks, StageContext
-from pdd_lightning.functional import FunctionalNetwork
+from pdd_lightning.dynamics.bank import StateBank
 from pdd_lightning.networks import ConvNet, build_template
 from pdd_lightning.objectives import GradientMatching, SyntheticSide
 from pdd_lightning.objectives import Work as Match
 from pdd_lightning.rng import generator
-from pdd_lightning.states import StateBank
+from pdd_lightning.training.augmentation import NoAugmentation
 from pdd_lightning.types import LabelledImages
 
 CLASSES = 10

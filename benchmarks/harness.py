@@ -169,9 +169,9 @@ def serve(benchmark: str, side: str, text: str) -> None:
 def _serve(benchmark: str, side: str, settings: Settings) -> None:
     import torch  # noqa: PLC0415
 
+    from pdd_lightning.compute.memory import keep_freed_memory  # noqa: PLC0415
     from pdd_lightning.errors import ConfigError  # noqa: PLC0415
-    from pdd_lightning.memory import keep_freed_memory  # noqa: PLC0415
-    from pdd_lightning.quiet import quiet  # noqa: PLC0415
+    from pdd_lightning.process.quiet import quiet  # noqa: PLC0415
 
     quiet()
     keep_freed_memory()  # both sides have the same allocator

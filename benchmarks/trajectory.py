@@ -11,10 +11,10 @@ from harness import Settings, Work, compare, count, natural, parser
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from pdd_lightning.compute.functional import FunctionalNetwork
+from pdd_lightning.compute.step_products import CompiledStepMath, StepMath
 from pdd_lightning.errors import ConfigError
-from pdd_lightning.functional import FunctionalNetwork
 from pdd_lightning.networks import ConvNet, build_template
-from pdd_lightning.objectives.products import CompiledStepMath, StepMath
 from pdd_lightning.objectives.trajectory import normalised_distance
 from pdd_lightning.objectives.walk import Walk, walk_ends
 from pdd_lightning.rng import generator

@@ -18,8 +18,8 @@ from torchvision.utils import save_image  # type: ignore[import-untyped]
 
 from pdd_lightning.datamodules import Preprocessing
 from pdd_lightning.errors import PDDError
-from pdd_lightning.store import RunFolder
-from pdd_lightning.subsets import read_run
+from pdd_lightning.stage.subsets import read_run
+from pdd_lightning.store.folders import RunFolder
 
 
 def build(named: dict[str, Any]) -> Any:

@@ -3,10 +3,10 @@
 import os
 import sys
 
-from pdd_lightning.interruption import PARENT_VARIABLE, RESUME, Interrupted, follow_parent, leave, listen, requeue
-from pdd_lightning.lock import started_by_lightning
-from pdd_lightning.run import PROBE_VARIABLE, about, plan
-from pdd_lightning.run import main as run
+from pdd_lightning.cli.run import PROBE_VARIABLE, about, plan
+from pdd_lightning.cli.run import main as run
+from pdd_lightning.process.ranks import started_by_lightning
+from pdd_lightning.process.signals import PARENT_VARIABLE, RESUME, Interrupted, follow_parent, leave, listen, requeue
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
         os.environ[PARENT_VARIABLE] = str(os.getpid())
         # As for `python -m`: classes of the user's own are named by where they are imported from.
         sys.path.insert(0, os.getcwd())
-        from pdd_lightning.main import main as command_line  # noqa: PLC0415 (only what the command needs)
+        from pdd_lightning.cli.main import main as command_line  # noqa: PLC0415 (only what the command needs)
 
         command_line(args)
     except Interrupted as stop:

@@ -6,10 +6,9 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from pdd_lightning.devices import sent
-
 State = dict[str, Tensor]
 """A model state: named parameters and buffers. Never a positional list, which breaks with batch norm."""
+
 
 ImageShape = tuple[int, int, int]
 """Channels, height, width."""
@@ -61,3 +60,18 @@ class LabelledImages:
             torch.cat([self.images, other.images]),
             torch.cat([self.labels, other.labels.to(self.labels.device)]),
         )
+
+
+def sent(tensor: Tensor, device: torch.device | str, dtype: torch.dtype | None = None) -> Tensor:
+    """A tensor on a device, without waiting until a GPU has finished what it does.
+
+    Args:
+        tensor: Not changed; on the CPU it may be let go or overwritten at once, for the copy has left it.
+        device: Where it is needed.
+        dtype: The floating-point type in which it is needed.
+    """
+    # The other way, from a GPU, values would be read before they have come.
+    return tensor.to(device, dtype, non_blocking=torch.device(device).type == "cuda")
+
+
+Json = dict[str, object]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pdd_lightning.main import main
+from pdd_lightning.cli.main import main
 
 CONFIG = Path(__file__).parent / "conf" / "micro.yaml"
 
@@ -18,7 +18,7 @@ def fit_into(run: Path, *args: str) -> None:
 
 
 def call(command: str, args: list[str], **environment: str) -> int:
-    """Stands for `pdd_lightning.run._call`: the command runs inside this process."""
+    """Stands for `pdd_lightning.cli.run._call`: the command runs inside this process."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
             patch.setenv(name, value)

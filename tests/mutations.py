@@ -12,8 +12,8 @@ import torch
 from commandline import CONFIG, fit_into
 from safetensors.torch import load_file, save_file
 
-from pdd_lightning.learning import Learner
-from pdd_lightning.main import main
+from pdd_lightning.cli.main import main
+from pdd_lightning.training.learner import Learner
 
 SUFFIXES = (".safetensors", ".json", ".ckpt")
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from pdd_lightning import recorded
+from pdd_lightning.compute import cuda_graphs as recorded
 
 Playing = Callable[[], AbstractContextManager[str]]
 """Gives a device that plays what it has recorded."""

@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 
 WORKER = """
 import json, sys
-from pdd_lightning.main import main
+from pdd_lightning.cli.main import main
 for command in json.loads(sys.argv[1]):
     main(command)
 """

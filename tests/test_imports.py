@@ -1,4 +1,4 @@
-"""Imports point one way, and what should start fast imports no torch."""
+"""Imports point one way, from room to room, and what should start fast imports no torch."""
 
 import ast
 import subprocess
@@ -10,10 +10,27 @@ import pytest
 import pdd_lightning
 
 ROOT = Path(pdd_lightning.__file__).parent
-ABOVE = {"__main__", "main", "trainers", "run_options", "parsing", "class_paths"}
-ABOVE |= {"modules", "callbacks", "datamodules", "scoring", "planning", "checkpoint_io"}
-FILES = [path.relative_to(ROOT) for path in sorted(ROOT.rglob("*.py"))]
-BELOW = [file.as_posix() for file in FILES if file.parts[0].removesuffix(".py") not in ABOVE]
+
+FLAT = ("errors", "rng", "types", "progress")
+ROOMS = (
+    *("process", "store", "networks", "compute", "training", "datamodules", "selection", "dynamics", "objectives"),
+    *("stage", "evaluation", "planning", "cli"),
+)
+ORDER = (*FLAT, *ROOMS, "__main__")
+"""Every room may import from those that stand before it, and from itself: so no circle of rooms is possible."""
+
+LIGHTNING = {"process", "datamodules", "stage", "evaluation", "planning", "cli"}
+"""Rooms that know Lightning."""
+
+FILES = [
+    path.relative_to(ROOT).as_posix()
+    for path in sorted(ROOT.rglob("*.py"))
+    if path.parent != ROOT or path.stem != "__init__"
+]
+
+
+def room_of(file: str) -> str:
+    return file.removesuffix(".py").partition("/")[0]
 
 
 def imports(file: str) -> set[str]:
@@ -21,21 +38,29 @@ def imports(file: str) -> set[str]:
     nodes = list(ast.walk(ast.parse((ROOT / file).read_text())))
     names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     froms = [node for node in nodes if isinstance(node, ast.ImportFrom)]
+    assert not any(node.level for node in froms), "imports name the whole path"
     return names | {f"{node.module}.{alias.name}" for node in froms for alias in node.names}
 
 
-@pytest.mark.parametrize("file", [*BELOW, "scoring/report.py"])
-def test_nothing_below_the_modules_imports_lightning(file: str) -> None:
+def test_every_room_has_its_place() -> None:
+    assert {room_of(file) for file in FILES} == set(ORDER)
+    assert len(list(ROOT.glob("*.py"))) <= 8
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_rooms_import_from_those_before_them(file: str) -> None:
+    room = room_of(file)
+    allowed = {*ORDER[: ORDER.index(room)], room, "__version__"}
+    named = {name.split(".")[1] for name in imports(file) if name.startswith("pdd_lightning.")}
+    assert named <= allowed
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if room_of(file) not in LIGHTNING] + ["evaluation/report.py"])
+def test_only_some_rooms_know_lightning(file: str) -> None:
     assert not {name for name in imports(file) if name.split(".")[0] == "lightning"}
 
 
-@pytest.mark.parametrize("file", BELOW)
-def test_nothing_below_imports_what_lies_above(file: str) -> None:
-    above = {f"pdd_lightning.{name}" for name in ABOVE}
-    assert not {name for name in imports(file) if ".".join(name.split(".")[:2]) in above}
-
-
-@pytest.mark.parametrize("module", ["pdd_lightning.run", "pdd_lightning.__main__"])
+@pytest.mark.parametrize("module", ["pdd_lightning.cli.run", "pdd_lightning.__main__"])
 def test_waiting_for_stages_takes_no_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit(bool(sys.modules.keys() & {{'torch', 'lightning', 'numpy'}}))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -6,12 +6,12 @@ import pytest
 import torch
 from toys import CLASSES, NETWORK, SHAPE, assert_same, toy_images
 
-from pdd_lightning.augment import DSA
-from pdd_lightning.learning import Learner
+from pdd_lightning.dynamics.bank import StateBank
 from pdd_lightning.networks import build_template
-from pdd_lightning.recipe import Recipe
 from pdd_lightning.rng import derive_seed, generator, scoped_seed
-from pdd_lightning.states import StateBank
+from pdd_lightning.training.augmentation import DSA
+from pdd_lightning.training.learner import Learner
+from pdd_lightning.training.recipe import Recipe
 
 
 def test_a_derived_seed_is_the_same_for_ever() -> None:

@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pdd_lightning.augment import NoAugmentation
+from pdd_lightning.compute.functional import FunctionalNetwork
 from pdd_lightning.dynamics import Ranks, StageContext
-from pdd_lightning.functional import FunctionalNetwork
+from pdd_lightning.dynamics.bank import StateBank
 from pdd_lightning.networks import Architecture, ConvNet, build_template, initial_state
 from pdd_lightning.rng import generator
-from pdd_lightning.states import StateBank
+from pdd_lightning.training.augmentation import NoAugmentation
 from pdd_lightning.types import ImageShape, LabelledImages, State
 
 SHAPE: ImageShape = (1, 8, 8)

@@ -5,8 +5,7 @@ import torch
 from pdd_lightning.dynamics import Dynamics, MatchPoint, StageContext
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.rng import generator
-from pdd_lightning.store import Json
-from pdd_lightning.types import class_path
+from pdd_lightning.types import Json, class_path
 
 
 class PerturbedStates(Dynamics):

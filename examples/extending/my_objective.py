@@ -2,12 +2,11 @@
 
 from torch import Tensor, nn
 
+from pdd_lightning.compute.functional import features_of
 from pdd_lightning.dynamics import MatchPoint, StageContext
 from pdd_lightning.errors import ConfigError
-from pdd_lightning.functional import features_of
 from pdd_lightning.objectives import Objective, SyntheticSide
-from pdd_lightning.store import Json
-from pdd_lightning.types import class_path
+from pdd_lightning.types import Json, class_path
 
 
 class MomentMatching(Objective):

@@ -8,12 +8,11 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
-from pdd_lightning.datamodules.cache import cached
 from pdd_lightning.datamodules.preprocessing import Preprocessing
-from pdd_lightning.datamodules.raw import RawData
-from pdd_lightning.datamodules.split import at_most, stratified_split
-from pdd_lightning.digest import digest
+from pdd_lightning.datamodules.raw import RawData, at_most, stratified_split
 from pdd_lightning.errors import ConfigError
+from pdd_lightning.store.digests import digest
+from pdd_lightning.store.files import cached
 from pdd_lightning.types import ImageShape, LabelledImages, class_path
 
 

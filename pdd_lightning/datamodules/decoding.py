@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from pdd_lightning.datamodules.cache import cached
-from pdd_lightning.digest import digest
 from pdd_lightning.errors import DataError
 from pdd_lightning.progress import Progress
+from pdd_lightning.store.digests import digest
+from pdd_lightning.store.files import cached
 
 _BATCH = 256
 """Files per task: enough that handing out tasks costs nothing, few enough that a bar moves."""

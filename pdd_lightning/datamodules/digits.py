@@ -5,8 +5,7 @@ from typing import Any
 import torch
 
 from pdd_lightning.datamodules.base import ImageDataModule
-from pdd_lightning.datamodules.raw import RawData
-from pdd_lightning.datamodules.split import stratified_split
+from pdd_lightning.datamodules.raw import RawData, stratified_split
 from pdd_lightning.errors import ConfigError
 
 

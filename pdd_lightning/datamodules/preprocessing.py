@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pdd_lightning.errors import ArtifactError, ConfigError, DataError
 from pdd_lightning.progress import track
-from pdd_lightning.store import read_tensors
+from pdd_lightning.store.files import read_tensors
 from pdd_lightning.types import State
 
 _EXACT_CHUNK = 256

@@ -4,10 +4,11 @@ from abc import abstractmethod
 
 import torch
 
-from pdd_lightning.dynamics.base import Dynamics, MatchPoint, StageContext
+from pdd_lightning.dynamics.base import Dynamics, MatchPoint
+from pdd_lightning.dynamics.context import StageContext
 from pdd_lightning.errors import ConfigError
-from pdd_lightning.learning import Learner
 from pdd_lightning.rng import generator
+from pdd_lightning.training.learner import Learner
 from pdd_lightning.types import LabelledImages, State
 
 

@@ -18,26 +18,18 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from pdd_lightning.augment import NoAugmentation
-from pdd_lightning.dynamics.base import Dynamics, MatchPoint, Rehearsal, StageContext
-from pdd_lightning.dynamics.rows import Storage, decode, encode, rows_read, stored_bytes
+from pdd_lightning.dynamics.base import Dynamics, MatchPoint, Rehearsal
+from pdd_lightning.dynamics.context import StageContext
+from pdd_lightning.dynamics.expert_files import Storage, decode, encode, rows_read, stored_bytes
 from pdd_lightning.errors import ArtifactError, ConfigError
-from pdd_lightning.learning import groups, step_together, train_together
-from pdd_lightning.precision import Precision
 from pdd_lightning.progress import Progress
-from pdd_lightning.recipe import Recipe, minibatch
 from pdd_lightning.rng import generator
-from pdd_lightning.store import (
-    FORMAT,
-    Json,
-    differing_keys,
-    fingerprint,
-    read_metadata,
-    read_tensors,
-    write_json,
-    write_tensors,
-)
-from pdd_lightning.types import class_path
+from pdd_lightning.store.digests import differing_keys, fingerprint
+from pdd_lightning.store.files import FORMAT, read_metadata, read_tensors, write_json, write_tensors
+from pdd_lightning.training.augmentation import NoAugmentation
+from pdd_lightning.training.learner import groups, step_together, train_together
+from pdd_lightning.training.recipe import Precision, Recipe, minibatch
+from pdd_lightning.types import Json, class_path
 
 _DECISIVE = ("learning_rate", "batch_size", "momentum", "weight_decay", "storage", "precision")
 """Options that an expert's numbers depend on."""
@@ -62,7 +54,7 @@ class ExpertTrajectories(Dynamics):
         augment: Apply the method's augmentation to the real images.
         storage: How snapshots are kept: "bfloat16" takes half the space, and moves each by at most 0.4 % of the way
             from the snapshot that is kept before it.
-        precision: In which the networks are trained; see :class:`pdd_lightning.recipe.Recipe`.
+        precision: In which the networks are trained; see :class:`pdd_lightning.training.recipe.Recipe`.
 
     Raises:
         ConfigError: If matches would reach beyond what the experts hold.

@@ -6,12 +6,11 @@ gradients vanish along training on a small synthetic set, which a network soon m
 
 import math
 
-from pdd_lightning.augment import Augmentation
 from pdd_lightning.dynamics.evolving import EvolvingNetwork
 from pdd_lightning.errors import ConfigError
-from pdd_lightning.recipe import Recipe
-from pdd_lightning.store import Json
-from pdd_lightning.types import LabelledImages, class_path
+from pdd_lightning.training.augmentation import Augmentation
+from pdd_lightning.training.recipe import Recipe
+from pdd_lightning.types import Json, LabelledImages, class_path
 
 
 class RealTraining(EvolvingNetwork):

@@ -4,9 +4,8 @@ Source: Zhao et al., "Dataset Condensation with Gradient Matching", ICLR 2021, a
 """
 
 from pdd_lightning.dynamics.evolving import EvolvingNetwork
-from pdd_lightning.recipe import Recipe
-from pdd_lightning.store import Json
-from pdd_lightning.types import LabelledImages, class_path
+from pdd_lightning.training.recipe import Recipe
+from pdd_lightning.types import Json, LabelledImages, class_path
 
 
 class SyntheticTraining(EvolvingNetwork):

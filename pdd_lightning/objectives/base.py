@@ -1,19 +1,19 @@
 """Objectives: what is compared between the synthetic and the real training."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
-from pdd_lightning.dynamics.base import MatchPoint, StageContext
-from pdd_lightning.formation import decode, decode_labels
-from pdd_lightning.store import Json
-from pdd_lightning.types import LabelledImages
+from pdd_lightning.compute.cuda_graphs import LANES, records
+from pdd_lightning.dynamics.base import MatchPoint
+from pdd_lightning.dynamics.context import StageContext
+from pdd_lightning.training.formation import decode, decode_labels
+from pdd_lightning.types import Json, LabelledImages
 
 
 @dataclass(frozen=True)
@@ -147,45 +147,25 @@ class Objective(ABC):
         """The class path and every option that the numbers depend on, ready for JSON."""
 
 
-class _Attach(torch.autograd.Function):
-    """A value whose gradients are known already."""
+class SideBySide(Objective):
+    """An objective whose works lie side by side where they are recorded (:mod:`pdd_lightning.compute.cuda_graphs`)."""
 
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, gradients: Sequence[Tensor], *inputs: Tensor) -> Tensor:
-        ctx.gradients = gradients
-        return value.clone()
+    @abstractmethod
+    def loss_of(self, synthetic: SyntheticSide, works: Sequence[Work], context: StageContext, step: int) -> Tensor:
+        """The sum of the losses of a few works, computed in one go; see :meth:`Objective.losses`."""
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
-        return None, None, *(outer[0] * gradient for gradient in ctx.gradients)
+    def loss(
+        self, synthetic: SyntheticSide, point: MatchPoint, context: StageContext, step: int, index: int, part: int = 0
+    ) -> Tensor:
+        """See :meth:`Objective.loss`."""
+        return self.loss_of(synthetic, [Work(point, index, part)], context, step)
 
-
-def attach(value: Tensor, *inputs: Tensor) -> Tensor:
-    """Differentiate a part of a loss at once and let its graph go, so that the parts' graphs never add up.
-
-    Args:
-        value: A scalar that depends on the inputs.
-        inputs: Tensors that require grad; those that the value does not depend on take no part.
-
-    Returns:
-        The same value, whose gradients in the inputs are the same.
-    """
-    found = torch.autograd.grad(value, inputs, allow_unused=True)
-    pairs = [(given, gradient) for given, gradient in zip(inputs, found, strict=True) if gradient is not None]
-    return with_gradients(value.detach(), pairs)
-
-
-def with_gradients(value: Tensor, pairs: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
-    """A value whose gradients are known already.
-
-    Args:
-        value: A detached scalar.
-        pairs: Tensors that require grad, and the gradient in each.
-
-    Returns:
-        The same value, differentiable (once) in the tensors.
-    """
-    inputs, gradients = zip(*pairs, strict=True)
-    attached: Tensor = _Attach.apply(value, gradients, *inputs)
-    return attached
+    def losses(
+        self, synthetic: SyntheticSide, works: Sequence[Work], context: StageContext, step: int
+    ) -> Iterator[Tensor]:
+        """See :meth:`Objective.losses`."""
+        if not records(context.device) or type(self).loss is not SideBySide.loss:  # a subclass's own loss counts
+            yield from super().losses(synthetic, works, context, step)
+            return
+        for first in range(0, len(works), LANES):
+            yield self.loss_of(synthetic, works[first : first + LANES], context, step)

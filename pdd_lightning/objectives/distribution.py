@@ -6,13 +6,14 @@ Source: Zhao and Bilen, "Dataset Condensation with Distribution Matching", WACV 
 import torch
 from torch import Tensor, nn
 
-from pdd_lightning.dynamics.base import MatchPoint, StageContext
+from pdd_lightning.compute.attached import attach
+from pdd_lightning.compute.functional import features_of
+from pdd_lightning.dynamics.base import MatchPoint
+from pdd_lightning.dynamics.context import StageContext
 from pdd_lightning.errors import ConfigError
-from pdd_lightning.functional import features_of
-from pdd_lightning.objectives.base import Objective, SyntheticSide, attach
+from pdd_lightning.objectives.base import Objective, SyntheticSide
 from pdd_lightning.rng import generator
-from pdd_lightning.store import Json
-from pdd_lightning.types import class_path
+from pdd_lightning.types import Json, class_path
 
 
 class MeanEmbedding(Objective):

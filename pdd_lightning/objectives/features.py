@@ -10,14 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pdd_lightning.augment import Augmentation
-from pdd_lightning.dynamics.base import MatchPoint, StageContext
+from pdd_lightning.compute.attached import with_gradients
+from pdd_lightning.compute.functional import layers_of
+from pdd_lightning.dynamics.base import MatchPoint
+from pdd_lightning.dynamics.context import StageContext
 from pdd_lightning.errors import ConfigError
-from pdd_lightning.functional import layers_of
-from pdd_lightning.objectives.base import Objective, SyntheticSide, with_gradients
+from pdd_lightning.objectives.base import Objective, SyntheticSide
 from pdd_lightning.rng import generator
-from pdd_lightning.store import Json
-from pdd_lightning.types import class_path
+from pdd_lightning.training.augmentation import Augmentation
+from pdd_lightning.types import Json, class_path
 
 
 class FeatureAlignment(Objective):

@@ -12,17 +12,15 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from pdd_lightning.augment import Augmentation
-from pdd_lightning.devices import sent
-from pdd_lightning.dynamics.base import StageContext
+from pdd_lightning.compute.attached import attach, with_gradients
+from pdd_lightning.compute.cuda_graphs import Recorded, is_known
+from pdd_lightning.compute.functional import FunctionalNetwork
+from pdd_lightning.dynamics.context import StageContext
 from pdd_lightning.errors import ConfigError
-from pdd_lightning.functional import FunctionalNetwork
-from pdd_lightning.objectives.base import SyntheticSide, Work, attach, with_gradients
-from pdd_lightning.objectives.side_by_side import SideBySide
-from pdd_lightning.recorded import Recorded, is_known
+from pdd_lightning.objectives.base import SideBySide, SyntheticSide, Work
 from pdd_lightning.rng import generator
-from pdd_lightning.store import Json
-from pdd_lightning.types import class_path
+from pdd_lightning.training.augmentation import Augmentation
+from pdd_lightning.types import Json, class_path, sent
 
 Distance = Literal["layerwise", "mse", "l1", "l1-mean", "cosine"]
 Layers = Literal["weights", "convolutions", "all"]

@@ -10,21 +10,20 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from pdd_lightning.augment import AugmentParams
-from pdd_lightning.batches import Batches
-from pdd_lightning.devices import sent
-from pdd_lightning.dynamics.base import MatchPoint, StageContext
+from pdd_lightning.compute.attached import attach
+from pdd_lightning.compute.cuda_graphs import is_known, records
+from pdd_lightning.compute.memory import free_memory
+from pdd_lightning.compute.step_products import CompiledStepMath, StepMath, graph_bytes
+from pdd_lightning.dynamics.base import MatchPoint
+from pdd_lightning.dynamics.context import StageContext
 from pdd_lightning.errors import ConfigError
-from pdd_lightning.formation import decode
-from pdd_lightning.memory import free_memory
-from pdd_lightning.objectives.base import SyntheticSide, Work, attach
-from pdd_lightning.objectives.products import CompiledStepMath, StepMath, graph_bytes
-from pdd_lightning.objectives.side_by_side import SideBySide
+from pdd_lightning.objectives.base import SideBySide, SyntheticSide, Work
 from pdd_lightning.objectives.walk import StepData, Walk, walk_ends
-from pdd_lightning.recorded import is_known, records
 from pdd_lightning.rng import generator
-from pdd_lightning.store import Json
-from pdd_lightning.types import class_path
+from pdd_lightning.training.augmentation import AugmentParams
+from pdd_lightning.training.formation import decode
+from pdd_lightning.training.recipe import Batches
+from pdd_lightning.types import Json, class_path, sent
 
 
 def normalised_distance(end: Tensor, start: Tensor, target: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ cotangent v_{i+1} of theta_{i+1}, one step backward is
 
 so only the vectors theta_0 ... theta_{N-1} need be kept, and what each step needs is computed again when its turn
 comes: memory does not grow with the activations of N steps, as that of an unrolled graph does. The products are made
-by :mod:`pdd_lightning.objectives.products`.
+by :mod:`pdd_lightning.compute.step_products`.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from pdd_lightning.functional import FunctionalNetwork
-from pdd_lightning.memory import block
-from pdd_lightning.objectives.products import StepGraph, StepMath
+from pdd_lightning.compute.functional import FunctionalNetwork
+from pdd_lightning.compute.memory import block
+from pdd_lightning.compute.step_products import StepGraph, StepMath
 
 StepData = Callable[[Tensor, int], tuple[Tensor, Tensor]]
 """(images of the learned subset, step) -> (training images, labels) of that step; differentiable in the images."""

@@ -1,7 +1,7 @@
 """`pdd-cli plan`: what a run will take, before it starts.
 
 Two processes, for the peak of memory of a process never goes down: the first rehearses stages and writes what it
-measured to a file, the second measures the evaluation, and puts both together. `pdd_lightning.run` starts them.
+measured to a file, the second measures the evaluation, and puts both together. `pdd_lightning.cli.run` starts them.
 """
 
 import math
@@ -17,20 +17,21 @@ from rich.console import Console
 
 from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.errors import ConfigError
-from pdd_lightning.learning import Learner
-from pdd_lightning.modules.stage import StageModule
+from pdd_lightning.evaluation.protocol import SELECTIONS, Evaluation
 from pdd_lightning.networks import build_template, initial_state
 from pdd_lightning.planning.clock import mean_seconds
 from pdd_lightning.planning.estimate import Amounts, Line, StageCost, StageWork, stage_lines, stage_memory
-from pdd_lightning.planning.jobs import PlannedEvaluator
+from pdd_lightning.planning.evaluation import PlannedEvaluator
 from pdd_lightning.planning.readings import peak_memory, since_start
 from pdd_lightning.planning.records import EVALUATION, ONE_STAGE, collect, identity, plan_file, stage_name
 from pdd_lightning.planning.rehearsal import MEMBERS, MakeStage, MakeTrainer, rehearse_stage
 from pdd_lightning.planning.report import plan_table
 from pdd_lightning.planning.space import stage_space
-from pdd_lightning.recipe import Recipe
-from pdd_lightning.scoring.protocol import SELECTIONS, Evaluation
-from pdd_lightning.store import Json, read_json, write_json
+from pdd_lightning.stage.module import StageModule
+from pdd_lightning.store.files import read_json, write_json
+from pdd_lightning.training.learner import Learner
+from pdd_lightning.training.recipe import Recipe
+from pdd_lightning.types import Json
 
 COLD = ("overhead", "opening", "finish")
 """Costs that every process pays anew, though only the first rehearsal of a plan shows them."""

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
-from pdd_lightning.store import Json
+from pdd_lightning.types import Json
 
 
 @dataclass(frozen=True)

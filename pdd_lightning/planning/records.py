@@ -5,14 +5,17 @@ from pathlib import Path
 from rich.console import Console
 
 from pdd_lightning.errors import ArtifactError
-from pdd_lightning.modules.stage import StageModule
+from pdd_lightning.evaluation.evaluator import one_stage_directory
+from pdd_lightning.evaluation.protocol import Evaluation
 from pdd_lightning.planning.estimate import Amounts, Line
 from pdd_lightning.planning.readings import folder_bytes
 from pdd_lightning.planning.report import plan_table
 from pdd_lightning.planning.usage import FILE, WORKS, read_usage
-from pdd_lightning.scoring.evaluate import one_stage_directory
-from pdd_lightning.scoring.protocol import Evaluation
-from pdd_lightning.store import Json, RunFolder, fingerprint, read_json
+from pdd_lightning.stage.module import StageModule
+from pdd_lightning.store.digests import fingerprint
+from pdd_lightning.store.files import read_json
+from pdd_lightning.store.folders import RunFolder
+from pdd_lightning.types import Json
 
 ONE_STAGE = "one-stage"
 EVALUATION = "evaluation"

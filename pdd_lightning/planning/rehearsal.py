@@ -8,21 +8,21 @@ from tempfile import TemporaryDirectory
 import torch
 from lightning.pytorch import Callback, Trainer
 
-from pdd_lightning.callbacks import ImageMonitor, StageCallback
 from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.dynamics import Dynamics, MatchPoint, Rehearsal, StageContext
-from pdd_lightning.learning import Learner, train_together
-from pdd_lightning.modules.initial import initial_images
-from pdd_lightning.modules.stage import StageModule
+from pdd_lightning.dynamics.bank import StateBank
 from pdd_lightning.planning.clock import StepClock, mean_seconds, timed
 from pdd_lightning.planning.estimate import StageCost
 from pdd_lightning.planning.readings import device_peak, folder_bytes, forget_device_peak, host_peak
-from pdd_lightning.recipe import Recipe
-from pdd_lightning.states import StateBank
-from pdd_lightning.store import Json
-from pdd_lightning.subsets import Subset, union_of, write_subset
-from pdd_lightning.transition import make_transition
-from pdd_lightning.types import LabelledImages, State
+from pdd_lightning.stage.callback import StageCallback
+from pdd_lightning.stage.initial_images import initial_images
+from pdd_lightning.stage.module import StageModule
+from pdd_lightning.stage.monitor import ImageMonitor
+from pdd_lightning.stage.subsets import Subset, union_of, write_subset
+from pdd_lightning.stage.transition import make_transition
+from pdd_lightning.training.learner import Learner, train_together
+from pdd_lightning.training.recipe import Recipe
+from pdd_lightning.types import Json, LabelledImages, State
 
 MEMBERS = 2
 """Start states in the rehearsal's bank; the dynamics sees as many as it asks for, all of them the same."""

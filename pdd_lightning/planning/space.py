@@ -4,15 +4,15 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from pdd_lightning.compute.functional import Layout
 from pdd_lightning.datamodules import ImageDataModule
-from pdd_lightning.disk import KEPT
 from pdd_lightning.errors import ConfigError
-from pdd_lightning.functional import Layout
-from pdd_lightning.modules.context import start_identity
-from pdd_lightning.modules.stage import StageModule
 from pdd_lightning.networks import build_template
 from pdd_lightning.planning.report import size
-from pdd_lightning.store import Json
+from pdd_lightning.stage.checkpoints import KEPT
+from pdd_lightning.stage.context import start_identity
+from pdd_lightning.stage.module import StageModule
+from pdd_lightning.types import Json
 
 
 @dataclass(frozen=True)

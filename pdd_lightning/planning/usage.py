@@ -14,10 +14,11 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from pdd_lightning.errors import ArtifactError
-from pdd_lightning.modules.stage import StageModule
+from pdd_lightning.evaluation.protocol import SELECTION
 from pdd_lightning.planning.readings import folder_bytes, peak_memory, since_start
-from pdd_lightning.scoring.protocol import SELECTION
-from pdd_lightning.store import Json, read_json, write_json
+from pdd_lightning.stage.module import StageModule
+from pdd_lightning.store.files import read_json, write_json
+from pdd_lightning.types import Json
 
 FILE = "usage.json"
 """In the folder of a stage and in that of the evaluation."""

@@ -11,11 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pdd_lightning.augment import Augmentation
 from pdd_lightning.errors import ArtifactError, ConfigError
 from pdd_lightning.networks import Architecture
-from pdd_lightning.store import Json, RunFolder, differing_keys, fingerprint, read_tensors, write_tensors
-from pdd_lightning.types import ImageShape, LabelledImages, class_path
+from pdd_lightning.store.digests import differing_keys, fingerprint
+from pdd_lightning.store.files import read_tensors, write_tensors
+from pdd_lightning.store.folders import RunFolder
+from pdd_lightning.training.augmentation import Augmentation
+from pdd_lightning.types import ImageShape, Json, LabelledImages, class_path
 
 
 @dataclass(frozen=True)

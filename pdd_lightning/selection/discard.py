@@ -9,9 +9,9 @@ from torch import Tensor
 
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.selection.base import SelectionContext
-from pdd_lightning.selection.forgetting_scores import equal_edges, forgetting_counts, partitions, require_classes
-from pdd_lightning.selection.training import TrainingOptions
-from pdd_lightning.store import Json
+from pdd_lightning.selection.forgetting import equal_edges, forgetting_counts, partitions, require_classes
+from pdd_lightning.selection.trained import TrainingOptions
+from pdd_lightning.types import Json
 
 
 @dataclass(frozen=True)

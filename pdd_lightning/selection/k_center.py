@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pdd_lightning.selection.features import FeatureSelection
+from pdd_lightning.selection.trained import FeatureSelection
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pytest
 from commandline import Fit, Refused
 from PIL import Image
 
-from pdd_lightning.store import read_tensors, write_tensors
+from pdd_lightning.store.files import read_tensors, write_tensors
 
 TYPING_MISTAKES = {
     "unknown data": (["--data", "nosuch.Module"], ["--data=nosuch.Module", "DigitsData"]),

@@ -13,10 +13,11 @@ import pytest
 from commandline import CONFIG, Refused, call
 from processes import ROOT, environment
 
-import pdd_lightning.run as whole
-from pdd_lightning.interruption import RESUME
-from pdd_lightning.main import main
-from pdd_lightning.store import RunFolder, read_tensors
+import pdd_lightning.cli.run as whole
+from pdd_lightning.cli.main import main
+from pdd_lightning.process.signals import RESUME
+from pdd_lightning.store.files import read_tensors
+from pdd_lightning.store.folders import RunFolder
 
 from .test_plan import plan
 

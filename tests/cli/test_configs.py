@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pdd_lightning.cli.main import PDDCLI, main
 from pdd_lightning.datamodules import ImageDataModule
-from pdd_lightning.formation import check_factor
-from pdd_lightning.main import PDDCLI, main
-from pdd_lightning.modules.options import require_recordable
-from pdd_lightning.modules.stage import StageModule
+from pdd_lightning.evaluation.protocol import Evaluation
 from pdd_lightning.networks import ConvNet, build_template
-from pdd_lightning.scoring.protocol import Evaluation
+from pdd_lightning.stage.module import StageModule
+from pdd_lightning.stage.options import require_recordable
+from pdd_lightning.training.formation import check_factor
 from pdd_lightning.types import ImageShape
 
 ROOT = Path(__file__).parents[2]

@@ -10,8 +10,9 @@ import torch
 from commandline import CONFIG
 from processes import together
 
-from pdd_lightning.main import main
-from pdd_lightning.store import RunFolder, read_tensors
+from pdd_lightning.cli.main import main
+from pdd_lightning.store.files import read_tensors
+from pdd_lightning.store.folders import RunFolder
 
 # Two match points, so that there is work to share; evaluated with batch norm, which must be synchronised.
 OPTIONS = [

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from commandline import Fit, Refused, fit_into
 
-from pdd_lightning.lock import RunLock, VanishedError
-from pdd_lightning.store import RunFolder, atomic_write, file_digest
+from pdd_lightning.process.lock import RunLock, VanishedError
+from pdd_lightning.store.digests import file_digest
+from pdd_lightning.store.files import atomic_write
+from pdd_lightning.store.folders import RunFolder
 
 
 def same_stage(run: Path, expected: Path, stage: int = 1) -> None:
@@ -74,7 +76,7 @@ def test_a_full_disk_leaves_the_last_good_state(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     # As if somebody else filled the disk after the command had looked for room.
-    monkeypatch.setattr("pdd_lightning.main.state_space", lambda *_, **__: "")
+    monkeypatch.setattr("pdd_lightning.cli.main.state_space", lambda *_, **__: "")
     run = small.path / "run"
     shutil.copytree(first_stage, run)
     with (small.path / "filler").open("wb") as filler:

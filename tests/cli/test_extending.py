@@ -10,9 +10,10 @@ import pytest
 import yaml
 from commandline import call
 
-import pdd_lightning.run as whole
-from pdd_lightning.main import main
-from pdd_lightning.store import RunFolder, file_digest
+import pdd_lightning.cli.run as whole
+from pdd_lightning.cli.main import main
+from pdd_lightning.store.digests import file_digest
+from pdd_lightning.store.folders import RunFolder
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "examples" / "extending"

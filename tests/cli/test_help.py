@@ -9,8 +9,8 @@ import pytest
 import yaml
 from commandline import CONFIG, call
 
-import pdd_lightning.run as whole
-from pdd_lightning.main import main
+import pdd_lightning.cli.run as whole
+from pdd_lightning.cli.main import main
 
 
 def printed(capsys: pytest.CaptureFixture[str], *args: str) -> str:
@@ -112,7 +112,7 @@ def test_an_unknown_command_is_named(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_a_fault_of_the_program_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from pdd_lightning.modules.stage import StageModule
+    from pdd_lightning.stage.module import StageModule
 
     def fault(self: StageModule, data: str) -> None:
         raise KeyError("a fault")

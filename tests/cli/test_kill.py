@@ -13,8 +13,9 @@ import pytest
 from commandline import CONFIG as MICRO
 from processes import ROOT, environment
 
-from pdd_lightning.main import main
-from pdd_lightning.store import RunFolder, file_digest
+from pdd_lightning.cli.main import main
+from pdd_lightning.store.digests import file_digest
+from pdd_lightning.store.folders import RunFolder
 
 SMOKE = ROOT / "configs" / "smoke" / "stage.yaml"
 

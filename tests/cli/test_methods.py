@@ -13,7 +13,8 @@ from torch import nn
 from pdd_lightning.dynamics import RealTraining, SyntheticTraining
 from pdd_lightning.dynamics.evolving import EvolvingNetwork
 from pdd_lightning.networks import Architecture
-from pdd_lightning.store import RunFolder, file_digest
+from pdd_lightning.store.digests import file_digest
+from pdd_lightning.store.folders import RunFolder
 from pdd_lightning.types import ImageShape
 
 METHODS: dict[str, dict[str, Any]] = {

@@ -9,11 +9,12 @@ import pytest
 from commandline import CONFIG
 from mutations import MUTATIONS, artifacts, make_states
 
+from pdd_lightning.cli.main import main
 from pdd_lightning.datamodules import Preprocessing
 from pdd_lightning.errors import PDDError
-from pdd_lightning.main import main
-from pdd_lightning.store import RunFolder, file_digest
-from pdd_lightning.subsets import read_run
+from pdd_lightning.stage.subsets import read_run
+from pdd_lightning.store.digests import file_digest
+from pdd_lightning.store.folders import RunFolder
 
 SHORT, LONG = 40, 600
 RESULTS = ("synthetic.safetensors", "end_states.safetensors")

@@ -14,7 +14,7 @@ import torch
 from commandline import CONFIG
 from mutations import SUFFIXES, artifacts, make_states
 
-from pdd_lightning.main import main
+from pdd_lightning.cli.main import main
 
 Pack = Callable[[object], bytes]
 

@@ -12,16 +12,16 @@ import pytest
 from commandline import CONFIG, Fit, Refused, call, fit_into
 from safetensors.torch import load_file
 
-import pdd_lightning.run as whole
+import pdd_lightning.cli.run as whole
+from pdd_lightning.cli.main import main
 from pdd_lightning.dynamics import ExpertTrajectories
-from pdd_lightning.interruption import Interrupted
-from pdd_lightning.main import main
-from pdd_lightning.modules.stage import StageModule
 from pdd_lightning.objectives import TrajectoryMatching
 from pdd_lightning.planning import command
 from pdd_lightning.planning.readings import folder_bytes
 from pdd_lightning.planning.rehearsal import rehearse_stage
-from pdd_lightning.store import RunFolder
+from pdd_lightning.process.signals import Interrupted
+from pdd_lightning.stage.module import StageModule
+from pdd_lightning.store.folders import RunFolder
 
 from .test_methods import METHODS, options
 from .test_stage_options import DISCARD
@@ -112,7 +112,7 @@ class TestPlan:
             return rehearse_stage(watching, *args)
 
         # As on a GPU, but for the graphs.
-        monkeypatch.setattr("pdd_lightning.learning.is_recordable", asked)
+        monkeypatch.setattr("pdd_lightning.training.learner.is_recordable", asked)
         monkeypatch.setattr(command, "rehearse_stage", watched)
         plan(run)
         assert len(made) == 2

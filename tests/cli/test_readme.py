@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from commandline import CONFIG, call
 
-import pdd_lightning.run as whole
-from pdd_lightning.main import main
+import pdd_lightning.cli.run as whole
+from pdd_lightning.cli.main import main
 
 ROOT = Path(__file__).parents[2]
 PAGES = [page for page in [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))] if page.is_file()]

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from commandline import CONFIG, Fit, Refused
 
-from pdd_lightning.main import main
-from pdd_lightning.store import RunFolder, file_digest
+from pdd_lightning.cli.main import main
+from pdd_lightning.store.digests import file_digest
+from pdd_lightning.store.folders import RunFolder
 
 
 def damage(path: Path) -> None:

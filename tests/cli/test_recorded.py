@@ -8,16 +8,16 @@ import pytest
 from commandline import CONFIG, Fit, Refused, fit_into
 from lightning.pytorch import Trainer
 
-from pdd_lightning.callbacks import StageCallback
+from pdd_lightning.cli.main import main
 from pdd_lightning.datamodules import DigitsData, Preprocessing
 from pdd_lightning.dynamics import ExpertTrajectories
 from pdd_lightning.errors import ArtifactError
-from pdd_lightning.main import main
-from pdd_lightning.modules.stage import StageModule
 from pdd_lightning.networks import ConvNet
 from pdd_lightning.objectives import TrajectoryMatching
-from pdd_lightning.recipe import Recipe
-from pdd_lightning.store import RunFolder
+from pdd_lightning.stage.callback import StageCallback
+from pdd_lightning.stage.module import StageModule
+from pdd_lightning.store.folders import RunFolder
+from pdd_lightning.training.recipe import Recipe
 
 
 @pytest.mark.parametrize(

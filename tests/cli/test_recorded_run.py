@@ -12,13 +12,13 @@ from commandline import CONFIG, call, fit_into
 from pretended import PretendedGPU, pretend
 from safetensors.torch import load_file
 
-import pdd_lightning.run as whole
+import pdd_lightning.cli.run as whole
+from pdd_lightning.cli.main import main
 from pdd_lightning.dynamics import ExpertTrajectories
-from pdd_lightning.main import main
-from pdd_lightning.modules.evaluation import EvaluationModule
-from pdd_lightning.modules.stage import StageModule
+from pdd_lightning.evaluation.module import EvaluationModule
 from pdd_lightning.planning.rehearsal import _Rehearsing
-from pdd_lightning.store import RunFolder
+from pdd_lightning.stage.module import StageModule
+from pdd_lightning.store.folders import RunFolder
 
 from .test_methods import METHODS, options
 from .test_plan import plan

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from commandline import CONFIG, Fit, call, fit_into
 
-from pdd_lightning.interruption import RESUME
-from pdd_lightning.store import RunFolder, file_digest
+from pdd_lightning.process.signals import RESUME
+from pdd_lightning.store.digests import file_digest
+from pdd_lightning.store.folders import RunFolder
 
 SGD = ("--model.optimizer", "sgd", "--model.image_lr", "10", "--model.learning_rate_lr", "1e-4")
 INTERRUPT = ("--trainer.max_steps", "4", "--checkpoint_every", "2")
@@ -79,7 +80,7 @@ def test_an_interrupted_transition_continues(first_stage: Path, two_stages: Path
 
 def test_finished_members_of_a_transition_are_kept(first_stage: Path, run: Path, fit: Fit) -> None:
     """Stops between two members; the first is not trained again."""
-    from pdd_lightning.learning import Learner
+    from pdd_lightning.training.learner import Learner
 
     class Killed(BaseException):
         pass
@@ -111,7 +112,7 @@ def test_a_run_goes_on_after_its_first_stage(
     first_stage: Path, two_stages: Path, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`run` finds one of two stages complete; its child commands run inside this process."""
-    import pdd_lightning.run as whole
+    import pdd_lightning.cli.run as whole
 
     commands: list[str] = []
 
@@ -128,7 +129,7 @@ def test_a_run_goes_on_after_its_first_stage(
 
 
 def test_a_run_stops_with_the_status_of_its_child(monkeypatch: pytest.MonkeyPatch, run: Path) -> None:
-    import pdd_lightning.run as whole
+    import pdd_lightning.cli.run as whole
 
     monkeypatch.setattr(whole, "_call", lambda *args, **environment: 2)
     assert whole.main(["--config", str(CONFIG), "--run_dir", str(run)]) == 2

@@ -10,13 +10,14 @@ import torch
 import yaml
 from commandline import CONFIG, fit_into
 
+from pdd_lightning.cli.main import main
 from pdd_lightning.datamodules import DigitsData
-from pdd_lightning.learning import Learner
-from pdd_lightning.main import main
-from pdd_lightning.scoring.evaluate import TUNING_REPEATS
-from pdd_lightning.scoring.report import read_results
-from pdd_lightning.store import RunFolder, file_digest
-from pdd_lightning.subsets import read_run
+from pdd_lightning.evaluation.evaluator import TUNING_REPEATS
+from pdd_lightning.evaluation.report import read_results
+from pdd_lightning.stage.subsets import read_run
+from pdd_lightning.store.digests import file_digest
+from pdd_lightning.store.folders import RunFolder
+from pdd_lightning.training.learner import Learner
 
 FEW = ("--select.method.epochs", "2", "--select.ipc", "3")
 

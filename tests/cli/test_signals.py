@@ -11,8 +11,9 @@ import pytest
 from commandline import CONFIG, Fit, Refused, fit_into
 from processes import environment
 
-from pdd_lightning.interruption import RESUME
-from pdd_lightning.store import RunFolder, file_digest
+from pdd_lightning.process.signals import RESUME
+from pdd_lightning.store.digests import file_digest
+from pdd_lightning.store.folders import RunFolder
 
 LONG = ("--model.iterations", "60")
 

@@ -11,8 +11,9 @@ import pytest
 from commandline import call
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
-import pdd_lightning.run as whole
-from pdd_lightning.store import RunFolder, read_tensors
+import pdd_lightning.cli.run as whole
+from pdd_lightning.store.files import read_tensors
+from pdd_lightning.store.folders import RunFolder
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "configs" / "smoke" / "stage.yaml"

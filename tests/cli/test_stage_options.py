@@ -10,13 +10,13 @@ import torch
 from commandline import CONFIG, Fit, Refused, fit_into
 from safetensors.torch import load_file
 
+from pdd_lightning.cli.main import main
 from pdd_lightning.dynamics import ExpertTrajectories, StageContext
-from pdd_lightning.formation import decode
-from pdd_lightning.main import main
-from pdd_lightning.modules.stage import StageModule
-from pdd_lightning.scoring.report import read_results
-from pdd_lightning.store import RunFolder
-from pdd_lightning.subsets import read_run
+from pdd_lightning.evaluation.report import read_results
+from pdd_lightning.stage.module import StageModule
+from pdd_lightning.stage.subsets import read_run
+from pdd_lightning.store.folders import RunFolder
+from pdd_lightning.training.formation import decode
 
 FORMATION = ("--model.factor", "2", "--model.initial", "mixed", "--model.clamp_pixels", "true")
 CUTMIX = ("--model.recipe.cutmix", "0.5")

@@ -8,7 +8,7 @@ import torch
 from jsonargparse import ArgumentParser
 
 from pdd_lightning.datamodules import ImageDataModule, Preprocessing, RawData
-from pdd_lightning.datamodules.split import stratified_split
+from pdd_lightning.datamodules.raw import stratified_split
 from pdd_lightning.errors import ConfigError, DataError
 from pdd_lightning.rng import generator
 

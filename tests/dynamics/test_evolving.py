@@ -11,13 +11,13 @@ from torch import Tensor
 from torch.nn import functional as F
 from toys import NETWORK, SHAPE, toy_context, toy_images, toy_module
 
-from pdd_lightning.augment import DSA, Augmentation, NoAugmentation
-from pdd_lightning.batches import Batches
+from pdd_lightning.compute.functional import Layout
 from pdd_lightning.dynamics import RealTraining, StageContext, StartStates, SyntheticTraining
 from pdd_lightning.dynamics.evolving import EvolvingNetwork
 from pdd_lightning.errors import ConfigError
-from pdd_lightning.functional import Layout
 from pdd_lightning.rng import generator
+from pdd_lightning.training.augmentation import DSA, Augmentation, NoAugmentation
+from pdd_lightning.training.recipe import Batches
 from pdd_lightning.types import LabelledImages
 
 OPTIONS: dict[str, Any] = {"start_states": 3, "episode": 4, "batch_size": 4, "learning_rate": 0.05}

@@ -11,16 +11,16 @@ from torch import Tensor
 from torch.nn import functional as F
 from toys import CLASSES, NETWORK, SHAPE, toy_context, toy_images, toy_module
 
-from pdd_lightning.augment import DSA, Augmentation, NoAugmentation
-from pdd_lightning.batches import Batches
+from pdd_lightning.compute.functional import Layout
 from pdd_lightning.dynamics import ExpertTrajectories, Ranks, StageContext
+from pdd_lightning.dynamics.bank import StateBank
 from pdd_lightning.errors import ArtifactError, ConfigError
-from pdd_lightning.functional import Layout
-from pdd_lightning.learning import Learner, step_together, train_together
 from pdd_lightning.networks import ConvNet
 from pdd_lightning.rng import generator
-from pdd_lightning.states import StateBank
-from pdd_lightning.store import read_tensors
+from pdd_lightning.store.files import read_tensors
+from pdd_lightning.training.augmentation import DSA, Augmentation, NoAugmentation
+from pdd_lightning.training.learner import Learner, step_together, train_together
+from pdd_lightning.training.recipe import Batches
 
 OPTIONS: dict[str, Any] = {"experts": 2, "epochs": 1, "max_start_epoch": 2, "learning_rate": 0.05, "batch_size": 4}
 
@@ -170,7 +170,7 @@ def test_a_rehearsal_counts_the_steps_of_groups(at_once: int, tmp_path: Path, mo
         widths.append(len(learners))
         return step_together(learners, *rest)
 
-    for module in ("pdd_lightning.learning", "pdd_lightning.dynamics.experts"):
+    for module in ("pdd_lightning.training.learner", "pdd_lightning.dynamics.experts"):
         monkeypatch.setattr(f"{module}.step_together", counting)
     dynamics = experts(experts=6)
     rehearsal = dynamics.rehearse(replace(context, experts=tmp_path / "rehearsal"))

@@ -10,14 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp
 
 from pdd_lightning.errors import ConfigError
-from pdd_lightning.networks import (
-    Architecture,
-    Classifier,
-    ConvNet,
-    ResNet,
-    build_template,
-    initial_state,
-)
+from pdd_lightning.networks import Architecture, Classifier, ConvNet, ResNet, build_template, initial_state
 from pdd_lightning.types import ImageShape, State
 
 SHAPES: list[ImageShape] = [(1, 8, 8), (3, 16, 16), (1, 28, 28), (3, 32, 32), (3, 64, 64)]

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 from toys import toy_context, toy_images
 
-from pdd_lightning.augment import DSA, Augmentation
 from pdd_lightning.dynamics import (
     Dynamics,
     DynamicTraining,
@@ -28,6 +27,7 @@ from pdd_lightning.objectives import (
     SyntheticSide,
     TrajectoryMatching,
 )
+from pdd_lightning.training.augmentation import DSA, Augmentation
 from pdd_lightning.types import ImageShape, LabelledImages
 
 DISTANCES = ("layerwise", "mse", "l1", "l1-mean", "cosine")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from cases import PAIRS, Case, make_case, synthetic_side, union
 
-from pdd_lightning.augment import NoAugmentation
+from pdd_lightning.training.augmentation import NoAugmentation
 from pdd_lightning.types import ImageShape
 
 SHAPES: list[ImageShape] = [(1, 8, 8), (3, 8, 8), (1, 16, 16), (3, 32, 32), (1, 64, 64), (3, 64, 64)]

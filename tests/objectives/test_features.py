@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from toys import CLASSES, NETWORK, SHAPE, toy_context, toy_images, toy_module, toy_state
 
-from pdd_lightning.augment import DSA, Augmentation, NoAugmentation
 from pdd_lightning.dynamics import MatchPoint, StageContext
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.networks import Classifier, ConvNet, ResNet, build_template
 from pdd_lightning.objectives import FeatureAlignment, SyntheticSide
 from pdd_lightning.rng import generator
+from pdd_lightning.training.augmentation import DSA, Augmentation, NoAugmentation
 from pdd_lightning.types import ImageShape
 
 EVERYTHING = DSA(one_per_step=False)

@@ -12,12 +12,12 @@ from pretended import Playing, recordings
 from torch import nn
 from toys import CLASSES, NETWORK, SHAPE, toy_context, toy_images
 
-from pdd_lightning.augment import DSA
+from pdd_lightning.compute.functional import FunctionalNetwork
 from pdd_lightning.dynamics import MatchPoint, StageContext
-from pdd_lightning.functional import FunctionalNetwork
 from pdd_lightning.networks import build_template
 from pdd_lightning.objectives import GradientMatching, Objective, SyntheticSide, TrajectoryMatching, Work
 from pdd_lightning.rng import generator
+from pdd_lightning.training.augmentation import DSA
 
 OBJECTIVES: dict[str, Callable[[], Objective]] = {
     "trajectory": lambda: TrajectoryMatching(syn_steps=3),

@@ -9,11 +9,11 @@ import torch
 from cases import synthetic_side
 from toys import SHAPE, toy_context
 
+from pdd_lightning.compute.cuda_graphs import LANES
 from pdd_lightning.dynamics import MatchPoint, StageContext
 from pdd_lightning.objectives import SyntheticSide, Work
-from pdd_lightning.objectives.side_by_side import SideBySide
-from pdd_lightning.recorded import LANES
-from pdd_lightning.store import Json
+from pdd_lightning.objectives.base import SideBySide
+from pdd_lightning.types import Json
 
 
 class Counting(SideBySide):

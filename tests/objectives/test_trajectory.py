@@ -13,14 +13,14 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from toys import NETWORK, toy_context, toy_images, toy_module, toy_state
 
-from pdd_lightning.augment import DSA
+from pdd_lightning.compute.functional import Layout
+from pdd_lightning.compute.step_products import graph_bytes
 from pdd_lightning.dynamics import MatchPoint, StageContext
 from pdd_lightning.errors import ConfigError
-from pdd_lightning.functional import Layout
 from pdd_lightning.objectives import SyntheticSide, TrajectoryMatching, Work
-from pdd_lightning.objectives.products import graph_bytes
 from pdd_lightning.objectives.trajectory import normalised_distance
 from pdd_lightning.objectives.walk import Walk, walk_ends
+from pdd_lightning.training.augmentation import DSA
 from pdd_lightning.types import ImageShape
 
 SHAPES: list[ImageShape] = [(1, 8, 8), (3, 8, 8), (1, 32, 32), (3, 32, 32)]

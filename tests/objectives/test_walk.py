@@ -18,14 +18,14 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from toys import SHAPE, toy_images, toy_module, toy_state
 
-from pdd_lightning.augment import DSA, Augmentation, NoAugmentation
-from pdd_lightning.functional import FunctionalNetwork, Layout
+from pdd_lightning.compute.functional import FunctionalNetwork, Layout
+from pdd_lightning.compute.lowering import MANY_CHANNELS
+from pdd_lightning.compute.step_products import CompiledStepMath, StepGraph, StepMath, graph_bytes
 from pdd_lightning.networks import Architecture, ConvNet, ResNet
 from pdd_lightning.networks.convnet import Activation, Norm, Pooling
-from pdd_lightning.objectives.lowering import MANY_CHANNELS
-from pdd_lightning.objectives.products import CompiledStepMath, StepGraph, StepMath, graph_bytes
 from pdd_lightning.objectives.walk import StepData, Walk, walk_end, walk_ends
 from pdd_lightning.rng import generator
+from pdd_lightning.training.augmentation import DSA, Augmentation, NoAugmentation
 from pdd_lightning.types import State
 
 STEPS = 4
@@ -315,8 +315,8 @@ def held(steps: int, store: bool, monkeypatch: pytest.MonkeyPatch) -> tuple[int,
             alive.add(self)
             most = max(most, len(alive))
 
-    for module in ("walk", "products"):
-        monkeypatch.setattr(f"pdd_lightning.objectives.{module}.StepGraph", Counted)
+    for module in ("objectives.walk", "compute.step_products"):
+        monkeypatch.setattr(f"pdd_lightning.{module}.StepGraph", Counted)
 
     def end(images: Tensor, rate: Tensor) -> Tensor:
         arrived = walk_end(images, rate, Case().walk(steps, store))
@@ -346,10 +346,10 @@ PEAK = """
 import sys
 from pathlib import Path
 import torch
-from pdd_lightning.functional import FunctionalNetwork
-from pdd_lightning.memory import keep_freed_memory
+from pdd_lightning.compute.functional import FunctionalNetwork
+from pdd_lightning.compute.memory import keep_freed_memory
 from pdd_lightning.networks import ConvNet, build_template
-from pdd_lightning.objectives.products import graph_bytes
+from pdd_lightning.compute.step_products import graph_bytes
 from pdd_lightning.objectives.walk import Walk, walk_end
 
 keep_freed_memory()

@@ -12,14 +12,15 @@ from pretended import pretend
 from torch import Tensor, nn
 from toys import CLASSES, SHAPE, toy_images
 
-from pdd_lightning.augment import NoAugmentation
-from pdd_lightning.modules.evaluation import EvaluationModule, Phase
+from pdd_lightning.evaluation.module import EvaluationModule, Phase
+from pdd_lightning.evaluation.protocol import Evaluation, Job
 from pdd_lightning.networks import ConvNet
-from pdd_lightning.planning import clock, jobs
-from pdd_lightning.planning.jobs import PlannedEvaluator, ScoreClock
-from pdd_lightning.recipe import Recipe
-from pdd_lightning.scoring.protocol import Evaluation, Job
-from pdd_lightning.store import RunFolder
+from pdd_lightning.planning import clock
+from pdd_lightning.planning import evaluation as jobs
+from pdd_lightning.planning.evaluation import PlannedEvaluator, ScoreClock
+from pdd_lightning.store.folders import RunFolder
+from pdd_lightning.training.augmentation import NoAugmentation
+from pdd_lightning.training.recipe import Recipe
 from pdd_lightning.types import LabelledImages
 
 QUIET: dict[str, Any] = {

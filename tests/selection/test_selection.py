@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 from toys import CLASSES, NETWORK, toy_images
 
-from pdd_lightning.augment import NoAugmentation
 from pdd_lightning.errors import ArtifactError, ConfigError
-from pdd_lightning.learning import Learner
 from pdd_lightning.networks import Architecture
 from pdd_lightning.rng import generator
 from pdd_lightning.selection import Forgetting, Herding, KCenter, RandomSelection, Selection, SelectionContext
 from pdd_lightning.selection.forgetting import most_forgotten
 from pdd_lightning.selection.random import random_images
+from pdd_lightning.training.augmentation import NoAugmentation
+from pdd_lightning.training.learner import Learner
 from pdd_lightning.types import ImageShape
 
 METHODS: list[Selection] = [RandomSelection(), Herding(epochs=2), KCenter(epochs=2), Forgetting(epochs=2)]

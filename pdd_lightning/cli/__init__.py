@@ -1,0 +1,1 @@
+"""The command line: what `pdd-cli` understands, and a file for each of its commands."""

@@ -1,0 +1,290 @@
+"""The parser of the command line: every mistake in the options becomes one line.
+
+jsonargparse explains a mistake by all that it tried, below several pages of usage. The functions here find the option,
+the value and the remedy in that text; what they do not recognise is passed on, folded into one line.
+"""
+
+import inspect
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from pydoc import locate
+from typing import Any, NoReturn
+
+import yaml
+from jsonargparse import Namespace
+from lightning.pytorch.cli import LightningArgumentParser
+
+from pdd_lightning.cli.classes import class_of, fault_of, join, suggest
+from pdd_lightning.errors import ConfigError, PDDError
+
+_TYPE_NAMES = {"int": "an integer", "float": "a number", "str": "text", "bool": "true or false", "list": "a list"}
+
+
+class OptionParser(LightningArgumentParser):
+    """Raises `ConfigError` with one line, where argparse would print its usage and exit."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        # A prefix that happens to be unique today is a misspelling that nobody notices.
+        kwargs.setdefault("allow_abbrev", False)
+        super().__init__(*args, **kwargs)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """See `argparse.ArgumentParser.error`.
+
+        Raises:
+            ConfigError: Always, except within the parsers that jsonargparse makes for its own attempts.
+        """
+        if not self.exit_on_error:
+            super().error(message, ex)
+        raise ConfigError(explain(message, types_of(self))) from None
+
+
+def types_of(parser: LightningArgumentParser) -> dict[str, Any]:
+    """The type of every dotted option of a parser and of its commands."""
+    types: dict[str, Any] = {}
+    for action in parser._actions:
+        choices = getattr(action, "choices", None)
+        if isinstance(choices, dict):
+            for command in choices.values():
+                types.update(types_of(command))
+        for string in action.option_strings:
+            if string.startswith("--"):
+                types[string[2:]] = getattr(action, "_typehint", None)
+    return types
+
+
+def explain(message: str, types: dict[str, Any]) -> str:
+    """One line that names the option, the value and the remedy.
+
+    Args:
+        message: What jsonargparse reports.
+        types: The options that exist and their types.
+    """
+    if found := re.match(r"unrecognized arguments: (.*)", message, re.DOTALL):
+        return _unknown(found[1].split()[0], types)
+    if found := re.search(r"does not accept option '([^']+)'", message):
+        return _unknown(f"--{found[1]}", types)
+    if found := re.search(r"invalid choice: '?([^'\s]+)'? \(choose from", message):
+        return f"{found[1]}: there is no such command; the commands are run, fit, evaluate, select, plan and compare"
+    if found := re.match(r"the following arguments are required: (.*)", message):
+        missing = ", ".join(f"--{name.partition('.')[2]}" for name in found[1].split(", "))
+        return f"{missing}: required; give a file that holds them with --config, or the options themselves"
+    keys = re.findall(r"Parser key \"([^\"]+)\"", message)
+    if keys:
+        return _bad_value(message, keys, types)
+    return _fold(message) + " (--help lists the options)"
+
+
+def check_file(path: Path, types: Mapping[str, Any], prefix: str = "") -> None:
+    """Read a configuration file for its form alone: jsonargparse does not say in which file a mistake is.
+
+    Args:
+        path: The file.
+        types: The options that exist and their types.
+        prefix: Of the options in it, where another file names it for a section.
+
+    Raises:
+        ConfigError: If it is not a YAML file of options, or has something else where options belong.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "it is not text in UTF-8"
+        raise ConfigError(
+            f"--config={path}: this is not valid YAML{where} ({problem}); check brackets, colons and indentation there"
+        ) from error
+    except OSError as error:
+        raise ConfigError(f"--config={path}: cannot be read ({error.strerror}); name an existing YAML file") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"--config={path}: this holds no options; expected lines such as `run_dir: checkpoints/run`")
+    for name, value in _values(content, prefix):
+        kind = types.get(name)
+        section = name in types and kind is None and any(other.startswith(f"{name}.") for other in types)
+        what = "nothing" if value is None else repr(value)
+        if section and isinstance(value, str):
+            if (path.parent / value).is_file():
+                check_file(path.parent / value, types, f"{name}.")
+        elif (section or name.endswith(".init_args")) and not isinstance(value, dict):
+            raise ConfigError(
+                f"--config={path}: {name} holds {what}; give its options below it, indented, or remove the line"
+            )
+        classes = value if isinstance(value, list) else [value]
+        if (class_of(kind) is not None and any(isinstance(one, (int, float)) for one in classes)) or (
+            name.endswith(".class_path") and not isinstance(value, str)
+        ):
+            raise ConfigError(f"--config={path}: {name} holds {what}; name a class there")
+
+
+def _values(content: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    """Every value below dotted names, sections among them."""
+    for key, value in content.items():
+        yield f"{prefix}{key}", value
+        if isinstance(value, dict):
+            yield from _values(value, f"{prefix}{key}.")
+
+
+def config_files(args: Sequence[str]) -> list[Path]:
+    """The files that the arguments name with --config."""
+    pairs = zip(args, [*args[1:], ""], strict=True)
+    named = [value for arg, value in pairs if arg in ("-c", "--config") and not value.startswith("-")]
+    return [Path(name) for name in [*named, *(a.partition("=")[2] for a in args if a.startswith("--config="))] if name]
+
+
+def qualify(message: str, config: Namespace) -> str:
+    """Put the dotted path in front of a message that begins with the bare name of a nested option.
+
+    Classes know the names of their options, not where in the configuration they stand.
+
+    Args:
+        message: Such as "epochs must be at least 1, got 0".
+        config: The configuration of the command.
+    """
+    found = re.match(r"[A-Za-z_][\w.]*", message)
+    if not found:
+        return message
+    name = found[0].rstrip(".")
+    values = {key.replace(".init_args", ""): value for key, value in _leaves(config)}
+    # Linked options such as run_dir occur twice, once under model: the message has the path that users write.
+    if name in values:
+        return message
+    paths = [key for key in values if key.endswith(f".{name}")]
+    if len(paths) > 1:
+        told = {key: str(list(values[key]) if isinstance(values[key], tuple) else values[key]) for key in paths}
+        paths = [key for key in paths if re.search(rf"(?:got |is |=){re.escape(told[key])}(?!\w)", message)]
+    return paths[0] + message[len(name) :] if len(paths) == 1 else message
+
+
+@contextmanager
+def qualified(config: Namespace) -> Iterator[None]:
+    """Name an option by its place in the configuration, also where jsonargparse wrapped the error.
+
+    Args:
+        config: The configuration of the command.
+
+    Raises:
+        PDDError: Of the kind that was raised in the block.
+    """
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        # jsonargparse tries every member of a union type and raises a ValueError of its own at the end.
+        while cause is not None and not isinstance(cause, PDDError) and isinstance(error, ValueError):
+            cause = cause.__cause__ or cause.__context__
+        if not isinstance(cause, PDDError):
+            raise
+        raise type(cause)(qualify(str(cause), config)) from error
+
+
+def _leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(config, Namespace):
+        for key, value in vars(config).items():
+            yield from _leaves(value, f"{prefix}{key}.")
+    else:
+        yield prefix[:-1], config
+
+
+def _unknown(option: str, types: Iterable[str]) -> str:
+    if not option.startswith("-"):
+        return f"{option}: expected an option that begins with --; `pdd-cli fit --help` lists them"
+    name = option.lstrip("-").partition("=")[0]
+    return f"--{name}: there is no such option{suggest(name, types)}; `pdd-cli fit --help` lists them"
+
+
+def _bad_value(message: str, keys: list[str], types: dict[str, Any]) -> str:
+    """A message that names its option: a class that cannot be used, an option it lacks, or a value of another type."""
+    option = ".".join(keys)
+    found = re.search(r"given class_path '([^']+)'", message)
+    class_path = found[1] if found else None
+    if found := re.search(r"Option '([^']+)' is not accepted", message):
+        known = _options_of(class_path)
+        name = str(class_path).rpartition(".")[2]
+        return f"--{option}.{found[1]}: {name} has no such option{suggest(found[1], known)}; it has {join(known)}"
+    if found := re.search(r"the following arguments are required: (.*)", message):
+        return f"--{option}.{found[1]}: required by the chosen class; give it a value"
+    if found := re.search(r"Unable to load config '([^']*)'", message):
+        return (
+            f"--{keys[-1]}={found[1]}: expected an option below it, such as --{keys[-1]}.NAME VALUE, or a YAML file "
+            "of them"
+        )
+    base, given = class_of(types.get(option)), _named_class(message)
+    if base is not None and given is not None and (fault := fault_of(given, base)) is not None:
+        return f"--{option}={given}: {fault}"
+    value = re.search(r"(?:Got value|Given value): (.*)", message)
+    wanted = dict.fromkeys(_wanted(item) for item in re.findall(r"Expected an? (.*?)(?:\. Got value|$)", message, re.M))
+    wanted = {name: None for name in wanted if name}
+    if value and wanted:
+        return f"--{option}={value[1].strip()}: expected {' or '.join(wanted)}; correct the value"
+    problem = re.sub(
+        r"Parser key \"[^\"]+\":|Problem with given class_path '[^']+':|- Expected a path but .*", "", message
+    )
+    return f"--{option}: {_fold(problem)}; `pdd-cli fit --help` describes the options"
+
+
+def _named_class(message: str) -> str | None:
+    """The class that could not be used, in any of the ways in which jsonargparse says so."""
+    patterns = (
+        r"given class_path '([^']+)'",
+        r"dot import path string: (\S+)",
+        r"Import path (?!does)(\S+)",
+        r"instantiatable class, but (\S+) is",
+        r"does not correspond to a subclass[\s\S]*Given value: (\S+)",
+    )
+    return next((found[1] for pattern in patterns if (found := re.search(pattern, message))), None)
+
+
+def _wanted(text: str) -> str:
+    """A type as people say it; empty for what only says that there is no value."""
+    if "NoneType" in text or text.startswith("path but"):
+        return ""
+    if found := re.match(r"typing\.Literal\[(.*)\]", text):
+        return f"one of {found[1]}"
+    found = re.match(r"<class '([\w.]+)'>", text)
+    return _TYPE_NAMES.get(found[1], found[1].rpartition(".")[2]) if found else text
+
+
+def _options_of(class_path: str | None) -> list[str]:
+    """The options of a class that was imported already, those that it hands on to its bases included."""
+    cls: object = locate(class_path) if class_path else None
+    if not isinstance(cls, type):
+        return []
+    names: dict[str, None] = {}
+    for part in cls.__mro__[:-1]:
+        parameters = inspect.signature(part).parameters.values()
+        names.update({p.name: None for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)})
+        if all(p.kind is not p.VAR_KEYWORD for p in parameters):
+            break
+    return list(names)
+
+
+def _fold(text: str) -> str:
+    return " ".join(text.split())
+
+
+_UNRECORDED: dict[str, tuple[object, ...]] = {
+    "precision": (None, "32-true", "32", 32),
+    "accumulate_grad_batches": (1,),
+    "gradient_clip_val": (None,),
+    "limit_train_batches": (None, 1.0),
+    "overfit_batches": (0.0,),
+    "fast_dev_run": (False,),
+}
+"""Options of the trainer that would change a result without being recorded in it, and what they may be."""
+
+
+def refuse_unrecorded(trainer: Mapping[str, object]) -> None:
+    """Refuse options of Lightning's trainer that have no meaning here and would silently change results.
+
+    Raises:
+        ConfigError: Naming the option.
+    """
+    for option, allowed in _UNRECORDED.items():
+        value = trainer.get(option, allowed[0])
+        if value not in allowed:
+            raise ConfigError(
+                f"--trainer.{option}={value}: this would change the result without being recorded in it; leave it out"
+            )

@@ -1,0 +1,1 @@
+"""How numbers are computed: networks as functions, products of derivatives, compilers and CUDA graphs."""

@@ -1,0 +1,232 @@
+"""What is trained and scored in an evaluation: the run's unions, and the baselines beside them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal
+
+from pdd_lightning.datamodules import ImageDataModule
+from pdd_lightning.errors import ConfigError
+from pdd_lightning.evaluation.module import Phase
+from pdd_lightning.networks import Architecture
+from pdd_lightning.selection import Forgetting, Herding, KCenter
+from pdd_lightning.selection.random import random_images
+from pdd_lightning.stage.subsets import Subset, union_of
+from pdd_lightning.training.recipe import Recipe
+from pdd_lightning.types import Json, LabelledImages
+
+Order = Literal["progressive", "union", "sequential"]
+
+
+Baseline = Literal["random", "herding", "k-center", "forgetting", "one-stage", "full"]
+
+
+SELECTION: Final = "selection"
+"""What choosing real images is called where evaluations note what they take."""
+
+
+SELECTIONS: Final[Mapping[Baseline, type[Herding | KCenter | Forgetting]]] = {
+    "herding": Herding,
+    "k-center": KCenter,
+    "forgetting": Forgetting,
+}
+"""Baselines that choose real images by what a network trained on the real data says of them."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a run is scored. The test set is read once for each row of the table and chooses nothing.
+
+    Args:
+        seeds: Fresh networks for every row, each with its own initialisation, minibatches and augmentation.
+        networks: Networks to train; null means the one that the images were distilled with.
+        orders: How the subsets are shown: progressively (U_1, then U_2, ...), their union at once, or one after
+            the other (PDD section 5.4).
+        baselines: What to compare with. At the same total images per class, and at as many optimiser steps as whole
+            epochs allow: a random subset of the real images; real images selected by herding, k-center or forgetting
+            events, from a network trained as `full` and `full_rate` say; one-stage distillation, which `pdd-cli run`
+            makes beside the run with as many iterations as all stages together. By a recipe of its own: the full data.
+        recipe: How networks train on the distilled sets; null means as in the transition.
+        random_rates: Learning rates tried for a random or selected subset; for each of them the best on the
+            held-out training images is used.
+        full: How networks train on the full data.
+        full_rate: Learning rate on the full data.
+        spread: On several devices, give each network to one of them, instead of splitting every minibatch: faster for
+            several seeds of a small network. The accuracies are the same.
+    """
+
+    seeds: int = 5
+    networks: list[Architecture] | None = None
+    orders: list[Order] = field(default_factory=lambda: ["progressive"])
+    baselines: list[Baseline] = field(default_factory=lambda: ["random", "full"])
+    recipe: Recipe | None = None
+    random_rates: list[float] = field(default_factory=lambda: [0.01, 0.03, 0.1, 0.3])
+    full: Recipe = field(default_factory=lambda: Recipe(epochs=50))
+    full_rate: float = 0.01
+    spread: bool = False
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise ConfigError(f"evaluation.seeds must be at least 1, got {self.seeds}")
+        if not self.orders and not self.baselines:
+            raise ConfigError("evaluation.orders and evaluation.baselines are both empty: name what to score")
+        chosen: dict[str, Sequence[str]] = {"orders": self.orders, "baselines": self.baselines}
+        for name, words in chosen.items():
+            if len(set(words)) < len(words):
+                raise ConfigError(f"evaluation.{name}={list(words)}: name each once")
+        for name, rates in {"random_rates": self.random_rates, "full_rate": [self.full_rate]}.items():
+            if not rates or not all(0 < rate < float("inf") for rate in rates):
+                raise ConfigError(f"evaluation.{name} must be positive, got {rates}")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training of `seeds` networks, and the rows it yields.
+
+    Attributes:
+        name: Of the set.
+        order: How its parts are shown.
+        network: What is trained.
+        phases: What to train on.
+        stages: Number of the row after each phase.
+        images_per_class: After each phase; None for the full data.
+        stored_bytes: Of the set after each phase; None for the full data.
+        members: Number of each network; see :class:`EvaluationModule`.
+    """
+
+    name: str
+    order: Order
+    network: Architecture
+    phases: Sequence[Phase]
+    stages: Sequence[int]
+    images_per_class: Sequence[float | None]
+    stored_bytes: Sequence[int | None]
+    members: Sequence[int]
+
+    @property
+    def label(self) -> str:
+        """Tells it from the other jobs of an evaluation, for people."""
+        return f"{self.name} {self.order}, {self.network.name}"
+
+    def describe(self) -> Json:
+        """What the rows depend on, apart from the images."""
+        return {
+            "name": self.name,
+            "order": self.order,
+            "network": self.network.describe(),
+            "members": list(self.members),
+            "phases": [
+                {"rates": list(p.rates), "recipe": p.recipe.describe(), "examples": len(p.data[0])} for p in self.phases
+            ],
+        }
+
+
+def distilled_job(
+    name: str, order: Order, network: Architecture, subsets: Sequence[Subset], recipe: Recipe, seeds: int
+) -> Job:
+    """Train on the subsets of a run.
+
+    Args:
+        name: Of the set.
+        order: Progressive trains on U_1, U_2, ... at alpha_1, alpha_2, ...; sequential on S_1, S_2, ...; union on
+            U_P at alpha_P, for as many steps as the progressive order takes.
+        network: What is trained.
+        subsets: S_1 ... S_P.
+        recipe: Of each phase.
+        seeds: Number of networks.
+    """
+    unions = [_union(subsets[: k + 1]) for k in range(len(subsets))]
+    shown = {"progressive": unions, "sequential": [s.data for s in subsets], "union": unions[-1:]}[order]
+    rates = [s.rate for s in subsets][-len(shown) :]
+    recipes = [recipe] * len(shown)
+    if order == "union":
+        recipes = [with_steps(recipe, len(unions[-1]), sum(recipe.steps(len(u)) for u in unions))]
+    classes = int(subsets[0].data.labels.max()) + 1
+    stored = [[s.data for s in subsets[: k + 1]] for k in range(len(subsets))][-len(shown) :]
+    return Job(
+        name,
+        order,
+        network,
+        [Phase([d] * seeds, [rate] * seeds, r) for d, rate, r in zip(shown, rates, recipes, strict=True)],
+        [s.stage for s in subsets][-len(shown) :],
+        [sum(len(data) for data in held) / classes for held in stored],
+        [sum(data.images.nbytes + data.labels.nbytes for data in held) for held in stored],
+        range(seeds),
+    )
+
+
+def random_job(
+    network: Architecture,
+    data: ImageDataModule,
+    ipc: int,
+    rates: Sequence[float],
+    recipe: Recipe,
+    seed: int,
+    members: Sequence[int],
+    *keys: str,
+) -> Job:
+    """Train on random real images, a subset of its own for every member.
+
+    Args:
+        network: What is trained.
+        data: Where to draw from.
+        ipc: Images per class.
+        rates: Learning rate of each network.
+        recipe: Of the one phase.
+        seed: Decides the subsets, with the member and the keys.
+        members: Number of each network; those of one number share their subset.
+        keys: What they are for.
+    """
+    drawn = {
+        member: LabelledImages(*random_images(data.train, data.class_names, ipc, seed, *keys, member))
+        for member in sorted(set(members))
+    }
+    size = drawn[members[0]].images.nbytes + drawn[members[0]].labels.nbytes
+    phase = Phase([drawn[member] for member in members], rates, recipe)
+    return Job("random", "union", network, [phase], [1], [ipc], [size], members)
+
+
+def selected_job(
+    name: str,
+    network: Architecture,
+    subset: LabelledImages,
+    ipc: int,
+    rates: Sequence[float],
+    recipe: Recipe,
+    members: Sequence[int],
+) -> Job:
+    """Train on selected real images, the same ones for every network.
+
+    Args:
+        name: Of the selection.
+        network: What is trained.
+        subset: The images.
+        ipc: Images per class.
+        rates: Learning rate of each network.
+        recipe: Of the one phase.
+        members: Number of each network.
+    """
+    size = subset.images.nbytes + subset.labels.nbytes
+    return Job(name, "union", network, [Phase([subset] * len(rates), rates, recipe)], [1], [ipc], [size], members)
+
+
+def full_job(network: Architecture, data: ImageDataModule, evaluation: Evaluation) -> Job:
+    """Train on all training images that are not held out."""
+    phase = Phase([data.train] * evaluation.seeds, [evaluation.full_rate] * evaluation.seeds, evaluation.full)
+    return Job("full", "union", network, [phase], [0], [None], [None], range(evaluation.seeds))
+
+
+def with_steps(recipe: Recipe, examples: int, steps: int) -> Recipe:
+    """The recipe with as many epochs of a set as come closest to a number of optimiser steps."""
+    per_epoch = recipe.batches(examples, 0).per_epoch
+    return replace(recipe, epochs=max(1, round(steps / per_epoch)))
+
+
+def progressive_steps(subsets: Sequence[Subset], recipe: Recipe) -> int:
+    """Optimiser steps of progressive training on U_1 ... U_P."""
+    return sum(recipe.steps(len(_union(subsets[: k + 1]))) for k in range(len(subsets)))
+
+
+def _union(subsets: Sequence[Subset]) -> LabelledImages:
+    union = union_of(subsets)
+    assert union is not None
+    return union

@@ -1,0 +1,146 @@
+"""`pdd-cli select`: real images as a finished run, which everything that reads distilled images reads too."""
+
+import json
+from dataclasses import dataclass, field
+
+import torch
+
+from pdd_lightning.errors import ArtifactError, ConfigError
+from pdd_lightning.evaluation.evaluator import Evaluator
+from pdd_lightning.evaluation.protocol import selected_job
+from pdd_lightning.selection import RandomSelection, Selection
+from pdd_lightning.selection.base import class_positions
+from pdd_lightning.stage.pictures import save_grid
+from pdd_lightning.stage.subsets import Subset, write_subset
+from pdd_lightning.store.digests import differing_keys
+from pdd_lightning.store.files import write_tensors
+from pdd_lightning.store.folders import RunFolder
+from pdd_lightning.types import Json
+
+
+@dataclass(frozen=True)
+class Selecting:
+    """What `pdd-cli select` chooses.
+
+    Args:
+        method: How to choose.
+        ipc: Images per class; null takes as many as all stages of the distillation together.
+    """
+
+    method: Selection = field(default_factory=RandomSelection)
+    ipc: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.ipc is not None and self.ipc < 1:
+            raise ConfigError(f"select.ipc must be at least 1, got {self.ipc}")
+
+
+class SelectedRun:
+    """Selected real images in the place of a one-stage distillation.
+
+    Args:
+        evaluator: Knows the run, its data and how networks are trained.
+        selecting: What to choose.
+
+    Raises:
+        ConfigError: If a class has too few images.
+    """
+
+    def __init__(self, evaluator: Evaluator, selecting: Selecting) -> None:
+        self.evaluator, self.selecting = evaluator, selecting
+        self.module, self.data = evaluator.module, evaluator.data
+        self.option = "model.ipc" if selecting.ipc is None else "select.ipc"
+        self.ipc = sum(self.module.per_stage) if selecting.ipc is None else selecting.ipc
+        # Before anything is written.
+        class_positions(self.data.train.labels, self.data.class_names, self.ipc, self.option)
+
+    def settings(self) -> Json:
+        """Everything that the images and their learning rate depend on, apart from the data."""
+        module, evaluator, method = self.module, self.evaluator, self.selecting.method
+        settings: Json = {
+            "select": {"name": method.name, "method": method.describe(), "ipc": self.ipc},
+            "model": {
+                "network": module.architecture.describe(),
+                "augmentation": module.augmentation.describe(),
+                "seed": module.seed,
+            },
+            "evaluation": {"recipe": evaluator.recipe.describe(), "random_rates": evaluator.evaluation.random_rates},
+        }
+        # As JSON would read them back, so that tuples compare equal to lists.
+        read: Json = json.loads(json.dumps(settings))
+        return read
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run's folder holds these images already.
+
+        Raises:
+            ArtifactError: If it holds anything else that a run left, or files of the selection were changed.
+        """
+        run, folder = self.module.run, self.module.run.stage(1)
+        if not folder.complete:
+            if folder.checkpoints.exists() or run.experts.exists():
+                raise ArtifactError(
+                    f"--run_dir={run.directory} holds an unfinished distillation; choose another folder for selected "
+                    "images"
+                )
+            return False
+        found = folder.read_manifest()["settings"]
+        if run.selected_by is None or not isinstance(found, dict):
+            raise ArtifactError(
+                f"--run_dir={run.directory} holds distilled images; choose another folder for selected ones"
+            )
+        if changed := differing_keys(found, self.settings()):
+            raise ArtifactError(
+                f"--run_dir={run.directory} holds images selected under other settings: {'; '.join(changed)}. Restore "
+                "the old options or choose another folder"
+            )
+        folder.verify(None, self.data.fingerprint, None)
+        return True
+
+    def make(self) -> Subset:
+        """Choose the images and tune their learning rate on held-out ones.
+
+        Raises:
+            ConfigError: If the network does not suit the method, or its training diverges.
+        """
+        evaluator, method, ipc = self.evaluator, self.selecting.method, self.ipc
+        evaluator.check_rates()
+        context = self.module.selection_context(self.data, evaluator.device)
+        images = self.data.train.take(method.select(context, ipc, self.option))
+        rate = evaluator.tuned_rate(
+            lambda rates, members: selected_job(
+                method.name, self.module.architecture, images, ipc, rates, evaluator.recipe, members
+            )
+        )
+        return Subset(images, rate, 1)
+
+    def write(self, subset: Subset) -> None:
+        """Write what :meth:`make` gave as the run's one stage; the manifest comes last."""
+        run, folder, data = self.module.run, self.module.run.stage(1), self.data
+        images, labels = subset.data.images, subset.data.labels
+        write_subset(folder, subset)
+        write_tensors(run.preprocessing, data.preprocessing.tensors())
+        pixels = data.preprocessing.invert(images)
+        save_grid(folder.pictures, pixels, labels, torch.ones_like(labels), data.class_names)
+        summary: Json = {
+            "images_per_class": self.ipc,
+            "class_names": list(data.class_names),
+            "image_shape": list(data.image_shape),
+            "learning_rate": subset.rate,
+            "loss": None,
+            "validation_accuracies": [],
+        }
+        folder.finish(self.settings(), data.fingerprint, None, summary)
+
+
+def refuse_selected(run: RunFolder) -> None:
+    """Refuse to distil into a run of selected images.
+
+    Raises:
+        ConfigError: Naming the selection.
+    """
+    if (selected := run.selected_by) is not None:
+        raise ConfigError(
+            f"--run_dir={run.directory} holds images selected by {selected}; choose another folder to distil"
+        )

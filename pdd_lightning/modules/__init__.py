@@ -1,1 +1,0 @@
-"""LightningModules: a stage of distillation, and the evaluation of what it made."""

@@ -1,0 +1,161 @@
+"""What our commands need of Lightning's trainer beyond its options: signals, child processes, data read once."""
+
+import inspect
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.strategies import DDPStrategy, ParallelStrategy, Strategy
+from lightning.pytorch.strategies.launchers.launcher import _Launcher
+from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, IterableDataset
+
+from pdd_lightning.errors import ConfigError
+from pdd_lightning.process.ranks import started_by_lightning
+
+_PATIENCE: Final = 60.0
+"""Seconds that the processes of the other devices may take to end after the first one."""
+
+
+_launchers: list[_Launcher] = []
+"""Of all trainers. Not the trainers: they hold on to their modules, and to memory of a GPU."""
+
+
+class _NoSignals(_SignalConnector):
+    """Leaves signals to `pdd_lightning.process.signals`.
+
+    Lightning's own handlers wait for the other processes inside the handler, and on SLURM save where a later stage
+    would take the file for its own.
+    """
+
+    def register_signal_handlers(self) -> None:
+        """Register none."""
+        self.received_sigterm = False
+
+
+class PDDTrainer(Trainer):
+    """Lightning's trainer, with the commands that the parser offers beside `fit`."""
+
+    def evaluate(self) -> None:
+        """Train fresh networks on the finished run and report their test accuracy after every stage."""
+        # LightningCLI looks commands up here; PDDCLI.evaluate does the work, with one trainer for each fit.
+        raise RuntimeError("use `pdd-cli evaluate`")
+
+    def select(self) -> None:
+        """Choose real images in place of distilled ones, as a finished run of one stage that `evaluate` scores."""
+        raise RuntimeError("use `pdd-cli select`")
+
+    def plan(self) -> None:
+        """Say what a run will take, before it starts: time, memory and disk, from a short measurement."""
+        raise RuntimeError("use `pdd-cli plan`")
+
+
+def adopt(trainer: Trainer) -> Trainer:
+    """Make a trainer behave as part of a command; returns it."""
+    trainer._signal_connector = _NoSignals(trainer)
+    if isinstance(trainer.strategy, DDPStrategy):
+        # Every process updates its buffers alike, or on purpose not: nothing is to be copied over them.
+        newer = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters  # since torch 2.14
+        trainer.strategy._ddp_kwargs.setdefault("forward_sync_buffers" if newer else "broadcast_buffers", False)
+    if trainer.strategy.launcher is not None:
+        _launchers.append(trainer.strategy.launcher)
+    return trainer
+
+
+def require_meeting_point(trainer: Trainer) -> None:
+    """Refuse to wait for other machines that do not know where this one is.
+
+    Raises:
+        ConfigError: If there are several machines, and neither a launcher nor the environment brings them together.
+    """
+    strategy = trainer.strategy
+    alone = isinstance(strategy, ParallelStrategy) and isinstance(strategy.cluster_environment, LightningEnvironment)
+    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    if alone and trainer.num_nodes > 1 and missing:
+        raise ConfigError(
+            f"--trainer.num_nodes={trainer.num_nodes}: {', '.join(missing)} not set, so the machines cannot find each "
+            "other. Start the command on each of them by torchrun or by srun of SLURM (docs/cluster.md), or with these "
+            "and NODE_RANK set"
+        )
+
+
+def join_children() -> None:
+    """Wait for the processes that Lightning started for the other devices."""
+    for launcher in _launchers:
+        children: list[subprocess.Popen[bytes]] = getattr(launcher, "procs", [])
+        for child in children:
+            try:
+                child.wait(_PATIENCE)
+            except subprocess.TimeoutExpired:
+                child.kill()
+    _launchers.clear()
+
+
+def load_data(trainer: Trainer, data: LightningDataModule, stage: str) -> None:
+    """Fetch and decode the data in one process of each machine, and read them in the others afterwards.
+
+    Args:
+        trainer: Knows the processes.
+        data: The data module.
+        stage: For its `setup`.
+    """
+    strategy = trainer.strategy
+    together = isinstance(strategy, ParallelStrategy) and not isinstance(
+        strategy.cluster_environment, LightningEnvironment
+    )
+    if not together:
+        # Lightning starts the other processes later, when everything is there.
+        if not started_by_lightning():
+            data.prepare_data()
+        data.setup(stage)
+        return
+    strategy.setup_environment()
+    first = trainer.local_rank == 0
+    if first:
+        data.prepare_data()
+        data.setup(stage)
+    strategy.barrier("data")
+    if not first:
+        data.setup(stage)
+
+
+@contextmanager
+def first_process_first(strategy: Strategy) -> Iterator[None]:
+    """Let the first process do something whose result is stored, and the others find it there.
+
+    Args:
+        strategy: Knows the processes; they must all come here.
+    """
+    if not strategy.is_global_zero:
+        strategy.barrier("first")
+    yield
+    if strategy.is_global_zero:
+        strategy.barrier("first")
+
+
+class Steps(IterableDataset[int]):
+    """The numbers of a fit's optimiser steps.
+
+    Iterable, for Lightning would give each rank only its share of a list's items: every rank takes part in every step.
+
+    Args:
+        total: Number of steps.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.total))
+
+    def __len__(self) -> int:
+        return self.total
+
+    def loader(self) -> DataLoader[int]:
+        """A loader without batches or workers."""
+        return DataLoader(self, batch_size=None)

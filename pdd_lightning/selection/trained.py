@@ -1,0 +1,209 @@
+"""Selections that a network trained on the real data decides, and that training."""
+
+import json
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pdd_lightning.errors import ArtifactError, ConfigError
+from pdd_lightning.networks import build_template, initial_state
+from pdd_lightning.progress import Progress
+from pdd_lightning.selection.base import Selection, SelectionContext, read_checked
+from pdd_lightning.store.digests import fingerprint
+from pdd_lightning.store.files import write_tensors
+from pdd_lightning.store.folders import RunFolder
+from pdd_lightning.training.learner import Learner
+from pdd_lightning.training.recipe import Precision, Recipe
+from pdd_lightning.types import Json, State
+
+_KEY = "selection"
+
+
+_PREFIX = "state."
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How the network that decides is trained on the real data, with SGD.
+
+    Args:
+        epochs: Passes over the real data.
+        learning_rate: Initial learning rate.
+        batch_size: Examples per minibatch.
+        momentum: Of SGD.
+        weight_decay: L2 penalty added to the gradient.
+        decay_at: Fractions of the epochs after which the learning rate is multiplied by `decay`.
+        decay: Factor of the learning rate at each point of `decay_at`.
+        precision: See :class:`pdd_lightning.training.recipe.Recipe`.
+    """
+
+    epochs: int = 50
+    learning_rate: float = 0.01
+    batch_size: int = 256
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    decay_at: tuple[float, ...] = (0.5,)
+    decay: float = 0.1
+    precision: Precision = "float32"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.learning_rate < float("inf"):
+            raise ConfigError(f"learning_rate must be positive and finite, got {self.learning_rate}")
+        _ = self.recipe  # which checks the rest
+
+    @property
+    def recipe(self) -> Recipe:
+        """The same as a recipe."""
+        return Recipe(
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            decay_at=tuple(self.decay_at),
+            decay=self.decay,
+            precision=self.precision,
+        )
+
+
+@dataclass(frozen=True)
+class RealTraining:
+    """What a training on the real data left.
+
+    Attributes:
+        state: The trained network, on the CPU.
+        correct: Shape (epochs, N), bool: whether each example was classified correctly when it was presented.
+    """
+
+    state: State
+    correct: Tensor
+
+
+def train_on_real(context: SelectionContext, rate: float, recipe: Recipe) -> RealTraining:
+    """Train a network on the real data once, or read what an earlier call left.
+
+    Stored as ``forgetting/<fingerprint>.safetensors`` in the run's folder. All methods with the same options share
+    one training.
+
+    Whether an example is classified correctly is asked as in Toneva et al. (ICLR 2019, Algorithm 1): at each
+    presentation, within its minibatch and before the update on it, so on the augmented image and in training mode.
+    This costs nothing: the predictions are those of the training itself.
+
+    Args:
+        context: The images, and what to train with.
+        rate: Initial learning rate.
+        recipe: Everything else.
+
+    Raises:
+        ConfigError: If the training diverges.
+        ArtifactError: If the stored training is damaged or was made under other settings.
+    """
+    settings: Json = {**context.settings(), "learning_rate": rate, "recipe": recipe.describe()}
+    path = RunFolder(context.folder).forgetting / f"{fingerprint(settings)}.safetensors"
+    if path.is_file():
+        tensors = read_checked(path, settings)
+        correct = tensors.pop("correct", torch.empty(0))
+        if correct.dtype != torch.bool or correct.shape != (recipe.epochs, len(context.real)):
+            raise ArtifactError(
+                f"{path} does not hold {recipe.epochs} epochs of {len(context.real)} examples; delete it to have it "
+                "made again"
+            )
+        return RealTraining({name.removeprefix(_PREFIX): tensor for name, tensor in tensors.items()}, correct)
+    training = _train(context, rate, recipe)
+    named = {f"{_PREFIX}{name}": tensor for name, tensor in training.state.items()}
+    write_tensors(path, {"correct": training.correct, **named}, {"settings": json.dumps(settings)})
+    return training
+
+
+def _train(context: SelectionContext, rate: float, recipe: Recipe) -> RealTraining:
+    classes = len(context.class_names)
+    learner = Learner(build_template(context.architecture, context.image_shape, classes), context.device)
+    learner.load(initial_state(context.architecture, context.image_shape, classes, context.seed, _KEY))
+    watch = _Watch(context, recipe)
+    handle = learner.network.register_forward_hook(watch)
+    with Progress() as progress, progress.task("training on the real data, to select", recipe.epochs) as task:
+        learner.train(
+            *(context.real, rate, recipe, context.augmentation, context.seed, _KEY),
+            after_epoch=lambda _: task.advance(),
+        )
+    handle.remove()
+    state = {name: tensor.cpu() for name, tensor in learner.state().items()}
+    if not all(torch.isfinite(tensor).all() for tensor in state.values()):
+        raise ConfigError(f"learning_rate={rate}: the network that decides the selection diverged; lower it")
+    return RealTraining(state, watch.correct.cpu())
+
+
+class _Watch:
+    """A forward hook that notes which examples of each minibatch are classified correctly.
+
+    Args:
+        context: The images.
+        recipe: Of the training that will be watched.
+    """
+
+    def __init__(self, context: SelectionContext, recipe: Recipe) -> None:
+        self._batches = recipe.batches(len(context.real), context.seed, _KEY)
+        self._labels = context.real.labels
+        self._step = 0
+        self.correct = torch.zeros(recipe.epochs, len(context.real), dtype=torch.bool, device=self._labels.device)
+
+    def __call__(self, module: nn.Module, inputs: tuple[Tensor, ...], logits: Tensor) -> None:
+        positions = self._batches[self._step].to(self._labels.device)
+        epoch = self._step // self._batches.per_epoch
+        self.correct[epoch, positions] = logits.detach().argmax(1) == self._labels[positions]
+        self._step += 1
+
+
+@dataclass(frozen=True)
+class FeatureSelection(TrainingOptions, Selection):
+    """Chooses within each class by the features that a trained network's head reads."""
+
+    @abstractmethod
+    def pick(self, features: Tensor, count: int) -> Tensor:
+        """Choose among the examples of one class.
+
+        Args:
+            features: Shape (N, F), float64, on any device.
+            count: How many, at most N.
+
+        Returns:
+            Rows, shape (count,), int64, best first, on the same device.
+        """
+
+    def choose(self, context: SelectionContext, classes: Sequence[Tensor], ipc: int) -> list[Tensor]:
+        """See :meth:`Selection.choose`.
+
+        Raises:
+            ConfigError: If the network has no `embed`.
+        """
+        network = build_template(context.architecture, context.image_shape, len(context.class_names))
+        if not callable(getattr(network, "embed", None)):
+            raise ConfigError(
+                f"model.network={context.architecture.name}: {self.name} compares features, and this network has no "
+                "method `embed` that returns them (N, F); add one, or use random or forgetting"
+            )
+        network.load_state_dict(train_on_real(context, self.learning_rate, self.recipe).state)
+        network.to(context.device)
+        # One class at a time: the features of all images together may not fit into memory.
+        return [positions[self.pick(embed(network, context, positions), ipc).cpu()] for positions in classes]
+
+
+@torch.no_grad()
+def embed(network: nn.Module, context: SelectionContext, positions: Tensor, batch_size: int = 1000) -> Tensor:
+    """Features of some images, without augmentation and in evaluation mode.
+
+    Args:
+        network: With a method `embed`, on the context's device.
+        context: The images.
+        positions: Shape (N,).
+        batch_size: Images at a time.
+
+    Returns:
+        Shape (N, F), float64: sums and differences of greedy methods should not depend on rounding.
+    """
+    network.eval()
+    function: Any = network.embed
+    return torch.cat([function(context.real.take(part).images).double() for part in torch.split(positions, batch_size)])

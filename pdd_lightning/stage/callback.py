@@ -1,0 +1,78 @@
+"""The hand-over from one stage to the next."""
+
+import shutil
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.utils.tensorboard import SummaryWriter
+
+from pdd_lightning.stage.module import StageModule
+from pdd_lightning.stage.pictures import save_grid
+from pdd_lightning.stage.subsets import Subset, union_of, write_subset
+from pdd_lightning.stage.transition import Transition, make_transition
+from pdd_lightning.store.files import write_tensors
+
+
+class StageCallback(Callback):
+    """Exports a finished stage's subset and carries the model states that it trains into the next stage.
+
+    The subset is written first, then the end states of every member of the bank, then the manifest that declares
+    the stage complete: an interruption in between continues where it was.
+    """
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Finish the stage, if all its steps are done (PDD section 4.1)."""
+        # Not on_train_end: that hook is skipped when a resumed stage has no step left to do.
+        module = pl_module
+        assert isinstance(module, StageModule)
+        if trainer.global_step < module.iterations or module.folder.complete:
+            return
+        subset = module.subset()
+        if trainer.is_global_zero:
+            write_subset(module.folder, subset)
+        union = union_of([*module.previous, subset])
+        assert union is not None
+        waiting = module.folder.directory / "transition"
+        transition: Transition | None = None
+        if module.transition:
+            transition = make_transition(
+                module.context, union.to(module.context.device), subset.rate, module.recipe, waiting
+            )
+        module.context.ranks.barrier()  # the others must have read the members before they go
+        if trainer.is_global_zero:
+            self._finish(trainer, module, subset, transition)
+            for folder in (waiting, module.folder.checkpoints):
+                shutil.rmtree(folder, ignore_errors=True)
+            module.folder.last_good.unlink(missing_ok=True)
+        module.context.ranks.barrier()
+
+    def _finish(self, trainer: Trainer, module: StageModule, subset: Subset, transition: Transition | None) -> None:
+        folder = module.folder
+        if transition is not None:
+            transition.bank.write(folder.end_states)
+        write_tensors(module.run.preprocessing, module.data.preprocessing.tensors())
+        self._draw(module, [*module.previous, subset])
+        accuracies = torch.tensor(() if transition is None else transition.accuracies)
+        loss = trainer.callback_metrics.get("loss")  # none if a resumed stage had no step left
+        summary: dict[str, object] = {
+            "images_per_class": module.ipc,
+            "class_names": list(module.data.class_names),
+            "image_shape": list(module.data.image_shape),
+            "learning_rate": subset.rate,
+            "loss": None if loss is None else float(loss),
+            "validation_accuracies": [round(a, 6) for a in accuracies.tolist()],
+            "real_examples": None if module.saving is None else module.saving.to_json(),
+        }
+        previous = module.run.stage(module.stage - 1).fingerprint() if module.stage > 1 else None
+        folder.finish(module.settings(), module.data.fingerprint, previous, summary)
+        if len(accuracies):
+            with SummaryWriter(str(module.run.tensorboard / "stages")) as writer:
+                writer.add_scalar("validation accuracy/mean", accuracies.mean().item(), module.stage)
+                writer.add_scalar("validation accuracy/std", accuracies.std(correction=0).item(), module.stage)
+                writer.add_scalar("alpha", subset.rate, module.stage)
+
+    def _draw(self, module: StageModule, subsets: list[Subset]) -> None:
+        images, labels = (torch.cat([getattr(s.data, name) for s in subsets]) for name in ("images", "labels"))
+        stages = torch.cat([torch.full_like(s.data.labels, s.stage) for s in subsets])
+        pixels = module.data.preprocessing.invert(images)
+        save_grid(module.folder.pictures, pixels, labels, stages, module.data.class_names)

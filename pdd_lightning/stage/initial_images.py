@@ -1,0 +1,68 @@
+"""The images of a stage before its first step, and the bounds that they may be kept within."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from pdd_lightning.datamodules import Preprocessing
+from pdd_lightning.errors import ConfigError
+from pdd_lightning.rng import generator
+from pdd_lightning.selection.random import random_images
+from pdd_lightning.training.formation import encode
+from pdd_lightning.types import LabelledImages
+
+Initial = Literal["real", "mixed", "noise"]
+
+
+def real_images_needed(ipc: int, factor: int, initial: Initial) -> int:
+    """Real images of each class that the initialisation takes."""
+    return ipc * factor**2 if initial == "mixed" else ipc
+
+
+def initial_images(
+    real: LabelledImages, class_names: tuple[str, ...], ipc: int, factor: int, initial: Initial, seed: int, stage: int
+) -> tuple[Tensor, Tensor]:
+    """S_k before its first step.
+
+    Args:
+        real: The real images that the stage reads.
+        class_names: In the order of the labels.
+        ipc: Images per class.
+        factor: Of multi-formation.
+        initial: "real" takes real images, "mixed" puts a reduced real image into every tile, "noise" draws from a
+            standard normal distribution.
+        seed: The run's seed.
+        stage: Number of the stage.
+
+    Returns:
+        Images (C * ipc, channels, H, W) and labels (C * ipc,), class by class.
+
+    Raises:
+        ConfigError: If a class has too few real images.
+    """
+    count = real_images_needed(ipc, factor, initial)
+    option = "model.ipc" if count == ipc else "model.ipc x model.factor^2"
+    images, labels = random_images(real, class_names, count, seed, stage, option=option)
+    if initial == "mixed":
+        return encode(images, factor), labels[:: factor**2].clone()
+    if initial == "noise":
+        images = torch.randn(images.shape, generator=generator(seed, "stage", stage, "noise"))
+    return images, labels
+
+
+def pixel_bounds(preprocessing: Preprocessing) -> tuple[Tensor, Tensor]:
+    """Black and white in the networks' space.
+
+    Returns:
+        Two tensors of shape (C, 1, 1).
+
+    Raises:
+        ConfigError: If the images are whitened, for a whitened pixel has no bounds of its own.
+    """
+    if preprocessing.whitening is not None:
+        raise ConfigError(
+            "model.clamp_pixels=true keeps pixels within [0, 1], which whitened pixels do not have: set data.zca=false"
+        )
+    low, high = (((level - preprocessing.mean) / preprocessing.std)[:, None, None] for level in (0.0, 1.0))
+    return low, high

@@ -1,0 +1,92 @@
+"""What a person sees while a stage is fitted: a progress bar, and pictures in TensorBoard."""
+
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from pdd_lightning.errors import ConfigError
+from pdd_lightning.progress import Progress, Task
+from pdd_lightning.stage.module import StageModule
+from pdd_lightning.stage.pictures import grid_tensor
+
+
+class ImageMonitor(Callback):
+    """Sends a grid of the synthetic images to TensorBoard as they develop.
+
+    Args:
+        every: Steps between two grids.
+    """
+
+    def __init__(self, every: int = 100) -> None:
+        if every < 1:
+            raise ConfigError(f"ImageMonitor.every must be at least 1, got {every}")
+        self.every = every
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The images before the first step."""
+        self._send(trainer, pl_module)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """The images now and then."""
+        if trainer.global_step % self.every == 0:
+            self._send(trainer, pl_module)
+
+    @torch.no_grad()
+    def _send(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        logger = trainer.logger
+        if not isinstance(logger, TensorBoardLogger) or not isinstance(pl_module, StageModule):
+            return
+        subset, data = pl_module.subset().data, pl_module.data
+        pixels = data.preprocessing.invert(subset.images).clamp(0, 1)
+        grid = grid_tensor(pixels, subset.labels, data.num_classes)
+        logger.experiment.add_image("synthetic images", grid, trainer.global_step)
+
+
+class StepProgress(Callback):
+    """One bar for a fit, or one plain line now and then where there is no terminal.
+
+    Args:
+        description: What is being fitted.
+        total: Optimiser steps.
+        metric: Name of a logged value to show beside it.
+    """
+
+    def __init__(self, description: str, total: int, metric: str | None = None) -> None:
+        self.description, self.total, self.metric = description, total, metric
+        self._stack = ExitStack()
+        self._task: Task | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Open the bar."""
+        progress = self._stack.enter_context(Progress(enabled=trainer.is_global_zero))
+        self._task = self._stack.enter_context(progress.task(self.description, self.total))
+        if trainer.global_step:
+            self._task.advance(trainer.global_step)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Move the bar."""
+        if self._task is None:
+            return
+        value = trainer.callback_metrics.get(self.metric) if self.metric else None
+        if value is not None:
+            self._task.description = f"{self.description}, {self.metric} {float(value):.3f}"
+        self._task.advance()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Close the bar."""
+        self._close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Close the bar, so that the message after it is legible."""
+        self._close()
+
+    def _close(self) -> None:
+        self._task = None
+        self._stack.close()

@@ -1,0 +1,241 @@
+"""Pictures of synthetic images: a labelled PNG for people and a bare grid for TensorBoard."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import pad
+from torchvision.utils import make_grid  # type: ignore[import-untyped]
+
+# Lengths are pixels.
+_DPI: Final = 144
+
+
+_CELL: Final = 96  # edge to which small images are enlarged
+
+
+_CELL_GAP: Final = 4
+
+
+_STAGE_GAP: Final = 30
+
+
+_MARGIN: Final = 24
+
+
+_MAX_GROUPS_WIDTH: Final = 12_000  # Agg stops at 65536, viewers and memory well before
+
+
+_NAME_LENGTH: Final = 24  # characters
+
+
+_FRAME: Final = 200  # grey level
+
+
+_INK: Final = "#222222"
+
+
+_FAINT: Final = "#767676"
+
+
+def save_grid(
+    path: Path,
+    images: Tensor,
+    labels: Tensor,
+    stages: Tensor,
+    class_names: Sequence[str],
+    title: str | None = None,
+    *,
+    max_per_stage: int = 10,
+    max_classes: int = 20,
+) -> None:
+    """Save the synthetic images as a PNG: one row per class, the columns grouped by stage.
+
+    Images are enlarged by a whole factor without interpolation. What is left out is said under the title.
+
+    Args:
+        path: The PNG to write; its folder is made if need be.
+        images: Shape (N, C, H, W), floating point in [0, 1], C = 1 (drawn grey) or 3. Clamped; NaN is black.
+        labels: Shape (N,), int64, in [0, len(class_names)).
+        stages: Shape (N,), int64, the stage each image came from; shown as given, in ascending order.
+        class_names: One per class.
+        title: Shown above the images.
+        max_per_stage: At most this many images of a class from a stage, the first ones.
+        max_classes: At most this many classes, the first ones.
+
+    Raises:
+        ValueError: If there are no images, or the shapes, channels, labels or limits are not as above.
+    """
+    _check(images, labels, len(class_names))
+    if stages.shape != labels.shape:
+        raise ValueError(f"expected stages {tuple(labels.shape)}, got {tuple(stages.shape)}")
+    if max_per_stage < 1 or max_classes < 1:
+        raise ValueError(f"max_per_stage {max_per_stage} and max_classes {max_classes} must be at least 1")
+    labels, stages = labels.cpu(), stages.cpu()
+    numbers = sorted({int(stage) for stage in stages.tolist()})
+    num_rows = min(len(class_names), max_classes)
+
+    stride = _enlarged_size(images)[1] + _CELL_GAP
+    limit = min(max_per_stage, max(1, _MAX_GROUPS_WIDTH // (stride * len(numbers))))
+    counts = torch.zeros(len(numbers), len(class_names), dtype=torch.int64)
+    positions = torch.searchsorted(torch.tensor(numbers), stages)
+    counts.index_put_((positions, labels), torch.ones_like(labels), accumulate=True)
+    groups = [
+        _group(images, labels, stages == number, num_rows, min(limit, int(counts[k, :num_rows].max())))
+        for k, number in enumerate(numbers)
+    ]
+    notes = []
+    if num_rows < len(class_names):
+        notes.append(f"first {num_rows} of {len(class_names)} classes")
+    if limit < int(counts.max()):
+        notes.append(f"at most {limit} of {int(counts.max())} images per class and stage")
+    figure = _draw(groups, numbers, class_names[:num_rows], title, "Showing " + ", ".join(notes) if notes else None)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Not savefig, which would obey the user's settings (a tight bounding box, another resolution).
+    FigureCanvasAgg(figure).print_png(path)  # type: ignore[no-untyped-call]
+
+
+def grid_tensor(images: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """Arrange images for TensorBoard: one row per class, one pixel of white around each.
+
+    Args:
+        images: Shape (N, C, H, W), floating point in [0, 1], C = 1 or 3. Clamped; NaN is black.
+        labels: Shape (N,), int64, in [0, num_classes).
+        num_classes: The number of rows.
+
+    Returns:
+        Shape (C, num_classes (H + 1) + 1, K (W + 1) + 1) on the CPU, where K is the largest number of images
+        of one class. Rows with fewer end in white.
+
+    Raises:
+        ValueError: If there are no images, or the shapes, channels or labels are not as above.
+    """
+    _check(images, labels, num_classes)
+    images, labels = images.detach().cpu().float().nan_to_num(0.0).clamp(0, 1), labels.cpu()
+    columns = int(labels.bincount().max())
+    cells = images.new_ones(num_classes, columns, *images.shape[1:])
+    for label in range(num_classes):
+        members = images[labels == label]
+        cells[label, : len(members)] = members
+    grid: Tensor = make_grid(cells.flatten(0, 1), nrow=columns, padding=1, pad_value=1.0)
+    if num_classes * columns == 1:  # the one case that make_grid does not pad
+        grid = pad(grid, (1, 1, 1, 1), value=1.0)
+    return grid[: images.shape[1]]  # make_grid repeats a grey channel three times
+
+
+def _check(images: Tensor, labels: Tensor, num_classes: int) -> None:
+    if images.ndim != 4 or images.shape[1] not in (1, 3) or labels.shape != images.shape[:1]:
+        raise ValueError(
+            f"expected images (N, 1 or 3, H, W) and labels (N,), got {tuple(images.shape)} and {tuple(labels.shape)}"
+        )
+    if images.numel() == 0:
+        raise ValueError("there are no images to show")
+    if labels.min() < 0 or labels.max() >= num_classes:
+        raise ValueError(
+            f"labels run from {int(labels.min())} to {int(labels.max())}, but there are {num_classes} classes"
+        )
+
+
+def _enlarged_size(images: Tensor) -> tuple[int, int, int]:
+    """Height and width of a framed picture, and the factor by which the image is enlarged."""
+    height, width = images.shape[2:]
+    factor = max(1, round(_CELL / max(height, width)))
+    return height * factor + 2, width * factor + 2, factor
+
+
+def _enlarge(image: Tensor, factor: int) -> NDArray[np.uint8]:
+    """Repeat each pixel of an image (C, H, W) and frame it, shape (H', W', 3)."""
+    clean = image.detach().cpu().float().nan_to_num(0.0).clamp(0, 1)
+    pixels = (clean * 255).round().to(torch.uint8).expand(3, -1, -1).permute(1, 2, 0).numpy()
+    enlarged = pixels.repeat(factor, axis=0).repeat(factor, axis=1)
+    # Without a frame, an image with a white edge runs into the paper.
+    return np.pad(enlarged, ((1, 1), (1, 1), (0, 0)), constant_values=_FRAME)
+
+
+def _group(images: Tensor, labels: Tensor, chosen: Tensor, num_rows: int, columns: int) -> NDArray[np.uint8]:
+    """One stage's images, shape (height, width, 3); where a class has fewer, cells stay white."""
+    height, width, factor = _enlarged_size(images)
+    columns = max(columns, 1)
+    shape = (num_rows * (height + _CELL_GAP) - _CELL_GAP, columns * (width + _CELL_GAP) - _CELL_GAP, 3)
+    group: NDArray[np.uint8] = np.full(shape, 255, dtype=np.uint8)
+    for row in range(num_rows):
+        members = (chosen & (labels == row)).nonzero().flatten().tolist()[:columns]
+        for column, index in enumerate(members):
+            top, left = row * (height + _CELL_GAP), column * (width + _CELL_GAP)
+            group[top : top + height, left : left + width] = _enlarge(images[index], factor)
+    return group
+
+
+def _draw(
+    groups: Sequence[NDArray[np.uint8]],
+    numbers: Sequence[int],
+    class_names: Sequence[str],
+    title: str | None,
+    note: str | None,
+) -> Figure:
+    """Place the groups, their headers, the class names and the title, pixel for pixel."""
+    figure = Figure(dpi=_DPI, facecolor="white")
+    FigureCanvasAgg(figure)  # attaches itself, so that texts are measured as Agg will draw them
+    heading = [_text(figure, title, 12, weight="bold")] if title else []
+    heading += [_text(figure, note, 9, colour=_FAINT)] if note else []
+    names = [_text(figure, _shorten(name), 9, ha="right", va="center") for name in class_names]
+    headers = [_text(figure, f"stage {number}", 9, ha="center", weight="bold") for number in numbers]
+
+    def extent(text: Text) -> tuple[int, int]:
+        box = text.get_window_extent()
+        return int(np.ceil(box.width)), int(np.ceil(box.height))
+
+    images_left = _MARGIN + max(extent(text)[0] for text in names) + _MARGIN // 2
+    heights = [extent(text)[1] + 10 for text in heading]
+    images_top = _MARGIN + sum(heights) + (8 if heading else 0) + max(extent(text)[1] for text in headers) + 18
+    widths = [max(group.shape[1], extent(text)[0]) for group, text in zip(groups, headers, strict=True)]
+    content = images_left + sum(widths) + _STAGE_GAP * (len(groups) - 1)
+    width = _MARGIN + max(content, *(_MARGIN + extent(text)[0] for text in heading), 0)
+    height = images_top + groups[0].shape[0] + _MARGIN
+    figure.set_size_inches(width / _DPI, height / _DPI)
+
+    top = _MARGIN
+    for text, used in zip(heading, heights, strict=True):
+        text.set_position((_MARGIN, height - top))
+        top += used
+    stride = (groups[0].shape[0] + _CELL_GAP) / len(names)
+    for row, text in enumerate(names):
+        centre = images_top + row * stride + (stride - _CELL_GAP) / 2
+        text.set_position((images_left - _MARGIN // 2, height - centre))
+    left = images_left
+    for group, text, used in zip(groups, headers, widths, strict=True):
+        text.set_position((left + used / 2, height - images_top + 16 + extent(text)[1]))
+        rule = [left, left + used], [height - images_top + 8] * 2
+        figure.add_artist(Line2D(*rule, color="#c8c8c8", linewidth=0.8, transform=None))
+        # figimage copies the array into the canvas as it is; an axes would resample it.
+        figure.figimage(group, left + (used - group.shape[1]) // 2, _MARGIN, origin="upper")
+        left += used + _STAGE_GAP
+    return figure
+
+
+def _text(
+    figure: Figure,
+    text: str,
+    size: float,
+    *,
+    ha: str = "left",
+    va: str = "top",
+    weight: str = "normal",
+    colour: str = _INK,
+) -> Text:
+    # A class may be called "$5 bill", which is not a formula. transform=None makes positions pixels.
+    style: dict[str, Any] = {"fontsize": size, "ha": ha, "va": va, "fontweight": weight, "color": colour}
+    return figure.text(0, 0, text, transform=None, parse_math=False, **style)
+
+
+def _shorten(name: str) -> str:
+    name = " ".join(name.split())
+    return name if len(name) <= _NAME_LENGTH else name[: _NAME_LENGTH - 1] + "…"

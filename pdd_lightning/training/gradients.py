@@ -1,0 +1,108 @@
+"""Losses of minibatches and their gradients, as functions of a network's parameters."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value
+from torch.nn import functional as F
+
+from pdd_lightning.compute.compiling import warn_uncompiled
+from pdd_lightning.compute.cuda_graphs import Recorded, is_known, records
+from pdd_lightning.compute.functional import Layout
+from pdd_lightning.training.cutmix import Mix
+from pdd_lightning.training.recipe import Precision, autocast
+from pdd_lightning.types import sent
+
+_COMPILED = 100
+"""Shapes and kinds of networks that a process compiles at most."""
+
+
+Lane = tuple[Tensor, Tensor, Tensor, Mix | None]
+"""Parameters (P,), images (B, C, H, W), labels (B,), and how the images were mixed."""
+
+
+def is_recordable(network: nn.Module, device: torch.device) -> bool:
+    """Whether training steps of a network are recorded: on a GPU, if it is known to do the same every time.
+
+    Batch norm keeps statistics, and parameters that are kept as they are have no gradient; such networks compute as
+    they come.
+    """
+    return (
+        records(device)
+        and is_known(network)
+        and not any(True for _ in network.buffers())
+        and all(parameter.requires_grad and not parameter._backward_hooks for parameter in network.parameters())
+    )
+
+
+class LossGradients:
+    """Mean losses of minibatches and their gradients, for networks of one kind side by side.
+
+    Args:
+        network: One of them, without buffers; its values do not matter.
+        precision: In which convolutions and products are computed.
+        compile: Let PyTorch compile it. Where that fails, a warning says so and it is computed as it comes.
+    """
+
+    def __init__(self, network: nn.Module, precision: Precision, compile: bool = False) -> None:
+        plain = partial(_loss_and_gradient, network, Layout.of(network), precision)
+        self._compute = Recorded(_compiled(plain) if compile else plain)
+
+    def __call__(self, lanes: Sequence[Lane]) -> list[tuple[Tensor, Tensor]]:
+        """Each network's loss, a scalar, and its gradient, shape (P,)."""
+        return [(loss, gradient) for loss, gradient in self._compute([_plain(*lane) for lane in lanes])]
+
+
+Recordings = dict[tuple[Precision, bool], LossGradients]
+"""By precision, and whether they are compiled."""
+
+
+def _plain(theta: Tensor, images: Tensor, labels: Tensor, mix: Mix | None) -> tuple[Tensor, ...]:
+    """Tensors only: labels of what CutMix brought in, and the share of the images' own."""
+    partners = labels if mix is None else labels[sent(mix.order, labels.device)]
+    share = torch.full((), 1.0 if mix is None else mix.share, dtype=theta.dtype, device=theta.device)
+    return theta, images, labels, partners, share
+
+
+def _loss_and_gradient(
+    network: nn.Module,
+    layout: Layout,
+    precision: Precision,
+    theta: Tensor,
+    images: Tensor,
+    labels: Tensor,
+    partners: Tensor,
+    share: Tensor,
+) -> tuple[Tensor, Tensor]:
+    def loss(theta: Tensor) -> Tensor:
+        with autocast(precision, images.device):
+            logits = functional_call(network, layout.unflatten(theta), (images,))
+        logits = logits.to(theta.dtype)
+        return share * F.cross_entropy(logits, labels) + (1 - share) * F.cross_entropy(logits, partners)
+
+    gradient, value = grad_and_value(loss)(theta)
+    return value, gradient
+
+
+def _compiled(plain: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., tuple[Tensor, Tensor]]:
+    compiled: Callable[..., tuple[Tensor, Tensor]] | None = None
+    usable = True
+
+    def compute(*tensors: Tensor) -> tuple[Tensor, Tensor]:
+        nonlocal compiled, usable
+        if usable:
+            try:
+                compiled = compiled or torch.compile(plain, dynamic=False)
+                # Dynamo counts what all functions that are called in one way are compiled for.
+                with torch.no_grad(), torch._dynamo.config.patch(recompile_limit=_COMPILED):
+                    return compiled(*tensors)
+            except torch.OutOfMemoryError:
+                raise
+            except Exception as error:  # compilers fail in many ways
+                usable = False
+                warn_uncompiled("model.compile_networks", error)
+        return plain(*tensors)
+
+    return compute

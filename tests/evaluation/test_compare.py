@@ -1,0 +1,70 @@
+"""One table of several runs."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pdd_lightning.cli.main import main
+from pdd_lightning.evaluation.compare import merged_rows
+from pdd_lightning.evaluation.report import Row, write_results
+
+RANDOM = Row("random", "union", "ConvNet", 1, 3, (0.8, 0.9), 30, 450, 100, (0.1,), "held-out")
+FULL = replace(RANDOM, name="full", stage=0, images_per_class=None, stored_bytes=None, accuracies=(0.99, 0.98))
+FIRST = replace(RANDOM, name="pdd", order="progressive", images_per_class=1, accuracies=(0.7, 0.7))
+SECOND = replace(FIRST, stage=2, images_per_class=3, accuracies=(0.95, 0.96))
+
+
+def names(rows: list[Row]) -> list[str]:
+    return [row.name for row in rows]
+
+
+def test_runs_bear_their_labels_and_share_their_baselines() -> None:
+    alone = replace(FIRST, name="distilled")
+    rows = merged_rows({"a": [RANDOM, FIRST, SECOND, FULL], "b": [RANDOM, alone, FULL]})
+    assert names(rows) == ["random", "a", "b", "full"]
+    assert rows[1] == replace(SECOND, name="a")
+    assert rows[2] == replace(FIRST, name="b")
+
+
+def test_baselines_that_differ_bear_labels_too() -> None:
+    rows = merged_rows({"a": [RANDOM, FIRST], "b": [replace(RANDOM, accuracies=(0.1, 0.2)), FIRST, FULL]})
+    assert names(rows) == ["random, a", "random, b", "a", "b", "full"]
+
+
+def test_every_stage() -> None:
+    rows = merged_rows({"a": [RANDOM, FIRST, SECOND]}, every_stage=True)
+    assert [(row.name, row.stage) for row in rows] == [("random", 1), ("a", 1), ("a", 2)]
+
+
+def test_the_last_stage_is_that_of_each_order() -> None:
+    union = replace(FIRST, order="union")
+    assert names(merged_rows({"a": [FIRST, SECOND, union]})) == ["a", "a"]
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> list[str]:
+    for label, own in (("mtt", FIRST), ("pdd_mtt", SECOND)):
+        write_results([RANDOM, own, FULL], tmp_path / label / "evaluation")
+    return [str(tmp_path / "mtt"), str(tmp_path / "pdd_mtt")]
+
+
+def test_the_command_prints_and_writes(runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["compare", *runs, "--output", str(tmp_path / "table.md")])
+    written = (tmp_path / "table.md").read_text().splitlines()
+    assert [line.split("|")[1].strip() for line in written[2:]] == ["random", "mtt", "pdd_mtt", "full"]
+    shown = capsys.readouterr().out
+    assert all(text in shown for text in ("random", "pdd_mtt", "95.5 ± 0.7"))
+
+
+@pytest.mark.parametrize(
+    ("add", "words"),
+    [("absent", "results.json cannot be read"), ("mtt", "two runs are called mtt: give each folder once")],
+)
+def test_a_mistake_is_one_line(
+    add: str, words: str, runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["compare", *runs, str(tmp_path / add)])
+    assert exit_.value.code == 2
+    assert words in capsys.readouterr().err

@@ -1,0 +1,96 @@
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from pdd_lightning.errors import DataError
+from pdd_lightning.store.digests import digest
+from pdd_lightning.store.files import cached
+from pdd_lightning.types import State
+
+
+class Builder:
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self) -> State:
+        self.calls += 1
+        return {"images": torch.arange(12, dtype=torch.uint8), "mean": torch.ones(3)}
+
+
+def test_builds_once(tmp_path: Path) -> None:
+    build = Builder()
+    first = cached(str(tmp_path / "new"), "x", build)
+    second = cached(str(tmp_path / "new"), "x", build)
+    assert build.calls == 1
+    assert all(torch.equal(first[name], second[name]) for name in ("images", "mean"))
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["x.safetensors"]
+
+
+def test_without_a_folder_nothing_is_kept() -> None:
+    build = Builder()
+    cached(None, "x", build)
+    cached(None, "x", build)
+    assert build.calls == 2
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "garbage", "empty", "foreign"])
+def test_a_damaged_file_is_rebuilt(tmp_path: Path, damage: str) -> None:
+    build = Builder()
+    cached(str(tmp_path), "x", build)
+    path = tmp_path / "x.safetensors"
+    content = path.read_bytes()
+    if damage == "foreign":
+        save_file({"images": torch.zeros(3)}, path)
+    else:
+        path.write_bytes(
+            {
+                "truncated": content[:-5],
+                "flipped": content[:-1] + bytes([content[-1] ^ 1]),
+                "garbage": b"\x00garbage" * 9,
+                "empty": b"",
+            }[damage]
+        )
+    again = cached(str(tmp_path), "x", build)
+    assert build.calls == 2
+    assert torch.equal(again["images"], torch.arange(12, dtype=torch.uint8))
+    cached(str(tmp_path), "x", build)
+    assert build.calls == 2
+
+
+def test_a_failed_build_leaves_nothing(tmp_path: Path) -> None:
+    def fail() -> State:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        cached(str(tmp_path), "x", fail)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(DataError, match=r"cache_dir=.*file.*cache_dir: null"):
+        cached(str(tmp_path / "file"), "x", Builder())
+
+
+def test_digest_is_stable() -> None:
+    assert digest(torch.arange(3), "a") == "60a7d9ba1b538de0e7245982152e6d1f"
+
+
+def test_digest_tells_contents_shape_type_and_order_apart() -> None:
+    zeros = torch.zeros(4, dtype=torch.int64)
+    variants = [
+        digest(zeros),
+        digest(zeros.view(2, 2)),
+        digest(zeros.to(torch.int32)),
+        digest(zeros, zeros),
+        digest(zeros[:2], zeros[:2]),
+        digest([0, 0, 0, 0]),
+        digest("a", "b"),
+        digest("b", "a"),
+        digest("ab"),
+        digest(None),
+    ]
+    assert len(set(variants)) == len(variants)
+    assert digest(torch.arange(6).view(2, 3).T) == digest(torch.arange(6).view(2, 3).T.contiguous())
