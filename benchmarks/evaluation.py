@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from pdd_lightning.evaluation.module import SCORED_AT_ONCE, EvaluationModule, Phase
 from pdd_lightning.networks import ConvNet, build_template
 from pdd_lightning.rng import generator
-from pdd_lightning.training.augmentation import NoAugmentation
+from pdd_lightning.training.problem import Problem
 from pdd_lightning.training.recipe import Recipe
 from pdd_lightning.types import ImageShape, LabelledImages
 
@@ -36,13 +36,9 @@ def ours(settings: Settings) -> Work:
 
     def work() -> None:
         module = EvaluationModule(
-            ConvNet(width=settings["width"]),
-            shape,
-            10,
+            Problem(ConvNet(width=settings["width"]), shape, 10),
             [phase],
             data,
-            NoAugmentation(),
-            0,
             "benchmark",
             compile=settings["compile"],
         )

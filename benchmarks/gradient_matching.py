@@ -11,14 +11,13 @@ from harness import Settings, Work, compare, count, parser
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from pdd_lightning.compute.functional import FunctionalNetwork
-from pdd_lightning.dynamics import MatchPoint, Ranks, StageContext
+from pdd_lightning.dynamics import MatchPoint, StageContext
 from pdd_lightning.dynamics.bank import StateBank
-from pdd_lightning.networks import ConvNet, build_template
+from pdd_lightning.networks import ConvNet
 from pdd_lightning.objectives import GradientMatching, SyntheticSide
 from pdd_lightning.objectives import Work as Match
 from pdd_lightning.rng import generator
-from pdd_lightning.training.augmentation import NoAugmentation
+from pdd_lightning.training.problem import Problem
 from pdd_lightning.types import LabelledImages
 
 CLASSES = 10
@@ -31,29 +30,21 @@ def _problem(settings: Settings) -> tuple[StageContext, SyntheticSide, MatchPoin
     per_class = settings["real_batch_size"]
     real = torch.randn(CLASSES * per_class, *shape, generator=draw).to(device)
     images = torch.randn(CLASSES * settings["ipc"], *shape, generator=draw).to(device).requires_grad_()
-    network = FunctionalNetwork(build_template(architecture, shape, CLASSES), device)
-    bank = StateBank.random(architecture, shape, CLASSES, 1, 0)
+    problem = Problem(architecture, shape, CLASSES, device=device)
+    bank = StateBank.random(problem, 1)
     data = LabelledImages(real, torch.arange(len(real), device=device) % CLASSES)
     context = StageContext(
-        seed=0,
+        problem=problem,
         stage=1,
-        network=network,
-        make_network=lambda: build_template(architecture, shape, CLASSES),
-        network_settings=architecture.describe(),
-        image_shape=shape,
-        num_classes=CLASSES,
         bank=bank,
         real=data,
         validation=data,
         data="benchmark",
-        augmentation=NoAugmentation(),
         experts=Path(tempfile.gettempdir()),
-        device=device,
-        ranks=Ranks(),
     )
     labels = torch.arange(len(images), device=device) % CLASSES
     side = SyntheticSide(images, labels, torch.tensor(0.01, device=device))
-    return context, side, MatchPoint(network.layout.flatten(bank[0]).to(device))
+    return context, side, MatchPoint(context.network.layout.flatten(bank[0]).to(device))
 
 
 def ours(settings: Settings) -> Work:
@@ -62,8 +53,8 @@ def ours(settings: Settings) -> Work:
     objective = GradientMatching(real_batch_size=settings["real_batch_size"])
 
     def work() -> object:
-        works = [Match(point, 0, part) for part in range(CLASSES)]
-        total = torch.stack([*objective.losses(side, works, context, 0)]).sum()
+        works = [Match(point, 0, 0, part) for part in range(CLASSES)]
+        total = torch.stack([*objective.losses(side, works, context)]).sum()
         return torch.autograd.grad(total, side.images)
 
     return work

@@ -14,11 +14,6 @@ ImageShape = tuple[int, int, int]
 """Channels, height, width."""
 
 
-def class_path(cls: type) -> str:
-    """Where a class is defined, as settings record it."""
-    return f"{cls.__module__}.{cls.__qualname__}"
-
-
 @dataclass(frozen=True)
 class LabelledImages:
     """Images with hard labels, in the space the networks read (preprocessed).

@@ -11,7 +11,7 @@ import pdd_lightning
 
 ROOT = Path(pdd_lightning.__file__).parent
 
-FLAT = ("errors", "rng", "types", "progress")
+FLAT = ("errors", "rng", "types", "progress", "described")
 ROOMS = (
     *("process", "store", "networks", "compute", "training", "datamodules", "selection", "dynamics", "objectives"),
     *("stage", "evaluation", "planning", "cli"),

@@ -11,6 +11,7 @@ from pdd_lightning.networks import build_template
 from pdd_lightning.rng import derive_seed, generator, scoped_seed
 from pdd_lightning.training.augmentation import DSA
 from pdd_lightning.training.learner import Learner
+from pdd_lightning.training.problem import Problem
 from pdd_lightning.training.recipe import Recipe
 
 
@@ -64,7 +65,7 @@ def train() -> None:
 
 
 def fill_bank() -> None:
-    StateBank.random(NETWORK, SHAPE, CLASSES, 2, 0)
+    StateBank.random(Problem(NETWORK, SHAPE, CLASSES, seed=0), 2)
 
 
 @pytest.mark.parametrize("work", [scoped, scoped_failure, train, fill_bank])
@@ -79,5 +80,5 @@ def test_states_do_not_depend_on_the_global_generator() -> None:
     with torch.random.fork_rng(devices=[]):
         for seed in (1, 2):
             torch.manual_seed(seed)
-            banks.append(StateBank.random(NETWORK, SHAPE, CLASSES, 1, 0))
+            banks.append(StateBank.random(Problem(NETWORK, SHAPE, CLASSES, seed=0), 1))
     assert_same(banks[0][0], banks[1][0])

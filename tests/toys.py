@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pdd_lightning.compute.functional import FunctionalNetwork
-from pdd_lightning.dynamics import Ranks, StageContext
+from pdd_lightning.dynamics import StageContext
 from pdd_lightning.dynamics.bank import StateBank
 from pdd_lightning.networks import Architecture, ConvNet, build_template, initial_state
 from pdd_lightning.rng import generator
-from pdd_lightning.training.augmentation import NoAugmentation
+from pdd_lightning.training.augmentation import Augmentation, NoAugmentation
+from pdd_lightning.training.problem import Problem
 from pdd_lightning.types import ImageShape, LabelledImages, State
 
 SHAPE: ImageShape = (1, 8, 8)
@@ -37,25 +37,20 @@ def toy_context(
     shape: ImageShape = SHAPE,
     members: int = 2,
     seed: int = 0,
+    augmentation: Augmentation = NoAugmentation(),  # noqa: B008 (immutable)
+    device: torch.device = torch.device("cpu"),  # noqa: B008 (immutable)
     **changes: Any,
 ) -> StageContext:
-    """A first stage on the CPU; `changes` replace its attributes."""
+    """A first stage, by default on the CPU; `changes` replace its attributes."""
+    problem = Problem(architecture, shape, CLASSES, augmentation, seed, device)
     values: dict[str, Any] = {
-        "seed": seed,
+        "problem": problem,
         "stage": 1,
-        "network": FunctionalNetwork(build_template(architecture, shape, CLASSES)),
-        "make_network": lambda: build_template(architecture, shape, CLASSES),
-        "network_settings": architecture.describe(),
-        "image_shape": shape,
-        "num_classes": CLASSES,
-        "bank": StateBank.random(architecture, shape, CLASSES, members, seed),
+        "bank": StateBank.random(problem, members),
         "real": toy_images(10, shape),
         "validation": toy_images(6, shape, seed=1),
         "data": "toy data",
-        "augmentation": NoAugmentation(),
         "experts": folder / "experts",
-        "device": torch.device("cpu"),
-        "ranks": Ranks(),
     }
     return StageContext(**{**values, **changes})
 

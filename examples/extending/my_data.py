@@ -32,10 +32,6 @@ class Shapes(ImageDataModule):
         train, test = _draw(self.per_class, "train"), _draw(self.per_class // 3, "test")
         return RawData(*train, *test, class_names=("disc", "square", "cross"))
 
-    def describe(self) -> dict[str, object]:
-        """Every option that decides the images, but no path of a file."""
-        return super().describe() | {"per_class": self.per_class}
-
 
 def _draw(per_class: int, part: str, size: int = 16) -> tuple[Tensor, Tensor]:
     """Images and labels of a part: the same ones every time, for a data set does not depend on the run's seed."""

@@ -5,11 +5,12 @@ import torch
 from pdd_lightning.dynamics import Dynamics, MatchPoint, StageContext
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.rng import generator
-from pdd_lightning.types import Json, class_path
 
 
 class PerturbedStates(Dynamics):
     """A start state of the stage, every parameter of which is multiplied by a random number around 1.
+
+    Options are recorded as the attributes of their names; one that changes no number is named in `unrecorded`.
 
     Args:
         start_states: How many start states the stage keeps.
@@ -31,10 +32,6 @@ class PerturbedStates(Dynamics):
     def members(self) -> int:
         """How many start states the bank must hold."""
         return self.start_states
-
-    def describe(self) -> Json:
-        """Every option that the numbers depend on."""
-        return {"class_path": class_path(type(self)), "start_states": self.start_states, "noise": self.noise}
 
     def prepare(self, context: StageContext) -> None:
         """Called before the first step, and again when a stage continues."""

@@ -2,11 +2,10 @@
 
 from torch import Tensor, nn
 
-from pdd_lightning.compute.functional import features_of
-from pdd_lightning.dynamics import MatchPoint, StageContext
+from pdd_lightning.dynamics import StageContext
 from pdd_lightning.errors import ConfigError
-from pdd_lightning.objectives import Objective, SyntheticSide
-from pdd_lightning.types import Json, class_path
+from pdd_lightning.networks import features_of
+from pdd_lightning.objectives import Objective, SyntheticSide, Work
 
 
 class MomentMatching(Objective):
@@ -27,28 +26,18 @@ class MomentMatching(Objective):
             raise ConfigError(f"objective.variance_weight must be at least 0, got {variance_weight}")
         self.real_batch_size, self.variance_weight = real_batch_size, variance_weight
 
-    def describe(self) -> Json:
-        """Every option that the numbers depend on."""
-        return {
-            "class_path": class_path(type(self)),
-            "real_batch_size": self.real_batch_size,
-            "variance_weight": self.variance_weight,
-        }
-
     def check(self, network: nn.Module) -> None:
         """Refuse a network without features before anything is written."""
         features_of(network)
 
-    def loss(
-        self, synthetic: SyntheticSide, point: MatchPoint, context: StageContext, step: int, index: int, part: int = 0
-    ) -> Tensor:
-        """A scalar; what is random in it is drawn by counter, from `step` and `index`."""
-        state = context.network.layout.unflatten(point.start)
-        total = point.start.new_zeros(())
+    def loss(self, synthetic: SyntheticSide, work: Work, context: StageContext) -> Tensor:
+        """A scalar; what is random in it is drawn by counter, from `work.step` and `work.index`."""
+        state = context.network.layout.unflatten(work.point.start)
+        total, keys = work.point.start.new_zeros(()), ("own", work.step, work.index)
         for label in range(context.num_classes):
             # Conditioned on the earlier stages: `of_class` gives their images too, and only this stage's are learned.
             mine = context.network.embed(state, synthetic.of_class(label))
-            real = context.network.embed(state, context.real_images(label, self.real_batch_size, "own", step, index))
+            real = context.network.embed(state, context.real_images(label, self.real_batch_size, *keys))
             total = total + (mine.mean(0) - real.mean(0)).square().sum()
             total = total + self.variance_weight * (_variance(mine) - _variance(real)).square().sum()
         return total

@@ -146,8 +146,8 @@ class PDDCLI(LightningCLI):
         if self.subcommand != "fit":
             return self._make_trainer(**kwargs)
         module = self.model
-        title = f"stage {module.stage} of {module.stages}: distilling"
-        progress = StepProgress(title, module.iterations, "loss")
+        title = f"stage {module.stage} of {module.options.stages}: distilling"
+        progress = StepProgress(title, module.options.iterations, "loss")
         minutes: float = self._get(self.config_init, "checkpoint_minutes")
         checkpoints = StageCheckpoint(module.folder.checkpoints, self._checkpoint_every, minutes)
         callbacks = [StageCallback(), StageUsage(), progress, ImageMonitor(), checkpoints]
@@ -167,8 +167,8 @@ class PDDCLI(LightningCLI):
         kwargs["plugins"] = [SealedCheckpointIO(), *(plugins if isinstance(plugins, list) else [plugins])]
         if given.get("logger") in (None, True):
             kwargs["logger"] = TensorBoardLogger(str(module.run.tensorboard), f"stage_{module.stage:02d}", version="")
-        if not 0 <= given.get("max_steps", -1) <= module.iterations:
-            kwargs["max_steps"] = module.iterations
+        if not 0 <= given.get("max_steps", -1) <= module.options.iterations:
+            kwargs["max_steps"] = module.options.iterations
         return self._make_trainer(default_root_dir=str(module.run.directory), **kwargs)
 
     def fit(self, **_: Any) -> None:
@@ -179,7 +179,7 @@ class PDDCLI(LightningCLI):
         self._rebuild()
         module.verify_finished(data.fingerprint)
         if module.folder.complete:
-            which = "all stages are" if module.stage == module.stages else f"stage {module.stage} is"
+            which = "all stages are" if module.stage == module.options.stages else f"stage {module.stage} is"
             say(f"{which} complete in {module.run.directory}: nothing to do")
         else:
             # Everything that can be refused is refused before the first file is written.
@@ -190,22 +190,20 @@ class PDDCLI(LightningCLI):
                 module.verify_checkpoint(read_checkpoint(checkpoint), data.fingerprint)
                 say(f"stage {module.stage}: continuing from {checkpoint}")
             require_writable(module.folder.directory, "--run_dir")
-            require_writable(module.experts_dir, "--experts_dir")
+            require_writable(module.options.experts_folder, "--experts_dir")
             whole_run = STATUS_VARIABLE in os.environ
-            one_stage = whole_run and module.stages > 1 and ONE_STAGE in self._evaluation.baselines
+            one_stage = whole_run and module.options.stages > 1 and ONE_STAGE in self._evaluation.baselines
             space = state_space(module, data, whole_run=whole_run, one_stage=one_stage)
             self._take(module.run)
             say(space)
             self._train(checkpoint)
-            if self.trainer.global_step >= module.iterations:
-                say(f"stage {module.stage} of {module.stages} is complete: {module.folder.synthetic}")
-                if module.discard is not None:
+            if self.trainer.global_step >= module.options.iterations:
+                say(f"stage {module.stage} of {module.options.stages} is complete: {module.folder.synthetic}")
+                if module.options.discard is not None:
                     say(f"stage {module.stage}: {module.saving}")
             else:
-                say(
-                    f"stage {module.stage} stopped at step {self.trainer.global_step} of {module.iterations}: run the "
-                    "same command to continue"
-                )
+                where = f"step {self.trainer.global_step} of {module.options.iterations}"
+                say(f"stage {module.stage} stopped at {where}: run the same command to continue")
         self._report_status()
 
     def _train(self, checkpoint: str | None) -> None:
@@ -243,7 +241,7 @@ class PDDCLI(LightningCLI):
             Console().print(render_table(rows))
             say(f"results: {folder / 'results.json'}, {folder / 'results.md'}")
             compare_with_plan(self.model, self.datamodule.fingerprint, self._evaluation)
-            say(f"pictures: {self.model.run.stage(self.model.run.completed(self.model.stages)).pictures}")
+            say(f"pictures: {self.model.run.stage(self.model.run.completed(self.model.options.stages)).pictures}")
 
     def select(self, **_: Any) -> None:
         """Choose real images, tune their learning rate and write them as a finished run."""
@@ -329,11 +327,11 @@ class PDDCLI(LightningCLI):
             module = self.model
             status = {
                 "run_dir": str(module.run.directory),
-                "stages": module.stages,
-                "completed": module.run.completed(module.stages),
-                "images_per_class": sum(module.per_stage),
-                "iterations": module.iterations * module.stages,
-                "experts_dir": str(module.experts_dir),
+                "stages": module.options.stages,
+                "completed": module.run.completed(module.options.stages),
+                "images_per_class": sum(module.options.per_stage),
+                "iterations": module.options.iterations * module.options.stages,
+                "experts_dir": str(module.options.experts_folder),
                 "baselines": list(self._evaluation.baselines),
             }
             atomic_write(Path(path), json.dumps(status).encode())

@@ -13,13 +13,19 @@ from pydoc import locate
 from typing import Any, NoReturn
 
 import yaml
-from jsonargparse import Namespace
+from jsonargparse import Namespace, set_parsing_settings
 from lightning.pytorch.cli import LightningArgumentParser
 
 from pdd_lightning.cli.classes import class_of, fault_of, join, suggest
 from pdd_lightning.errors import ConfigError, PDDError
+from pdd_lightning.selection.discard import EasyDiscard
+from pdd_lightning.training import Recipe
 
 _TYPE_NAMES = {"int": "an integer", "float": "a number", "str": "text", "bool": "true or false", "list": "a list"}
+
+
+# Their options are given as they are: nobody brings a recipe of another class.
+set_parsing_settings(subclasses_disabled=[Recipe, EasyDiscard])
 
 
 class OptionParser(LightningArgumentParser):

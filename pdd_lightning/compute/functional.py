@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from pdd_lightning.errors import ConfigError
-from pdd_lightning.networks.base import Classifier
+from pdd_lightning.networks.base import features_of, layers_of
 from pdd_lightning.types import State
 
 
@@ -153,36 +153,6 @@ class FunctionalNetwork:
     def loss(self, parameters: dict[str, Tensor], images: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy, a scalar."""
         return F.cross_entropy(self(parameters, images), labels)
-
-
-def features_of(network: nn.Module) -> nn.Module:
-    """The part of a network that computes what its linear head reads.
-
-    Raises:
-        ConfigError: If the network is not a `Classifier`, with features and a head.
-    """
-    if not isinstance(network, Classifier):
-        raise ConfigError(
-            f"model.network builds a {type(network).__name__}, whose features are unknown: build a "
-            "pdd_lightning.networks.Classifier to use an objective that compares features"
-        )
-    return network.features
-
-
-def layers_of(network: nn.Module) -> list[nn.Module]:
-    """The modules whose outputs an objective that aligns layers compares.
-
-    Raises:
-        ConfigError: If the network is not a `Classifier`, or names no layers.
-    """
-    features = features_of(network)
-    assert isinstance(network, Classifier)
-    if not network.layers:
-        raise ConfigError(
-            "model.network builds a Classifier that names no layers: give it the names of the modules in its features "
-            "that are to be compared, such as Classifier(features, head, layers=['block1', 'block2'])"
-        )
-    return [features.get_submodule(name) for name in network.layers]
 
 
 def detached(state: Mapping[str, Tensor]) -> State:

@@ -13,7 +13,7 @@ from pdd_lightning.datamodules.raw import RawData, at_most, stratified_split
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.store.digests import digest
 from pdd_lightning.store.files import cached
-from pdd_lightning.types import ImageShape, LabelledImages, class_path
+from pdd_lightning.types import ImageShape, LabelledImages
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,17 +82,6 @@ class ImageDataModule(LightningDataModule, ABC):
         Raises:
             DataError: If it is missing or not of the promised form.
         """
-
-    def describe(self) -> dict[str, object]:
-        """The class and the options that decide the numbers, for a report. Holds no paths and suits JSON."""
-        return {
-            "class_path": class_path(type(self)),
-            "validation_fraction": self.validation_fraction,
-            "split_seed": self.split_seed,
-            "max_per_class": self.max_per_class,
-            "zca": self.zca,
-            "zca_eps": self.zca_eps if self.zca else None,
-        }
 
     def setup(self, stage: str | None = None) -> None:
         """Read, split and preprocess, the first time it is called.
@@ -201,15 +190,6 @@ class ImageDataModule(LightningDataModule, ABC):
     def validation_on(self, device: torch.device | str) -> LabelledImages:
         """`validation` on a device, copied there once."""
         return self._on("validation", device)
-
-    def test_on(self, device: torch.device | str) -> LabelledImages:
-        """`test` on a device, copied there once."""
-        return self._on("test", device)
-
-    def to_device(self, device: torch.device | str) -> None:
-        """Copy `train` and `validation` to a device ahead of their use."""
-        self.train_on(device)
-        self.validation_on(device)
 
     def _on(self, split: str, device: torch.device | str) -> LabelledImages:
         # "cuda" and "cuda:0" are one device: a tensor made there tells its full name.

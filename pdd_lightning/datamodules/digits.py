@@ -38,7 +38,3 @@ class DigitsData(ImageDataModule):
         train, test = stratified_split(labels, self.test_fraction, self.split_seed, "test")
         names = tuple(str(digit) for digit in range(10))
         return RawData(images[train], labels[train], images[test], labels[test], names)
-
-    def describe(self) -> dict[str, object]:
-        """The class and the options that decide the numbers, for a report."""
-        return super().describe() | {"test_fraction": self.test_fraction}

@@ -66,10 +66,6 @@ class ImageFolderData(ImageDataModule):
         count = len(train_labels)
         return RawData(images[:count], train_labels, images[count:], test_labels, tuple(train))
 
-    def describe(self) -> dict[str, object]:
-        """The class and the options that decide the numbers, for a report."""
-        return super().describe() | {"image_size": self.image_size, "grey": self.grey}
-
     def _classes(self, folder: Path) -> dict[str, list[Path]]:
         """Each class's files, classes in natural order."""
         if not folder.is_dir():

@@ -11,7 +11,7 @@ from pdd_lightning.dynamics.context import StageContext
 from pdd_lightning.dynamics.evolving import EvolvingNetwork
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.training.recipe import Recipe
-from pdd_lightning.types import Json, LabelledImages, State, class_path
+from pdd_lightning.types import LabelledImages, State
 
 
 class DynamicTraining(EvolvingNetwork):
@@ -64,27 +64,11 @@ class DynamicTraining(EvolvingNetwork):
         self.recipe = Recipe(
             epochs=epochs, batch_size=batch_size, momentum=momentum, weight_decay=weight_decay, decay_at=()
         )
+        self.epochs, self.batch_size, self.momentum, self.weight_decay = epochs, batch_size, momentum, weight_decay
         self.watch, self.query = watch, query
         self.outer_threshold, self.inner_threshold = outer_threshold, inner_threshold
         self._episode = self._inner = self._trained = 0
         self._scores: list[float] = []
-
-    def describe(self) -> Json:
-        """See :meth:`Dynamics.describe`."""
-        return {
-            "class_path": class_path(type(self)),
-            "start_states": self.members,
-            "episode": self.episode,
-            "epochs": self.recipe.epochs,
-            "watch": self.watch,
-            "outer_threshold": self.outer_threshold,
-            "inner_threshold": self.inner_threshold,
-            "query": self.query,
-            "batch_size": self.recipe.batch_size,
-            "learning_rate": self.learning_rate,
-            "momentum": self.recipe.momentum,
-            "weight_decay": self.recipe.weight_decay,
-        }
 
     def prepare(self, context: StageContext) -> None:
         """See :meth:`Dynamics.prepare`."""

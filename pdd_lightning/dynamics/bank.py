@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from pdd_lightning.errors import ArtifactError
-from pdd_lightning.networks import Architecture, initial_state
 from pdd_lightning.store.digests import fingerprint
 from pdd_lightning.store.files import read_tensors, write_tensors
-from pdd_lightning.types import ImageShape, State
+from pdd_lightning.training.problem import Problem
+from pdd_lightning.types import State
 
 
 class StateBank:
@@ -27,14 +27,15 @@ class StateBank:
         self.identity = identity
 
     @classmethod
-    def random(
-        cls, architecture: Architecture, image_shape: ImageShape, num_classes: int, members: int, seed: int
-    ) -> Self:
+    def random(cls, problem: Problem, members: int) -> Self:
         """theta^(0): fresh networks, each with a seed of its own."""
-        states = [initial_state(architecture, image_shape, num_classes, seed, "bank", m) for m in range(members)]
-        # The number of members is left out: a member is the same in a small bank and in a large one.
-        identity = fingerprint(["random", architecture.describe(), list(image_shape), num_classes, seed])
-        return cls.stack(states, identity)
+        return cls.stack([problem.initial_state("bank", m) for m in range(members)], cls.random_identity(problem))
+
+    @staticmethod
+    def random_identity(problem: Problem) -> str:
+        """Of fresh networks, however many: a member is the same in a small bank and in a large one."""
+        shape = list(problem.image_shape)
+        return fingerprint(["random", problem.architecture.describe(), shape, problem.num_classes, problem.seed])
 
     @classmethod
     def stack(cls, states: Sequence[State], identity: str) -> Self:

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from pdd_lightning.described import Described
 from pdd_lightning.dynamics.context import StageContext
 from pdd_lightning.types import Json, LabelledImages, State
 
@@ -43,7 +44,7 @@ class Rehearsal:
     piece: Callable[[int], object] = lambda number: None
 
 
-class Dynamics(ABC):
+class Dynamics(Described, ABC):
     """Offers a match point for every step. Subclass it and name your class by ``class_path``."""
 
     has_target: ClassVar[bool] = False
@@ -67,7 +68,7 @@ class Dynamics(ABC):
             index: Which of the step's match points, from 0.
         """
 
-    def advance(self, step: int, synthetic: LabelledImages, rate: float) -> None:  # noqa: B027 (most have nothing to do)
+    def advance(self, step: int, synthetic: LabelledImages, rate: float) -> None:
         """Move on after an optimiser step; for dynamics whose network is itself in training.
 
         Args:
@@ -112,9 +113,5 @@ class Dynamics(ABC):
         """What must be in a checkpoint to continue bit for bit: named tensors."""
         return {}
 
-    def load_state_dict(self, state: State) -> None:  # noqa: B027 (most have no state)
+    def load_state_dict(self, state: State) -> None:
         """Continue from what :meth:`state_dict` gave; called after :meth:`prepare`."""
-
-    @abstractmethod
-    def describe(self) -> Json:
-        """The class path and every option that the numbers depend on, ready for JSON."""

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pdd_lightning.compute.compiling import pays_to_compile
 from pdd_lightning.compute.functional import FunctionalNetwork
@@ -16,7 +16,8 @@ from pdd_lightning.rng import Key, generator
 from pdd_lightning.training.augmentation import Augmentation
 from pdd_lightning.training.gradients import Recordings
 from pdd_lightning.training.learner import Learner
-from pdd_lightning.types import ImageShape, Json, LabelledImages, sent
+from pdd_lightning.training.problem import Problem
+from pdd_lightning.types import ImageShape, LabelledImages, sent
 
 
 @dataclass(frozen=True)
@@ -43,44 +44,60 @@ class StageContext:
     """What a stage offers to its dynamics, objective and transition.
 
     Attributes:
-        seed: The run's seed.
+        problem: Networks, images, augmentation, seed and device.
         stage: Number of the stage, from 1.
-        network: The network as a function of its parameters.
-        make_network: Makes a network to train; its values do not matter.
-        network_settings: Description of the architecture.
-        image_shape: Channels, height, width.
-        num_classes: Number of classes.
         bank: Start states theta^(k-1).
         real: The real training images of this stage, on the device.
         validation: Held-out training images, on the device.
         data: Fingerprint of the data.
-        augmentation: The method's augmentation.
         experts: Folder of the expert trajectories.
-        device: Where to compute.
         ranks: Who else is at work.
         networks_at_once: How many networks are trained on real data, or on the union, at once.
         compile_networks: Let PyTorch compile their steps on a GPU.
         recordings: What a GPU has recorded of them.
     """
 
-    seed: int
+    problem: Problem
     stage: int
-    network: FunctionalNetwork
-    make_network: Callable[[], nn.Module]
-    network_settings: Json
-    image_shape: ImageShape
-    num_classes: int
     bank: StateBank
     real: LabelledImages
     validation: LabelledImages
     data: str
-    augmentation: Augmentation
     experts: Path
-    device: torch.device
-    ranks: Ranks
+    ranks: Ranks = Ranks()
     networks_at_once: int = 1
     compile_networks: bool = False
     recordings: Recordings = field(default_factory=dict)
+
+    @cached_property
+    def network(self) -> FunctionalNetwork:
+        """The network as a function of its parameters."""
+        return self.problem.functional()
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return self.problem.seed
+
+    @property
+    def image_shape(self) -> ImageShape:
+        """Channels, height, width."""
+        return self.problem.image_shape
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return self.problem.num_classes
+
+    @property
+    def augmentation(self) -> Augmentation:
+        """The method's augmentation."""
+        return self.problem.augmentation
+
+    @property
+    def device(self) -> torch.device:
+        """Where to compute."""
+        return self.problem.device
 
     def learners(self, count: int, steps: int) -> list[Learner]:
         """Networks to train; what they begin with is to be loaded.
@@ -90,7 +107,7 @@ class StageContext:
             steps: Optimiser steps that are to be made in all: few are not worth compiling.
         """
         compiled = pays_to_compile(self.compile_networks, steps)
-        return [Learner(self.make_network(), self.device, compiled, self.recordings) for _ in range(count)]
+        return [Learner(self.problem.network(), self.device, compiled, self.recordings) for _ in range(count)]
 
     @cached_property
     def positions(self) -> tuple[Tensor, ...]:

@@ -16,7 +16,7 @@ class EvolvingNetwork(Dynamics):
     """Episodes that begin at a start state of the bank, and train the network a little after every optimiser step.
 
     Args:
-        members: Start states; each episode draws one. At stage 1 the bank is made of fresh networks.
+        start_states: Size of the bank; each episode draws one. At stage 1 the bank is made of fresh networks.
         episode: Optimiser steps before the next start state is drawn.
         learning_rate: Of the network.
 
@@ -24,20 +24,20 @@ class EvolvingNetwork(Dynamics):
         ConfigError: If an option is not positive.
     """
 
-    def __init__(self, members: int, episode: int, learning_rate: float) -> None:
-        for name, value in {"start_states": members, "episode": episode}.items():
+    def __init__(self, start_states: int, episode: int, learning_rate: float) -> None:
+        for name, value in {"start_states": start_states, "episode": episode}.items():
             if value < 1:
                 raise ConfigError(f"dynamics.{name} must be at least 1, got {value}")
         if not 0 < learning_rate < float("inf"):
             raise ConfigError(f"dynamics.learning_rate must be positive and finite, got {learning_rate}")
-        self._members, self.episode, self.learning_rate = members, episode, learning_rate
+        self.start_states, self.episode, self.learning_rate = start_states, episode, learning_rate
         self._learner: Learner | None = None
         self._context: StageContext | None = None
 
     @property
     def members(self) -> int:
         """Number of start states."""
-        return self._members
+        return self.start_states
 
     @property
     def context(self) -> StageContext:

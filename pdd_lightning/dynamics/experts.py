@@ -25,11 +25,11 @@ from pdd_lightning.errors import ArtifactError, ConfigError
 from pdd_lightning.progress import Progress
 from pdd_lightning.rng import generator
 from pdd_lightning.store.digests import differing_keys, fingerprint
-from pdd_lightning.store.files import FORMAT, read_metadata, read_tensors, write_json, write_tensors
+from pdd_lightning.store.files import read_metadata, read_tensors, require_format, write_json, write_tensors
 from pdd_lightning.training.augmentation import NoAugmentation
 from pdd_lightning.training.learner import groups, step_together, train_together
 from pdd_lightning.training.recipe import Precision, Recipe, minibatch
-from pdd_lightning.types import Json, class_path
+from pdd_lightning.types import Json
 
 _DECISIVE = ("learning_rate", "batch_size", "momentum", "weight_decay", "storage", "precision")
 """Options that an expert's numbers depend on."""
@@ -61,6 +61,7 @@ class ExpertTrajectories(Dynamics):
     """
 
     has_target: ClassVar[bool] = True
+    unrecorded = ("train_epochs",)  # snapshots beyond those that are read change none of these
 
     def __init__(
         self,
@@ -102,7 +103,8 @@ class ExpertTrajectories(Dynamics):
         self.augment = augment
         if storage not in get_args(Storage):
             raise ConfigError(f"dynamics.storage={storage!r}: choose from {', '.join(get_args(Storage))}")
-        self.storage = storage
+        self.storage, self.precision = storage, precision
+        self.batch_size, self.momentum, self.weight_decay = batch_size, momentum, weight_decay
         self.read = rows_read(min_start_epoch, max_start_epoch, epochs)
         self.recipe = Recipe(
             epochs=self.train_epochs,
@@ -120,23 +122,6 @@ class ExpertTrajectories(Dynamics):
     def members(self) -> int:
         """One expert for each start state."""
         return self.experts
-
-    def describe(self) -> Json:
-        """See :meth:`Dynamics.describe`."""
-        return {
-            "class_path": class_path(type(self)),
-            "experts": self.experts,
-            "epochs": self.epochs,
-            "max_start_epoch": self.max_start_epoch,
-            "min_start_epoch": self.min_start_epoch,
-            "learning_rate": self.learning_rate,
-            "batch_size": self.recipe.batch_size,
-            "momentum": self.recipe.momentum,
-            "weight_decay": self.recipe.weight_decay,
-            "augment": self.augment,
-            "storage": self.storage,
-            "precision": self.recipe.precision,
-        }
 
     def prepare(self, context: StageContext) -> None:
         """Train the experts that are not stored yet, each rank its share, and open all of them."""
@@ -250,7 +235,7 @@ class ExpertTrajectories(Dynamics):
     def _settings(self, context: StageContext) -> Json:
         """What an expert's numbers depend on; the length of its training is not part of it."""
         return {
-            "network": context.network_settings,
+            "network": context.problem.architecture.describe(),
             "layout": context.network.layout.to_json(),
             "data": context.data,
             "start": context.bank.identity,
@@ -327,7 +312,8 @@ def _holds(path: Path, settings: Json, epochs: list[int], member: int | None = N
         found = json.loads(metadata["settings"])
     except (KeyError, ValueError):
         found = {}
-    if metadata.get("format") != str(FORMAT) or found != settings:
+    require_format(path, metadata.get("format"))
+    if found != settings:
         raise ArtifactError(
             f"{path} was made for another network, data set or training: {'; '.join(differing_keys(found, settings))}. "
             f"Delete {path.parent} to train these experts again, or point --experts_dir elsewhere"

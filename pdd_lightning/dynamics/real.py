@@ -10,7 +10,7 @@ from pdd_lightning.dynamics.evolving import EvolvingNetwork
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.training.augmentation import Augmentation
 from pdd_lightning.training.recipe import Recipe
-from pdd_lightning.types import Json, LabelledImages, class_path
+from pdd_lightning.types import LabelledImages
 
 
 class RealTraining(EvolvingNetwork):
@@ -47,25 +47,11 @@ class RealTraining(EvolvingNetwork):
         super().__init__(start_states, episode, learning_rate)
         if examples < 1:
             raise ConfigError(f"dynamics.examples must be at least 1, got {examples}")
-        self.examples, self.augmentation = examples, augmentation
+        self.examples, self.augmentation, self.cutmix = examples, augmentation, cutmix
+        self.batch_size, self.momentum, self.weight_decay = batch_size, momentum, weight_decay
         self.recipe = Recipe(
             epochs=1, batch_size=batch_size, momentum=momentum, weight_decay=weight_decay, decay_at=(), cutmix=cutmix
         )
-
-    def describe(self) -> Json:
-        """See :meth:`Dynamics.describe`."""
-        return {
-            "class_path": class_path(type(self)),
-            "start_states": self.members,
-            "episode": self.episode,
-            "examples": self.examples,
-            "batch_size": self.recipe.batch_size,
-            "learning_rate": self.learning_rate,
-            "momentum": self.recipe.momentum,
-            "weight_decay": self.recipe.weight_decay,
-            "augmentation": None if self.augmentation is None else self.augmentation.describe(),
-            "cutmix": self.recipe.cutmix,
-        }
 
     def train(self, step: int, synthetic: LabelledImages, rate: float) -> None:
         """Some minibatches of the real data, going on where the last step ended."""

@@ -10,7 +10,6 @@ from pdd_lightning.dynamics.base import Dynamics, MatchPoint
 from pdd_lightning.dynamics.context import StageContext
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.rng import generator
-from pdd_lightning.types import Json, class_path
 
 
 class StartStates(Dynamics):
@@ -23,17 +22,13 @@ class StartStates(Dynamics):
     def __init__(self, start_states: int = 100) -> None:
         if start_states < 1:
             raise ConfigError(f"dynamics.start_states must be at least 1, got {start_states}")
-        self._members = start_states
+        self.start_states = start_states
         self._context: StageContext | None = None
 
     @property
     def members(self) -> int:
         """Number of start states."""
-        return self._members
-
-    def describe(self) -> Json:
-        """See :meth:`Dynamics.describe`."""
-        return {"class_path": class_path(type(self)), "start_states": self.members}
+        return self.start_states
 
     def prepare(self, context: StageContext) -> None:
         """Nothing but to remember the bank."""

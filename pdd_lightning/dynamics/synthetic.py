@@ -5,7 +5,7 @@ Source: Zhao et al., "Dataset Condensation with Gradient Matching", ICLR 2021, a
 
 from pdd_lightning.dynamics.evolving import EvolvingNetwork
 from pdd_lightning.training.recipe import Recipe
-from pdd_lightning.types import Json, LabelledImages, class_path
+from pdd_lightning.types import LabelledImages
 
 
 class SyntheticTraining(EvolvingNetwork):
@@ -36,22 +36,10 @@ class SyntheticTraining(EvolvingNetwork):
         weight_decay: float = 5e-4,
     ) -> None:
         super().__init__(start_states, episode, learning_rate)
+        self.epochs, self.batch_size, self.momentum, self.weight_decay = epochs, batch_size, momentum, weight_decay
         self.recipe = Recipe(
             epochs=epochs, batch_size=batch_size, momentum=momentum, weight_decay=weight_decay, decay_at=()
         )
-
-    def describe(self) -> Json:
-        """See :meth:`Dynamics.describe`."""
-        return {
-            "class_path": class_path(type(self)),
-            "start_states": self.members,
-            "episode": self.episode,
-            "epochs": self.recipe.epochs,
-            "batch_size": self.recipe.batch_size,
-            "learning_rate": self.learning_rate,
-            "momentum": self.recipe.momentum,
-            "weight_decay": self.recipe.weight_decay,
-        }
 
     def train(self, step: int, synthetic: LabelledImages, rate: float) -> None:
         """Some epochs of the union."""

@@ -32,6 +32,7 @@ from pdd_lightning.evaluation.report import Row, write_results
 from pdd_lightning.networks import Architecture, build_template
 from pdd_lightning.process.launch import first_process_first
 from pdd_lightning.selection.random import random_images
+from pdd_lightning.stage.context import selection_context
 from pdd_lightning.stage.module import StageModule
 from pdd_lightning.stage.monitor import StepProgress
 from pdd_lightning.stage.subsets import Subset, read_subset
@@ -76,8 +77,8 @@ class Evaluator:
     ) -> None:
         self.module, self.data, self.evaluation, self.make_trainer = module, data, evaluation, make_trainer
         self.noting = noting
-        self.recipe: Recipe = evaluation.recipe or module.recipe
-        self.networks: list[Architecture] = evaluation.networks or [module.architecture]
+        self.recipe: Recipe = evaluation.recipe or module.options.recipe
+        self.networks: list[Architecture] = evaluation.networks or [module.options.network]
         self.folder = module.run.evaluation
         self._chosen: dict[Baseline, LabelledImages] = {}
 
@@ -87,13 +88,13 @@ class Evaluator:
         Raises:
             ConfigError: Naming the option.
         """
-        evaluation, data, ipc = self.evaluation, self.data, sum(self.module.per_stage)
+        evaluation, data, ipc = self.evaluation, self.data, sum(self.module.options.per_stage)
         for network in self.networks:
             build_template(network, data.image_shape, data.num_classes)
         if len({network.name for network in self.networks}) < len(self.networks):
             raise ConfigError(f"evaluation.networks={[n.name for n in self.networks]}: rows could not be told apart")
         if {"random", *SELECTIONS} & set(evaluation.baselines):
-            random_images(data.train, data.class_names, ipc, self.module.seed, "check")
+            random_images(data.train, data.class_names, ipc, self.module.options.seed, "check")
             self.check_rates()
 
     def check_rates(self) -> None:
@@ -133,7 +134,7 @@ class Evaluator:
 
     def _subsets(self) -> tuple[str, list[Subset]]:
         """The name of the run's rows, and its subsets."""
-        run, stages = self.module.run, self.module.stages
+        run, stages = self.module.run, self.module.options.stages
         if (selected := run.selected_by) is not None:
             run.stage(1).verify(None, self.data.fingerprint, None)
             return selected, [read_subset(run.stage(1))]
@@ -176,8 +177,8 @@ class Evaluator:
         module = self.module
         settings = {
             **module.settings(),
-            "ipc": sum(module.per_stage),
-            "iterations": module.iterations * module.stages,
+            "ipc": sum(module.options.per_stage),
+            "iterations": module.options.iterations * module.options.stages,
             "discard": None,
         }
         run.stage(1).verify(settings, self.data.fingerprint, None)
@@ -185,7 +186,7 @@ class Evaluator:
 
     def _random(self, network: Architecture, ipc: int, budget: int) -> Job:
         """The random subset, at the best of the candidate rates."""
-        recipe, seed = with_steps(self.recipe, ipc * self.data.num_classes, budget), self.module.seed
+        recipe, seed = with_steps(self.recipe, ipc * self.data.num_classes, budget), self.module.options.seed
         best = self.tuned_rate(
             lambda rates, members: random_job(network, self.data, ipc, rates, recipe, seed, members, "tune")
         )
@@ -198,7 +199,7 @@ class Evaluator:
             # A selection watches how plain examples are learned: it knows no CutMix.
             options = {key: value for key, value in asdict(self.evaluation.full).items() if key != "cutmix"}
             selection = SELECTIONS[baseline](**options, learning_rate=self.evaluation.full_rate)
-            context = self.module.selection_context(self.data, self.device)
+            context = selection_context(self.module.options, self.data, self.device)
             with self.noting(SELECTION), first_process_first(self.make_trainer(1, []).strategy):
                 self._chosen[baseline] = self.data.train.take(selection.select(context, ipc))
         subset = self._chosen[baseline]
@@ -256,8 +257,9 @@ class Evaluator:
     def _accuracies(self, job: Job, score: LabelledImages) -> list[list[float]]:
         """Accuracies after every phase, from disk if they are known."""
         sets = [] if job.name == "full" else [digest(d.images, d.labels) for p in job.phases for d in p.data]
+        problem = replace(self.module.options.problem(self.data), architecture=job.network)
         identity = fingerprint(
-            [FORMAT, job.describe(), self.module.augmentation.describe(), self.module.seed, self.data.fingerprint, sets]
+            [FORMAT, job.describe(), problem.augmentation.describe(), problem.seed, self.data.fingerprint, sets]
         )
         path = self._path(job)
         if path.is_file():
@@ -267,17 +269,13 @@ class Evaluator:
                 _require_accuracies(path, accuracies, job)
                 return cast(list[list[float]], accuracies)
         module = EvaluationModule(
-            job.network,
-            self.data.image_shape,
-            self.data.num_classes,
+            problem,
             job.phases,
             score,
-            self.module.augmentation,
-            self.module.seed,
             job.name,
             job.members,
             self.evaluation.spread,
-            self.module.compile_networks,
+            self.module.options.compile_networks,
         )
         title = f"evaluation: {job.name}, {len(job.phases[0].data)} networks"
         trainer = self.make_trainer(module.total_steps, [StepProgress(title, module.total_steps)])

@@ -15,15 +15,14 @@ from torchmetrics.classification import MulticlassAccuracy
 from pdd_lightning.compute.attached import attach, with_gradients
 from pdd_lightning.compute.compiling import pays_to_compile
 from pdd_lightning.compute.functional import Layout
-from pdd_lightning.networks import Architecture, build_template, initial_state
 from pdd_lightning.networks.batch_norm import synchronised
 from pdd_lightning.process.launch import Steps
 from pdd_lightning.rng import generator
-from pdd_lightning.training.augmentation import Augmentation
 from pdd_lightning.training.cutmix import Mix, mixed_cross_entropy
 from pdd_lightning.training.gradients import LossGradients, Recordings, is_recordable
+from pdd_lightning.training.problem import Problem
 from pdd_lightning.training.recipe import Batches, Recipe, autocast, minibatch
-from pdd_lightning.types import ImageShape, LabelledImages
+from pdd_lightning.types import LabelledImages
 
 SCORED_AT_ONCE = 1000
 """Images of a minibatch on which a network is scored."""
@@ -59,13 +58,9 @@ class EvaluationModule(LightningModule):
     Progressive training on U_1, U_2, ... (PDD section 4.1) is one phase for each union.
 
     Args:
-        architecture: The networks' options.
-        image_shape: Channels, height, width.
-        num_classes: Number of classes.
+        problem: Networks, images, augmentation and seed; every network has an initialisation of its own.
         phases: What to train on, in order.
         score: Images on which accuracy is measured after each phase.
-        augmentation: Applied to every minibatch.
-        seed: Of everything random; every network has an initialisation of its own.
         name: Names this training's random streams.
         members: Numbers of the networks, which decide initialisation, minibatches and augmentation; 0, 1, ... by
             default. Two networks of one number differ in nothing but their rates.
@@ -75,28 +70,24 @@ class EvaluationModule(LightningModule):
 
     def __init__(
         self,
-        architecture: Architecture,
-        image_shape: ImageShape,
-        num_classes: int,
+        problem: Problem,
         phases: Sequence[Phase],
         score: LabelledImages,
-        augmentation: Augmentation,
-        seed: int,
         name: str,
         members: Sequence[int] | None = None,
         spread: bool = False,
         compile: bool = False,
     ) -> None:
         super().__init__()
-        self.phases, self.score_images, self.augmentation = list(phases), score, augmentation
-        self.image_shape, self.seed, self.name, self.spread = image_shape, seed, name, spread
+        self.problem, self.name, self.spread = problem, name, spread
+        self.phases, self.score_images = list(phases), score
         count = len(self.phases[0].data)
-        self.networks = nn.ModuleList(build_template(architecture, image_shape, num_classes) for _ in range(count))
+        self.networks = nn.ModuleList(problem.network() for _ in range(count))
         self.members = list(range(count)) if members is None else list(members)
         for member, network in zip(self.members, self.networks, strict=True):
             # Not keyed by name: every set is tried on the same initialisations.
-            network.load_state_dict(initial_state(architecture, image_shape, num_classes, seed, "fresh", member))
-        self.metrics = nn.ModuleList(MulticlassAccuracy(num_classes, average="micro") for _ in range(count))
+            network.load_state_dict(problem.initial_state("fresh", member))
+        self.metrics = nn.ModuleList(MulticlassAccuracy(problem.num_classes, average="micro") for _ in range(count))
         self._compile = compile
         self._recordings: Recordings = {}
         self._gradients: LossGradients | None = None
@@ -177,7 +168,7 @@ class EvaluationModule(LightningModule):
         phase = self.phases[number]
         self._phase = number
         self._batches = [
-            phase.recipe.batches(len(data), self.seed, self.name, "phase", number, member)
+            phase.recipe.batches(len(data), self.problem.seed, self.name, "phase", number, member)
             for member, data in zip(self.members, phase.data, strict=True)
         ]
         self._optimizer.state.clear()
@@ -210,8 +201,10 @@ class EvaluationModule(LightningModule):
         self, index: int, data: LabelledImages, number: int, local: int
     ) -> tuple[Tensor, Tensor, Mix | None]:
         """What a network sees in a step of a phase: see :func:`pdd_lightning.training.recipe.minibatch`."""
-        draws = generator(self.seed, self.name, "augment", number, self.members[index], local)
-        return minibatch(data, self._batches[index], local, self.phases[number].recipe, self.augmentation, draws)
+        draws = generator(self.problem.seed, self.name, "augment", number, self.members[index], local)
+        return minibatch(
+            data, self._batches[index], local, self.phases[number].recipe, self.problem.augmentation, draws
+        )
 
     def _logits(self, index: int, images: Tensor, number: int) -> Tensor:
         """A network's answers in float32, computed in the precision of the phase."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from pdd_lightning.datamodules import ImageDataModule
+from pdd_lightning.described import Described
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.evaluation.module import Phase
 from pdd_lightning.networks import Architecture
@@ -33,7 +34,7 @@ SELECTIONS: Final[Mapping[Baseline, type[Herding | KCenter | Forgetting]]] = {
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluation(Described):
     """How a run is scored. The test set is read once for each row of the table and chooses nothing.
 
     Args:
@@ -53,6 +54,8 @@ class Evaluation:
         spread: On several devices, give each network to one of them, instead of splitting every minibatch: faster for
             several seeds of a small network. The accuracies are the same.
     """
+
+    unrecorded = ("spread",)
 
     seeds: int = 5
     networks: list[Architecture] | None = None

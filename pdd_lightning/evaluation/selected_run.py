@@ -10,6 +10,7 @@ from pdd_lightning.evaluation.evaluator import Evaluator
 from pdd_lightning.evaluation.protocol import selected_job
 from pdd_lightning.selection import RandomSelection, Selection
 from pdd_lightning.selection.base import class_positions
+from pdd_lightning.stage.context import selection_context
 from pdd_lightning.stage.pictures import save_grid
 from pdd_lightning.stage.subsets import Subset, write_subset
 from pdd_lightning.store.digests import differing_keys
@@ -50,7 +51,7 @@ class SelectedRun:
         self.evaluator, self.selecting = evaluator, selecting
         self.module, self.data = evaluator.module, evaluator.data
         self.option = "model.ipc" if selecting.ipc is None else "select.ipc"
-        self.ipc = sum(self.module.per_stage) if selecting.ipc is None else selecting.ipc
+        self.ipc = sum(self.module.options.per_stage) if selecting.ipc is None else selecting.ipc
         # Before anything is written.
         class_positions(self.data.train.labels, self.data.class_names, self.ipc, self.option)
 
@@ -59,11 +60,7 @@ class SelectedRun:
         module, evaluator, method = self.module, self.evaluator, self.selecting.method
         settings: Json = {
             "select": {"name": method.name, "method": method.describe(), "ipc": self.ipc},
-            "model": {
-                "network": module.architecture.describe(),
-                "augmentation": module.augmentation.describe(),
-                "seed": module.seed,
-            },
+            "model": module.options.problem(self.data).describe(),
             "evaluation": {"recipe": evaluator.recipe.describe(), "random_rates": evaluator.evaluation.random_rates},
         }
         # As JSON would read them back, so that tuples compare equal to lists.
@@ -106,11 +103,11 @@ class SelectedRun:
         """
         evaluator, method, ipc = self.evaluator, self.selecting.method, self.ipc
         evaluator.check_rates()
-        context = self.module.selection_context(self.data, evaluator.device)
+        context = selection_context(self.module.options, self.data, evaluator.device)
         images = self.data.train.take(method.select(context, ipc, self.option))
         rate = evaluator.tuned_rate(
             lambda rates, members: selected_job(
-                method.name, self.module.architecture, images, ipc, rates, evaluator.recipe, members
+                method.name, self.module.options.network, images, ipc, rates, evaluator.recipe, members
             )
         )
         return Subset(images, rate, 1)

@@ -1,18 +1,17 @@
 """What every network has in common: options without a data shape, and states made from derived seeds."""
 
-import dataclasses
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor, nn
 
+from pdd_lightning.described import Described
+from pdd_lightning.errors import ConfigError
 from pdd_lightning.rng import Key, scoped_seed
-from pdd_lightning.types import ImageShape, State, class_path
+from pdd_lightning.types import ImageShape, State
 
 
-class Architecture(ABC):
+class Architecture(Described, ABC):
     """The options of a network, without the shape of the data.
 
     Subclass it to bring your own network; in a configuration it is chosen by ``class_path``. Subclasses are
@@ -41,20 +40,6 @@ class Architecture(ABC):
     def name(self) -> str:
         """A short name for tables and files."""
         return type(self).__name__
-
-    def describe(self) -> dict[str, object]:
-        """The class path and every option, ready for JSON.
-
-        Options are the fields of a dataclass, else the public attributes of the instance.
-        """
-        instance: Any = self
-        if dataclasses.is_dataclass(instance):
-            options = {field.name: getattr(instance, field.name) for field in dataclasses.fields(instance)}
-        else:
-            options = {key: value for key, value in vars(instance).items() if not key.startswith("_")}
-        # As JSON would read them back, so that a stored description compares equal to a fresh one.
-        plain = {key: list(value) if isinstance(value, tuple) else value for key, value in options.items()}
-        return {"class_path": _exported_path(type(self)), **plain}
 
 
 class Classifier(nn.Module):
@@ -89,6 +74,36 @@ class Classifier(nn.Module):
         """Logits (N, number of classes) of images (N, C, H, W)."""
         logits: Tensor = self.head(self.embed(images))
         return logits
+
+
+def features_of(network: nn.Module) -> nn.Module:
+    """The part of a network that computes what its linear head reads.
+
+    Raises:
+        ConfigError: If the network is not a `Classifier`, with features and a head.
+    """
+    if not isinstance(network, Classifier):
+        raise ConfigError(
+            f"model.network builds a {type(network).__name__}, whose features are unknown: build a "
+            "pdd_lightning.networks.Classifier to use an objective that compares features"
+        )
+    return network.features
+
+
+def layers_of(network: nn.Module) -> list[nn.Module]:
+    """The modules whose outputs an objective that aligns layers compares.
+
+    Raises:
+        ConfigError: If the network is not a `Classifier`, or names no layers.
+    """
+    features = features_of(network)
+    assert isinstance(network, Classifier)
+    if not network.layers:
+        raise ConfigError(
+            "model.network builds a Classifier that names no layers: give it the names of the modules in its features "
+            "that are to be compared, such as Classifier(features, head, layers=['block1', 'block2'])"
+        )
+    return [features.get_submodule(name) for name in network.layers]
 
 
 def initial_state(
@@ -131,10 +146,3 @@ def build_template(architecture: Architecture, image_shape: ImageShape, num_clas
     # Building draws random numbers even for values that nobody reads.
     with scoped_seed(0, "template"):
         return architecture.build(image_shape, num_classes)
-
-
-def _exported_path(cls: type) -> str:
-    """Where to import a class from: its package where that exports it, else its module."""
-    package = cls.__module__.rpartition(".")[0]
-    exported = getattr(sys.modules.get(package), cls.__qualname__, None) is cls
-    return f"{package}.{cls.__qualname__}" if exported else class_path(cls)

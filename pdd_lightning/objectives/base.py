@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from pdd_lightning.compute.cuda_graphs import LANES, records
+from pdd_lightning.described import Described
 from pdd_lightning.dynamics.base import MatchPoint
 from pdd_lightning.dynamics.context import StageContext
 from pdd_lightning.training.formation import decode, decode_labels
-from pdd_lightning.types import Json, LabelledImages
+from pdd_lightning.types import LabelledImages
 
 
 @dataclass(frozen=True)
@@ -78,22 +79,24 @@ class Work:
 
     Attributes:
         point: Where to compare.
+        step: Optimiser step of the stage, from 0: random draws are keyed by it.
         index: Which of the step's match points it is.
-        part: Which part of its loss.
+        part: Which part of its loss, below :meth:`Objective.parts`.
     """
 
     point: MatchPoint
-    index: int
+    step: int
+    index: int = 0
     part: int = 0
 
 
-class Objective(ABC):
+class Objective(Described, ABC):
     """A loss between the synthetic and the real side. Subclass it and name your class by ``class_path``."""
 
     needs_target: ClassVar[bool] = False
     """Whether it needs match points with a target."""
 
-    def check(self, network: nn.Module) -> None:  # noqa: B027 (most take any network)
+    def check(self, network: nn.Module) -> None:
         """Refuse a network that this objective cannot use, before anything is written.
 
         Args:
@@ -103,7 +106,7 @@ class Objective(ABC):
             ConfigError: Naming what it lacks.
         """
 
-    def release(self) -> None:  # noqa: B027 (most hold nothing)
+    def release(self) -> None:
         """Let go of what is kept from step to step, when the steps are done."""
 
     def parts(self, context: StageContext) -> int:
@@ -111,61 +114,45 @@ class Objective(ABC):
         return 1
 
     @abstractmethod
-    def loss(
-        self, synthetic: SyntheticSide, point: MatchPoint, context: StageContext, step: int, index: int, part: int = 0
-    ) -> Tensor:
+    def loss(self, synthetic: SyntheticSide, work: Work, context: StageContext) -> Tensor:
         """The loss of one match point, or a part of it; the parts add up.
 
         Args:
             synthetic: What is learned, and what it is conditioned on.
-            point: Where to compare.
+            work: Where to compare, and which part.
             context: The network, the real data and the sources of randomness.
-            step: Optimiser step of the stage, from 0: random draws are keyed by it.
-            index: Which of the step's match points.
-            part: Which part, below :meth:`parts`.
 
         Returns:
             A scalar, differentiable in `synthetic.images` and, where it is learned, `synthetic.rate`.
         """
 
-    def losses(
-        self, synthetic: SyntheticSide, works: Sequence[Work], context: StageContext, step: int
-    ) -> Iterator[Tensor]:
+    def losses(self, synthetic: SyntheticSide, works: Sequence[Work], context: StageContext) -> Iterator[Tensor]:
         """Scalars that add up to the loss of all works; an objective that computes several at once overrides it.
 
         Args:
             synthetic: See :meth:`loss`.
-            works: What this process computes in this step.
+            works: What this process computes in a step.
             context: See :meth:`loss`.
-            step: See :meth:`loss`.
         """
         for work in works:
-            yield self.loss(synthetic, work.point, context, step, work.index, work.part)
-
-    @abstractmethod
-    def describe(self) -> Json:
-        """The class path and every option that the numbers depend on, ready for JSON."""
+            yield self.loss(synthetic, work, context)
 
 
 class SideBySide(Objective):
     """An objective whose works lie side by side where they are recorded (:mod:`pdd_lightning.compute.cuda_graphs`)."""
 
     @abstractmethod
-    def loss_of(self, synthetic: SyntheticSide, works: Sequence[Work], context: StageContext, step: int) -> Tensor:
+    def loss_of(self, synthetic: SyntheticSide, works: Sequence[Work], context: StageContext) -> Tensor:
         """The sum of the losses of a few works, computed in one go; see :meth:`Objective.losses`."""
 
-    def loss(
-        self, synthetic: SyntheticSide, point: MatchPoint, context: StageContext, step: int, index: int, part: int = 0
-    ) -> Tensor:
+    def loss(self, synthetic: SyntheticSide, work: Work, context: StageContext) -> Tensor:
         """See :meth:`Objective.loss`."""
-        return self.loss_of(synthetic, [Work(point, index, part)], context, step)
+        return self.loss_of(synthetic, [work], context)
 
-    def losses(
-        self, synthetic: SyntheticSide, works: Sequence[Work], context: StageContext, step: int
-    ) -> Iterator[Tensor]:
+    def losses(self, synthetic: SyntheticSide, works: Sequence[Work], context: StageContext) -> Iterator[Tensor]:
         """See :meth:`Objective.losses`."""
         if not records(context.device) or type(self).loss is not SideBySide.loss:  # a subclass's own loss counts
-            yield from super().losses(synthetic, works, context, step)
+            yield from super().losses(synthetic, works, context)
             return
         for first in range(0, len(works), LANES):
-            yield self.loss_of(synthetic, works[first : first + LANES], context, step)
+            yield self.loss_of(synthetic, works[first : first + LANES], context)

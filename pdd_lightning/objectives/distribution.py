@@ -7,13 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from pdd_lightning.compute.attached import attach
-from pdd_lightning.compute.functional import features_of
-from pdd_lightning.dynamics.base import MatchPoint
 from pdd_lightning.dynamics.context import StageContext
 from pdd_lightning.errors import ConfigError
-from pdd_lightning.objectives.base import Objective, SyntheticSide
+from pdd_lightning.networks import features_of
+from pdd_lightning.objectives.base import Objective, SyntheticSide, Work
 from pdd_lightning.rng import generator
-from pdd_lightning.types import Json, class_path
 
 
 class MeanEmbedding(Objective):
@@ -33,13 +31,6 @@ class MeanEmbedding(Objective):
             raise ConfigError(f"objective.real_batch_size must be at least 1, got {real_batch_size}")
         self.real_batch_size = real_batch_size
 
-    def describe(self) -> Json:
-        """See :meth:`Objective.describe`."""
-        return {
-            "class_path": class_path(type(self)),
-            "real_batch_size": self.real_batch_size,
-        }
-
     def check(self, network: nn.Module) -> None:
         """See :meth:`Objective.check`: it needs features."""
         features_of(network)
@@ -48,14 +39,12 @@ class MeanEmbedding(Objective):
         """One for each class."""
         return context.num_classes
 
-    def loss(
-        self, synthetic: SyntheticSide, point: MatchPoint, context: StageContext, step: int, index: int, part: int = 0
-    ) -> Tensor:
+    def loss(self, synthetic: SyntheticSide, work: Work, context: StageContext) -> Tensor:
         """See :meth:`Objective.loss`; a part is a class."""
-        keys = ("match", step, index, part)
+        keys = ("match", work.step, work.index, work.part)
         drawn = context.augmentation.draw(1, context.image_shape, generator(context.seed, *context.keys(*keys)))
-        state = context.network.layout.unflatten(point.start)
-        real, mine = context.real_images(part, self.real_batch_size, *keys), synthetic.of_class(part)
+        state = context.network.layout.unflatten(work.point.start)
+        real, mine = context.real_images(work.part, self.real_batch_size, *keys), synthetic.of_class(work.part)
         with torch.no_grad():
             target = context.network.embed(state, context.augmentation.apply(real, drawn)).mean(0)
         mean = context.network.embed(state, context.augmentation.apply(mine, drawn)).mean(0)

@@ -11,14 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pdd_lightning.compute.attached import with_gradients
-from pdd_lightning.compute.functional import layers_of
-from pdd_lightning.dynamics.base import MatchPoint
 from pdd_lightning.dynamics.context import StageContext
 from pdd_lightning.errors import ConfigError
-from pdd_lightning.objectives.base import Objective, SyntheticSide
+from pdd_lightning.networks import layers_of
+from pdd_lightning.objectives.base import Objective, SyntheticSide, Work
 from pdd_lightning.rng import generator
 from pdd_lightning.training.augmentation import Augmentation
-from pdd_lightning.types import Json, class_path
 
 
 class FeatureAlignment(Objective):
@@ -59,16 +57,6 @@ class FeatureAlignment(Objective):
         self.discrimination, self.layer_weights = discrimination, layer_weights
         self.real_batch_size, self.augmentation = real_batch_size, augmentation
 
-    def describe(self) -> Json:
-        """See :meth:`Objective.describe`."""
-        return {
-            "class_path": class_path(type(self)),
-            "discrimination": self.discrimination,
-            "layer_weights": self.layer_weights,
-            "real_batch_size": self.real_batch_size,
-            "augmentation": None if self.augmentation is None else self.augmentation.describe(),
-        }
-
     def check(self, network: nn.Module) -> None:
         """See :meth:`Objective.check`: it needs layers, and as many weights."""
         layers = len(layers_of(network)) + 1
@@ -78,14 +66,12 @@ class FeatureAlignment(Objective):
                 f"model.network has {layers} layers, the features included: give one for each"
             )
 
-    def loss(
-        self, synthetic: SyntheticSide, point: MatchPoint, context: StageContext, step: int, index: int, part: int = 0
-    ) -> Tensor:
+    def loss(self, synthetic: SyntheticSide, work: Work, context: StageContext) -> Tensor:
         """See :meth:`Objective.loss`."""
-        state = context.network.layout.unflatten(point.start)
+        state = context.network.layout.unflatten(work.point.start)
         augmentation = context.augmentation if self.augmentation is None else self.augmentation
         classes = range(context.num_classes)
-        keys = [("match", step, index, label) for label in classes]
+        keys = [("match", work.step, work.index, label) for label in classes]
         draws = [
             augmentation.draw(1, context.image_shape, generator(context.seed, *context.keys(*key))) for key in keys
         ]

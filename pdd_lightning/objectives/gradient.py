@@ -20,7 +20,7 @@ from pdd_lightning.errors import ConfigError
 from pdd_lightning.objectives.base import SideBySide, SyntheticSide, Work
 from pdd_lightning.rng import generator
 from pdd_lightning.training.augmentation import Augmentation
-from pdd_lightning.types import Json, class_path, sent
+from pdd_lightning.types import sent
 
 Distance = Literal["layerwise", "mse", "l1", "l1-mean", "cosine"]
 Layers = Literal["weights", "convolutions", "all"]
@@ -75,17 +75,6 @@ class GradientMatching(SideBySide):
         self.augmentation = augmentation
         self._matching: tuple[FunctionalNetwork, Recorded] | None = None
 
-    def describe(self) -> Json:
-        """See :meth:`Objective.describe`."""
-        return {
-            "class_path": class_path(type(self)),
-            "distance": self.distance,
-            "layers": self.layers,
-            "real_batch_size": self.real_batch_size,
-            "syn_batch_size": self.syn_batch_size,
-            "augmentation": None if self.augmentation is None else self.augmentation.describe(),
-        }
-
     def check(self, network: nn.Module) -> None:
         """See :meth:`Objective.check`: it needs a parameter to compare."""
         if not any(parameter.ndim >= _DIMENSIONS[self.layers] for parameter in network.parameters()):
@@ -102,12 +91,12 @@ class GradientMatching(SideBySide):
         """See :meth:`Objective.release`: what a GPU has recorded."""
         self._matching = None
 
-    def loss_of(self, synthetic: SyntheticSide, works: Sequence[Work], context: StageContext, step: int) -> Tensor:
+    def loss_of(self, synthetic: SyntheticSide, works: Sequence[Work], context: StageContext) -> Tensor:
         """See :meth:`SideBySide.loss_of`; a part is a class."""
         if self._matching is None or self._matching[0] is not context.network:
             known = is_known(context.network.template)
             self._matching = context.network, Recorded(partial(self._matched, context.network), known)
-        sides = [self._sides(synthetic, context, step, work) for work in works]
+        sides = [self._sides(synthetic, context, work) for work in works]
         found = self._matching[1](
             [
                 (work.point.start, real, images.detach(), torch.full((), work.part, device=images.device))
@@ -120,9 +109,9 @@ class GradientMatching(SideBySide):
         ]
         return attach(torch.stack(losses).sum(), synthetic.images)
 
-    def _sides(self, synthetic: SyntheticSide, context: StageContext, step: int, work: Work) -> tuple[Tensor, Tensor]:
+    def _sides(self, synthetic: SyntheticSide, context: StageContext, work: Work) -> tuple[Tensor, Tensor]:
         """Augmented real and synthetic images of a class."""
-        keys = ("match", step, work.index, work.part)
+        keys = ("match", work.step, work.index, work.part)
         augmentation = context.augmentation if self.augmentation is None else self.augmentation
         draw = generator(context.seed, *context.keys(*keys))
         # A draw for one image is one that any number of images share.

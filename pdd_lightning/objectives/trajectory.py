@@ -23,7 +23,7 @@ from pdd_lightning.rng import generator
 from pdd_lightning.training.augmentation import AugmentParams
 from pdd_lightning.training.formation import decode
 from pdd_lightning.training.recipe import Batches
-from pdd_lightning.types import Json, class_path, sent
+from pdd_lightning.types import sent
 
 
 def normalised_distance(end: Tensor, start: Tensor, target: Tensor) -> Tensor:
@@ -61,6 +61,7 @@ class TrajectoryMatching(SideBySide):
     """
 
     needs_target: ClassVar[bool] = True
+    unrecorded = ("recompute", "compile")  # the same numbers, but for the rounding of a compiler
 
     def __init__(
         self,
@@ -82,25 +83,17 @@ class TrajectoryMatching(SideBySide):
         self._math: StepMath | None = None
         self._stores: dict[tuple[int, ...], bool] = {}
 
-    def describe(self) -> Json:
-        """See :meth:`Objective.describe`."""
-        return {
-            "class_path": class_path(type(self)),
-            "syn_steps": self.syn_steps,
-            "syn_batch_size": self.syn_batch_size,
-        }
-
     def release(self) -> None:
         """See :meth:`Objective.release`: what a GPU has recorded, and a compiler made."""
         if self._math is not None:
             self._math.release()
         self._math = None
 
-    def loss_of(self, synthetic: SyntheticSide, works: Sequence[Work], context: StageContext, step: int) -> Tensor:
+    def loss_of(self, synthetic: SyntheticSide, works: Sequence[Work], context: StageContext) -> Tensor:
         """See :meth:`SideBySide.loss_of`."""
         math, walks = self._step_math(context), []
         for work in works:
-            data = self._data(synthetic, context, step, work.index)
+            data = self._data(synthetic, context, work)
             store = self._stored(synthetic, work.point, context, data)
             walks.append(Walk(context.network, work.point.start, self.syn_steps, data, store, math))
         pairs = list(zip([work.point for work in works], walks, strict=True))
@@ -138,9 +131,9 @@ class TrajectoryMatching(SideBySide):
             self._stores[size] = needed <= free_memory(context.device) / 2
         return self._stores[size]
 
-    def _data(self, synthetic: SyntheticSide, context: StageContext, step: int, index: int) -> StepData:
+    def _data(self, synthetic: SyntheticSide, context: StageContext, work: Work) -> StepData:
         """Minibatches and augmentation of the walk, drawn once: going back must see what going forward saw."""
-        keys = context.keys("walk", step, index)
+        keys = context.keys("walk", work.step, work.index)
         batches = Batches(len(synthetic), self.syn_batch_size, context.seed, *keys)
         draws = generator(context.seed, *keys, "augment")
         labels = synthetic.all_labels

@@ -18,7 +18,6 @@ from rich.console import Console
 from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.evaluation.protocol import SELECTIONS, Evaluation
-from pdd_lightning.networks import build_template, initial_state
 from pdd_lightning.planning.clock import mean_seconds
 from pdd_lightning.planning.estimate import Amounts, Line, StageCost, StageWork, stage_lines, stage_memory
 from pdd_lightning.planning.evaluation import PlannedEvaluator
@@ -114,10 +113,10 @@ class Planner:
     def _stages(self) -> Json:
         """Costs of the smallest and of the largest stage, and of the baseline of one stage."""
         module, start = self.module, since_start()
-        total, parts = sum(module.per_stage), 1 if module.discard is None else module.stages
+        total, parts = sum(module.options.per_stage), 1 if module.options.discard is None else module.options.stages
         sizes: dict[str, tuple[Json, int]] = {"first": ({"stage": 1}, parts)}
-        if module.stages > 1:
-            sizes["last"] = ({"stage": module.stages}, parts)
+        if module.options.stages > 1:
+            sizes["last"] = ({"stage": module.options.stages}, parts)
             if self.one_stage:
                 sizes[ONE_STAGE] = ({"stage": 1, "stages": 1, "ipc": total}, 1)
         # Steps take a half, preparation and transition a quarter each.
@@ -133,18 +132,19 @@ class Planner:
     def _discarding(self, seconds: float) -> float:
         """Seconds of the training that tells easy examples from others; 0 without discarding."""
         module, data = self.module, self.data
-        if module.discard is None:
+        if module.options.discard is None:
             return 0.0
-        recipe, rate = module.discard.recipe, module.discard.learning_rate
+        recipe, rate = module.options.discard.recipe, module.options.discard.learning_rate
         device = self.evaluation_trainer(1, []).strategy.root_device
         real = data.train_on(device)
-        learner = Learner(build_template(module.architecture, data.image_shape, data.num_classes), device)
-        learner.load(initial_state(module.architecture, data.image_shape, data.num_classes, module.seed, "plan"))
+        problem = module.options.problem(data, device)
+        learner = Learner(problem.network(), device)
+        learner.load(problem.initial_state("plan"))
         # The training has one too, and is therefore not recorded.
         learner.network.register_forward_hook(lambda *_: None)
 
         def step(number: int) -> None:
-            learner.train_steps(real, [number], rate, recipe, module.augmentation, module.seed, "plan")
+            learner.train_steps(real, [number], rate, recipe, problem.augmentation, problem.seed, "plan")
 
         steps = recipe.steps(len(real))
         return steps * mean_seconds(step, steps, seconds, device)
@@ -180,17 +180,17 @@ class Planner:
         disk: dict[str, int] = {}
         preprocessing = sum(tensor.nbytes for tensor in self.data.preprocessing.tensors().values())
         parts: list[tuple[str, StageCost, StageWork]] = []
-        for stage in range(1, module.stages + 1):
-            images = sum(module.per_stage[:stage]) * self.data.num_classes * module.factor**2
+        for stage in range(1, module.options.stages + 1):
+            images = sum(module.options.per_stage[:stage]) * self.data.num_classes * module.options.factor**2
             cost = StageCost.between(costs["first"], costs.get("last", costs["first"]), images)
-            work = self._work(stage, module.iterations)
+            work = self._work(stage, module.options.iterations)
             parts.append((stage_name(stage), cost, replace(work, extra=measured["discard"] if stage == 1 else 0.0)))
         if self.one_stage:
             # With one stage the run and its baseline are the same.
             cost = costs.get(ONE_STAGE, costs["first"])
-            work = self._work(1, module.iterations * module.stages)
+            work = self._work(1, module.options.iterations * module.options.stages)
             # The baseline finds the experts of stage 1, unless that read only a part of the data.
-            shared = module.discard is None and work.experts > 0
+            shared = module.options.discard is None and work.experts > 0
             parts.append((ONE_STAGE, cost, replace(work, reused=shared, experts=0 if shared else work.experts)))
         for name, cost, work in parts:
             lines += stage_lines(name, start, cost, work)
@@ -198,10 +198,10 @@ class Planner:
             disk[name] = round(cost.stored) + work.bank + work.experts
             # Once in each run's folder.
             disk[name] += preprocessing if name in (stage_name(1), ONE_STAGE) else 0
-        if module.discard is not None:
-            disk[stage_name(1)] += self._training_bytes(module.discard.recipe)
+        if module.options.discard is not None:
+            disk[stage_name(1)] += self._training_bytes(module.options.discard.recipe)
         selecting = [baseline for baseline in self.evaluation.baselines if baseline in SELECTIONS]
-        chosen = len(selecting) * (ROW_BYTES + 8 * sum(module.per_stage) * self.data.num_classes)
+        chosen = len(selecting) * (ROW_BYTES + 8 * sum(module.options.per_stage) * self.data.num_classes)
         chosen += self._training_bytes(self.evaluation.full) if selecting else 0
         lines += [Line(EVALUATION, "start", start), *(Line(EVALUATION, label, s) for label, s in jobs.items())]
         memory[EVALUATION] = evaluation
@@ -210,26 +210,26 @@ class Planner:
     def _training_bytes(self, recipe: Recipe) -> int:
         """Of a training on the real data that is kept: a state, and which examples were correct in each epoch."""
         module, data = self.module, self.data
-        network = build_template(module.architecture, data.image_shape, data.num_classes)
+        network = module.options.problem(data).network()
         state: int = sum(tensor.nbytes for tensor in network.state_dict().values())
         return state + recipe.epochs * len(data.train)
 
     def _work(self, stage: int, iterations: int) -> StageWork:
         module = self.module
         space = stage_space(module, self.data, stage)
-        members, state = module.dynamics.members, space.bank // max(1, module.dynamics.members)
-        fresh = members if stage == 1 or not module.transition else 0
+        members, state = module.options.dynamics.members, space.bank // max(1, module.options.dynamics.members)
+        fresh = members if stage == 1 or not module.options.transition else 0
         # A bank and the list of states that it is made of. A transition holds its bank, the members that it reads
         # back, the next bank, and the file of that before and after its header is sorted.
-        copies = 5 if module.transition else 2
+        copies = 5 if module.options.transition else 2
         return StageWork(
             fresh=fresh,
-            members=members if module.transition else 0,
-            epochs=module.recipe.epochs,
+            members=members if module.options.transition else 0,
+            epochs=module.options.recipe.epochs,
             steps=iterations,
             checkpoints=iterations // self.checkpoint_every,
             shares=self.world,
-            bank=space.bank if module.transition else 0,
+            bank=space.bank if module.options.transition else 0,
             copies=copies * max(0, members - MEMBERS) * state,
             experts=space.experts,
         )
@@ -242,6 +242,6 @@ class Planner:
         ]
         if self.world > 1:
             notes.append(f"measured on one device and divided by {self.world} where processes share the work")
-        if self.module.discard is not None:
+        if self.module.options.discard is not None:
             notes.append("every stage is taken to read an equal part of the real examples: counting comes later")
         return notes

@@ -14,7 +14,7 @@ from pdd_lightning.evaluation.evaluator import Evaluator
 from pdd_lightning.evaluation.module import SCORED_AT_ONCE, EvaluationModule, Phase
 from pdd_lightning.evaluation.protocol import SELECTION, Baseline, Job, selected_job, with_steps
 from pdd_lightning.evaluation.report import Row
-from pdd_lightning.networks import Architecture, build_template, initial_state
+from pdd_lightning.networks import Architecture
 from pdd_lightning.planning.clock import StepClock, mean_seconds, synchronise, timed
 from pdd_lightning.selection.random import random_images
 from pdd_lightning.stage.initial_images import initial_images
@@ -141,7 +141,7 @@ class PlannedEvaluator(Evaluator):
         return networks, how, min(examples, phase.recipe.batch_size), examples > phase.recipe.batch_size
 
     def _compiles(self, phase: Phase) -> bool:
-        return pays_to_compile(self.module.compile_networks, phase.steps * len(phase.data))
+        return pays_to_compile(self.module.options.compile_networks, phase.steps * len(phase.data))
 
     def _measure(
         self, job: Job, phase: Phase, score: LabelledImages, seconds: float, scored: float | None = None
@@ -149,13 +149,9 @@ class PlannedEvaluator(Evaluator):
         """The cost of a kind of phase, where scoring an image may be known."""
         began = time.perf_counter()
         module = EvaluationModule(
-            job.network,
-            self.data.image_shape,
-            self.data.num_classes,
+            replace(self.module.options.problem(self.data), architecture=job.network),
             [replace(phase, recipe=replace(phase.recipe, epochs=ENDLESS))],
             score,
-            self.module.augmentation,
-            self.module.seed,
             job.name,
             job.members,
             compile=self._compiles(phase),
@@ -168,15 +164,15 @@ class PlannedEvaluator(Evaluator):
     def _selection_seconds(self, seconds: float) -> float:
         """Seconds of the training on real data; choosing itself is not counted."""
         recipe, data = replace(self.evaluation.full, cutmix=0.0), self.data
-        architecture, shape, classes = self.module.architecture, data.image_shape, data.num_classes
-        learner = Learner(build_template(architecture, shape, classes), self.device)
-        learner.load(initial_state(architecture, shape, classes, self.module.seed, SELECTION))
+        problem = self.module.options.problem(data, self.device)
+        learner = Learner(problem.network(), problem.device)
+        learner.load(problem.initial_state(SELECTION))
         # Selecting has one too, and is therefore not recorded.
         learner.network.register_forward_hook(lambda *_: None)
         real = data.train_on(self.device)
 
         def step(number: int) -> None:
-            augmentation, seed = self.module.augmentation, self.module.seed
+            augmentation, seed = self.module.options.augmentation, self.module.options.seed
             learner.train_steps(real, [number], self.evaluation.full_rate, recipe, augmentation, seed, SELECTION)
 
         steps = recipe.steps(len(real))
@@ -191,23 +187,21 @@ class PlannedEvaluator(Evaluator):
 
     def _subsets(self) -> tuple[str, list[Subset]]:
         module = self.module
-        subsets = [self._placeholder(stage, ipc) for stage, ipc in enumerate(module.per_stage, start=1)]
-        return "pdd" if module.stages > 1 else "distilled", subsets
+        subsets = [self._placeholder(stage, ipc) for stage, ipc in enumerate(module.options.per_stage, start=1)]
+        return "pdd" if module.options.stages > 1 else "distilled", subsets
 
     def _one_stage(self) -> Subset:
-        return self._placeholder(1, sum(self.module.per_stage))
+        return self._placeholder(1, sum(self.module.options.per_stage))
 
     def _placeholder(self, stage: int, ipc: int) -> Subset:
         module, data = self.module, self.data
-        images, labels = initial_images(
-            data.train, data.class_names, ipc, module.factor, module.initial, module.seed, stage
-        )
-        return Subset(LabelledImages(images, labels), module.initial_rate, stage, module.factor)
+        images, labels = initial_images(module.options, stage, data.train, data.class_names, ipc)
+        return Subset(LabelledImages(images, labels), module.options.learning_rate, stage, module.options.factor)
 
     def _selected(self, network: Architecture, baseline: Baseline, ipc: int, budget: int) -> Job:
         self.selecting = True
         data, seeds = self.data, self.evaluation.seeds
-        subset = LabelledImages(*random_images(data.train, data.class_names, ipc, self.module.seed, "plan"))
+        subset = LabelledImages(*random_images(data.train, data.class_names, ipc, self.module.options.seed, "plan"))
         recipe = with_steps(self.recipe, len(subset), budget)
         best = self.tuned_rate(
             lambda rates, members: selected_job(baseline, network, subset, ipc, rates, recipe, members)

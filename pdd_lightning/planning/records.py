@@ -39,14 +39,9 @@ def identity(module: StageModule, data: str, evaluation: Evaluation) -> str:
         data: Fingerprint of its data.
         evaluation: How it is scored.
     """
-    recipe = evaluation.recipe or module.recipe
-    networks = evaluation.networks or [module.architecture]
+    options = module.options
     return fingerprint(
-        [
-            *({**module.settings(), "ipc": module.per_stage}, module.stages, data),
-            *(evaluation.seeds, evaluation.orders, evaluation.baselines, [n.describe() for n in networks]),
-            *(recipe.describe(), evaluation.random_rates, evaluation.full.describe(), evaluation.full_rate),
-        ]
+        [options.settings(1), options.per_stage, data, evaluation.describe()],
     )
 
 
@@ -67,7 +62,7 @@ def collect(module: StageModule) -> Amounts:
     memory: dict[str, dict[str, int | None]] = {}
     disk: dict[str, int] = {}
     baseline = RunFolder(one_stage_directory(run.directory))
-    folders = {stage_name(stage): (run, run.stage(stage)) for stage in range(1, module.stages + 1)}
+    folders = {stage_name(stage): (run, run.stage(stage)) for stage in range(1, module.options.stages + 1)}
     for name, (of, folder) in {**folders, ONE_STAGE: (baseline, baseline.stage(1))}.items():
         usage = read_usage(folder.directory / FILE)
         seconds, stored = usage.get("seconds"), usage.get("bytes")
@@ -79,7 +74,7 @@ def collect(module: StageModule) -> Amounts:
         disk[name] += int(stored.get("experts", 0))
         if folder.stage == 1:
             disk[name] += of.preprocessing.stat().st_size if of.preprocessing.is_file() else 0
-            disk[name] += folder_bytes(of.forgetting) if module.discard is not None else 0
+            disk[name] += folder_bytes(of.forgetting) if module.options.discard is not None else 0
     usage = read_usage(run.evaluation / FILE)
     jobs, start = usage.get("jobs"), usage.get("start")
     if isinstance(jobs, dict) and isinstance(start, (int, float)):
@@ -88,7 +83,7 @@ def collect(module: StageModule) -> Amounts:
         memory[EVALUATION] = _peaks(usage)
         disk[EVALUATION] = folder_bytes(run.evaluation) + folder_bytes(run.tensorboard / "evaluation")
         disk[EVALUATION] += folder_bytes(run.selection)
-        disk[EVALUATION] += folder_bytes(run.forgetting) if module.discard is None else 0
+        disk[EVALUATION] += folder_bytes(run.forgetting) if module.options.discard is None else 0
     return Amounts(lines, memory, disk)
 
 

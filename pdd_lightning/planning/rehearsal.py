@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import ClassVar
 
 import torch
 from lightning.pytorch import Callback, Trainer
@@ -47,6 +48,8 @@ class _Rehearsing(Dynamics):
         inner: The dynamics.
         seconds: How long to measure the pieces of its preparation.
     """
+
+    has_target: ClassVar[bool] = True  # for the options were checked with the inner one
 
     def __init__(self, inner: Dynamics, seconds: float) -> None:
         self.inner, self.seconds = inner, seconds
@@ -111,7 +114,8 @@ def rehearse_stage(
         parts: Of which the stage reads one of the real data.
     """
     module = make({**STILL, **changes, "run_dir": str(folder)})
-    dynamics = module.dynamics = _Rehearsing(module.dynamics, seconds / 2)
+    dynamics = _Rehearsing(module.options.dynamics, seconds / 2)
+    module.options = replace(module.options, dynamics=dynamics)
     _place_earlier(module, data)
     if parts > 1:
         module.positions = torch.arange(0, len(data.train), parts)
@@ -126,8 +130,8 @@ def rehearse_stage(
     logs = folder_bytes(module.run.tensorboard)
     epoch, member, finish = _hand_over(module, trainer, dynamics.inner.members, seconds / 2)
     module.context.recordings.clear()  # a later rehearsal is not to find their memory taken
-    architecture, shape, classes = module.architecture, data.image_shape, data.num_classes
-    state = timed(lambda: StateBank.random(architecture, shape, classes, MEMBERS, module.seed)) / MEMBERS
+    problem = module.options.problem(data)
+    state = timed(lambda: StateBank.random(problem, MEMBERS)) / MEMBERS
     ends = module.folder.end_states
     return StageCost(
         images=_union_size(module),
@@ -136,7 +140,7 @@ def rehearse_stage(
         preparation=rehearsal.seconds,
         pieces=rehearsal.pieces,
         piece=dynamics.piece,
-        parts=module.points * module.objective.parts(module.context),
+        parts=module.options.points * module.options.objective.parts(module.context),
         step=clock.step,
         opening=clock.opening,
         checkpoint=checkpoint,
@@ -153,15 +157,14 @@ def _place_earlier(module: StageModule, data: ImageDataModule) -> None:
     """Complete stages before this one, with real images and fresh states in place of learned ones."""
     previous = None
     for stage in range(1, module.stage):
-        folder, ipc = module.run.stage(stage), module.per_stage[stage - 1]
-        images, labels = initial_images(
-            data.train, data.class_names, ipc, module.factor, module.initial, module.seed, stage
+        folder, ipc = module.run.stage(stage), module.options.per_stage[stage - 1]
+        images, labels = initial_images(module.options, stage, data.train, data.class_names, ipc)
+        write_subset(
+            folder, Subset(LabelledImages(images, labels), module.options.learning_rate, stage, module.options.factor)
         )
-        write_subset(folder, Subset(LabelledImages(images, labels), module.initial_rate, stage, module.factor))
-        if module.transition and stage == module.stage - 1:
-            shape, classes = data.image_shape, data.num_classes
-            StateBank.random(module.architecture, shape, classes, MEMBERS, module.seed).write(folder.end_states)
-        folder.finish({**module.settings(), "ipc": ipc}, data.fingerprint, previous, {})
+        if module.options.transition and stage == module.stage - 1:
+            StateBank.random(module.options.problem(data), MEMBERS).write(folder.end_states)
+        folder.finish(module.options.settings(stage), data.fingerprint, previous, {})
         previous = folder.fingerprint()
 
 
@@ -178,21 +181,23 @@ def _hand_over(module: StageModule, trainer: Trainer, members: int, seconds: flo
     assert union is not None
     union = union.to(context.device)
     epoch = member = opening = 0.0
-    steps = members * module.recipe.steps(len(union))
+    steps = members * module.options.recipe.steps(len(union))
     # One epoch for each member; the callback then finds the members on the disk.
-    module.recipe = replace(module.recipe, epochs=1)
-    module.iterations = trainer.global_step
-    if module.transition:
+    recipe = replace(module.options.recipe, epochs=1)
+    module.options = replace(module.options, recipe=recipe, iterations=trainer.global_step)
+    if module.options.transition:
         size = min(members, context.networks_at_once)
-        train = _epoch_of(context, context.learners(size, steps), union, module.initial_rate, module.recipe)
+        train = _epoch_of(
+            context, context.learners(size, steps), union, module.options.learning_rate, module.options.recipe
+        )
         opening = timed(lambda: train(0))
         epoch = mean_seconds(train, ENDLESS, seconds, context.device) / size
         opening = max(0.0, opening - size * epoch)
         waiting = module.folder.directory / "transition"
         rate = module.subset().rate
         with TemporaryDirectory() as aside:  # so that the next one finds what a GPU records
-            make_transition(context, union, rate, module.recipe, Path(aside))
-        member = timed(lambda: make_transition(context, union, rate, module.recipe, waiting)) / MEMBERS - epoch
+            make_transition(context, union, rate, module.options.recipe, Path(aside))
+        member = timed(lambda: make_transition(context, union, rate, module.options.recipe, waiting)) / MEMBERS - epoch
     finish = timed(lambda: StageCallback().on_fit_end(trainer, module))
     return epoch, max(0.0, member), opening + finish
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from pdd_lightning.compute.functional import Layout
 from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.errors import ConfigError
-from pdd_lightning.networks import build_template
 from pdd_lightning.planning.report import size
 from pdd_lightning.stage.checkpoints import KEPT
 from pdd_lightning.stage.context import start_identity
@@ -40,21 +39,21 @@ def stage_space(module: StageModule, data: ImageDataModule, stage: int) -> Space
         data: Its data, set up.
         stage: Number of the stage.
     """
-    return _space(module, data, module.per_stage[stage - 1], sum(module.per_stage[:stage]))
+    return _space(module, data, module.options.per_stage[stage - 1], sum(module.options.per_stage[:stage]))
 
 
 def _space(module: StageModule, data: ImageDataModule, ipc: int, union: int) -> Space:
     """What a stage takes that learns images of so many per class, and draws a union of so many."""
-    network = build_template(module.architecture, data.image_shape, data.num_classes)
+    network = module.options.problem(data).network()
     parameters = 4 * Layout.of(network).size
     state = sum(tensor.nbytes for tensor in network.state_dict().values())
     channels, height, width = data.image_shape
     pixels = channels * height * width * data.num_classes
     images = 4 * pixels * ipc
-    bank = state * module.dynamics.members
-    ends = bank if module.transition else 0
+    bank = state * module.options.dynamics.members
+    ends = bank if module.options.transition else 0
     return Space(
-        experts=module.dynamics.stored_bytes(Layout.of(network).size),
+        experts=module.options.dynamics.stored_bytes(Layout.of(network).size),
         bank=bank,
         stage=ends + images + pixels * union,
         passing=ends + (KEPT + 1) * (3 * images + state + 2 * parameters),
@@ -73,22 +72,24 @@ def state_space(module: StageModule, data: ImageDataModule, *, whole_run: bool, 
     Raises:
         ConfigError: If the disk has visibly too little free space.
     """
-    last = module.stages if whole_run else module.stage
+    last = module.options.stages if whole_run else module.stage
     spaces = [stage_space(module, data, stage) for stage in range(module.stage, last + 1)]
     who = f"stage {last}" if last == module.stage else f"stages {module.stage} to {last}"
     experts = sum(space.experts for space in spaces) - _experts_found(module, data)
     if one_stage:
-        total, who = sum(module.per_stage), f"{who} and the one-stage baseline"
+        total, who = sum(module.options.per_stage), f"{who} and the one-stage baseline"
         spaces.append(_space(module, data, total, total))
         # It finds the experts of stage 1, unless those read only a part of the data.
-        experts += 0 if module.discard is None else spaces[-1].experts
+        experts += 0 if module.options.discard is None else spaces[-1].experts
     stages = sum(space.stage for space in spaces) + max(space.passing for space in spaces)
     told = f"{who} will take about {size(stages)} in {module.run.directory} with checkpoints"
     if experts:
-        told += f" and {size(experts)} of experts in {module.experts_dir}"
+        told += f" and {size(experts)} of experts in {module.options.experts_folder}"
     elif spaces[0].experts:
-        told += f"; the experts are in {module.experts_dir} already"
-    _require({"--run_dir": (module.run.directory, stages), "--experts_dir": (module.experts_dir, experts)}, told)
+        told += f"; the experts are in {module.options.experts_folder} already"
+    _require(
+        {"--run_dir": (module.run.directory, stages), "--experts_dir": (module.options.experts_folder, experts)}, told
+    )
     return f"disk: {told}; {size(_free(module.run.directory))} are free"
 
 
@@ -98,21 +99,19 @@ def _experts_found(module: StageModule, data: ImageDataModule) -> int:
     Which part of the data `discard` leaves is not known yet. Then those in the run's own folder count, which are its
     own, and none of a folder that runs share.
     """
-    if module.discard is not None and module.experts_dir != module.run.experts:
+    if module.options.discard is not None and module.options.experts_folder != module.run.experts:
         return 0
-    layout = Layout.of(build_template(module.architecture, data.image_shape, data.num_classes))
-    begins_at = module.stage if module.transition else 1
+    options, problem = module.options, module.options.problem(data)
+    layout = Layout.of(problem.network())
     known: Json = {
+        **problem.describe(),
         "stage": module.stage,
-        "network": module.architecture.describe(),
         "layout": layout.to_json(),
-        "seed": module.seed,
-        "start": start_identity(module.run, begins_at, module.architecture, data, module.seed),
-        "augmentation": module.augmentation.describe(),
+        "start": start_identity(options, module.stage, problem),
     }
-    if module.discard is None:  # else it is the fingerprint of a part of the data
+    if module.options.discard is None:  # else it is the fingerprint of a part of the data
         known["data"] = data.fingerprint
-    return module.dynamics.found_bytes(layout.size, module.experts_dir, known)
+    return module.options.dynamics.found_bytes(layout.size, module.options.experts_folder, known)
 
 
 def _require(needs: dict[str, tuple[Path, int]], told: str) -> None:

@@ -46,7 +46,7 @@ class StageUsage(Callback):
         module = pl_module
         assert isinstance(module, StageModule)
         self._earlier = read_usage(module.folder.directory / FILE)
-        self._experts_before = folder_bytes(module.experts_dir)
+        self._experts_before = folder_bytes(module.options.experts_folder)
         self._seconds[START] = since_start()
         self._work, self._since = PREPARATION, time.perf_counter()
 
@@ -81,7 +81,7 @@ class StageUsage(Callback):
         if not trainer.is_global_zero or not isinstance(module, StageModule):
             return
         earlier = self._earlier
-        experts = folder_bytes(module.experts_dir) - self._experts_before
+        experts = folder_bytes(module.options.experts_folder) - self._experts_before
         note_usage(
             module.folder.directory / FILE,
             {

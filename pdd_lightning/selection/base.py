@@ -1,23 +1,21 @@
 """What every selection has in common: the classes' positions, and the result on disk."""
 
-import dataclasses
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from pdd_lightning.described import Described
 from pdd_lightning.errors import ArtifactError, ConfigError
-from pdd_lightning.networks import Architecture
 from pdd_lightning.store.digests import differing_keys, fingerprint
 from pdd_lightning.store.files import read_tensors, write_tensors
 from pdd_lightning.store.folders import RunFolder
-from pdd_lightning.training.augmentation import Augmentation
-from pdd_lightning.types import ImageShape, Json, LabelledImages, class_path
+from pdd_lightning.training.problem import Problem
+from pdd_lightning.types import Json, LabelledImages
 
 
 @dataclass(frozen=True)
@@ -25,42 +23,25 @@ class SelectionContext:
     """What a selection has to choose from and to train with.
 
     Attributes:
+        problem: Network whose training or features decide, how its images are augmented, seed and device.
         real: The N real training images, on the device.
         class_names: In the order of the labels.
         data: Fingerprint of the data.
-        architecture: Network whose training or features decide.
-        augmentation: Applied when that network is trained.
-        seed: The run's seed.
-        device: Where to compute.
         folder: The run's folder: results are kept in it.
     """
 
+    problem: Problem
     real: LabelledImages
     class_names: tuple[str, ...]
     data: str
-    architecture: Architecture
-    augmentation: Augmentation
-    seed: int
-    device: torch.device
     folder: Path
-
-    @property
-    def image_shape(self) -> ImageShape:
-        """Channels, height, width."""
-        channels, height, width = self.real.images.shape[1:]
-        return channels, height, width
 
     def settings(self) -> Json:
         """What a choice or a training depends on, apart from its own options."""
-        return {
-            "data": self.data,
-            "network": self.architecture.describe(),
-            "augmentation": self.augmentation.describe(),
-            "seed": self.seed,
-        }
+        return {"data": self.data, **self.problem.describe()}
 
 
-class Selection(ABC):
+class Selection(Described, ABC):
     """A way to choose some of the real images; in a configuration it is named by ``class_path``.
 
     Subclasses are best frozen dataclasses of their options. This class itself must not become one, or the command
@@ -84,15 +65,6 @@ class Selection(ABC):
         Returns:
             For each class ``ipc`` of its positions, best first, on the CPU.
         """
-
-    def describe(self) -> Json:
-        """The class and its options, ready for JSON: the fields of a dataclass, else the public attributes."""
-        instance: Any = self
-        if dataclasses.is_dataclass(instance):
-            options = {field.name: getattr(instance, field.name) for field in dataclasses.fields(instance)}
-        else:
-            options = {key: value for key, value in vars(instance).items() if not key.startswith("_")}
-        return {"class_path": class_path(type(self)), **options}
 
     def select(self, context: SelectionContext, ipc: int, option: str = "model.ipc") -> Tensor:
         """Choose, or read what was chosen before under the same settings.

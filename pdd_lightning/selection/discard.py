@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from pdd_lightning.described import Described
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.selection.base import SelectionContext
 from pdd_lightning.selection.forgetting import equal_edges, forgetting_counts, partitions, require_classes
@@ -50,7 +51,7 @@ class Saving:
 
 
 @dataclass(frozen=True)
-class EasyDiscard(TrainingOptions):
+class EasyDiscard(TrainingOptions, Described):
     """Divides the real examples by how often a training on them forgets each, and gives each stage one part.
 
     The other options say how the network is trained whose forgetting is counted, once for the whole run.
@@ -82,15 +83,6 @@ class EasyDiscard(TrainingOptions):
                 f"model.discard.schedule={list(self.schedule)}: name one part from 1 to {parts} for each of the "
                 f"{stages} stages"
             )
-
-    def describe(self) -> Json:
-        """Everything that the parts depend on, apart from the data and the network."""
-        return {
-            "learning_rate": self.learning_rate,
-            "recipe": self.recipe.describe(),
-            "edges": None if self.edges is None else list(self.edges),
-            "schedule": None if self.schedule is None else list(self.schedule),
-        }
 
     def positions(self, context: SelectionContext, stages: int, ipc: int) -> list[Tensor]:
         """Which real examples each stage reads.

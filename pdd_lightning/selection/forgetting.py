@@ -155,7 +155,7 @@ class Forgetting(TrainingOptions, Selection):
         counts = forgetting_counts(context, self.learning_rate, self.recipe)
         chosen = []
         for label, positions in enumerate(classes):
-            ties = torch.randperm(len(positions), generator=generator(context.seed, "forgetting ties", label))
+            ties = torch.randperm(len(positions), generator=generator(context.problem.seed, "forgetting ties", label))
             chosen.append(most_forgotten(positions[ties], counts, ipc))
         return chosen
 

@@ -22,7 +22,7 @@ class RandomSelection(Selection):
 
     def choose(self, context: SelectionContext, classes: Sequence[Tensor], ipc: int) -> list[Tensor]:
         """See :meth:`Selection.choose`."""
-        return [_draw(positions, ipc, context.seed, "select", label) for label, positions in enumerate(classes)]
+        return [_draw(positions, ipc, context.problem.seed, "select", label) for label, positions in enumerate(classes)]
 
 
 def random_images(

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from pdd_lightning.errors import ArtifactError, ConfigError
-from pdd_lightning.networks import build_template, initial_state
 from pdd_lightning.progress import Progress
 from pdd_lightning.selection.base import Selection, SelectionContext, read_checked
 from pdd_lightning.store.digests import fingerprint
@@ -119,14 +118,14 @@ def train_on_real(context: SelectionContext, rate: float, recipe: Recipe) -> Rea
 
 
 def _train(context: SelectionContext, rate: float, recipe: Recipe) -> RealTraining:
-    classes = len(context.class_names)
-    learner = Learner(build_template(context.architecture, context.image_shape, classes), context.device)
-    learner.load(initial_state(context.architecture, context.image_shape, classes, context.seed, _KEY))
+    problem = context.problem
+    learner = Learner(problem.network(), problem.device)
+    learner.load(problem.initial_state(_KEY))
     watch = _Watch(context, recipe)
     handle = learner.network.register_forward_hook(watch)
     with Progress() as progress, progress.task("training on the real data, to select", recipe.epochs) as task:
         learner.train(
-            *(context.real, rate, recipe, context.augmentation, context.seed, _KEY),
+            *(context.real, rate, recipe, problem.augmentation, problem.seed, _KEY),
             after_epoch=lambda _: task.advance(),
         )
     handle.remove()
@@ -145,7 +144,7 @@ class _Watch:
     """
 
     def __init__(self, context: SelectionContext, recipe: Recipe) -> None:
-        self._batches = recipe.batches(len(context.real), context.seed, _KEY)
+        self._batches = recipe.batches(len(context.real), context.problem.seed, _KEY)
         self._labels = context.real.labels
         self._step = 0
         self.correct = torch.zeros(recipe.epochs, len(context.real), dtype=torch.bool, device=self._labels.device)
@@ -179,14 +178,14 @@ class FeatureSelection(TrainingOptions, Selection):
         Raises:
             ConfigError: If the network has no `embed`.
         """
-        network = build_template(context.architecture, context.image_shape, len(context.class_names))
+        network = context.problem.network()
         if not callable(getattr(network, "embed", None)):
             raise ConfigError(
-                f"model.network={context.architecture.name}: {self.name} compares features, and this network has no "
-                "method `embed` that returns them (N, F); add one, or use random or forgetting"
+                f"model.network={context.problem.architecture.name}: {self.name} compares features, and this network "
+                "has no method `embed` that returns them (N, F); add one, or use random or forgetting"
             )
         network.load_state_dict(train_on_real(context, self.learning_rate, self.recipe).state)
-        network.to(context.device)
+        network.to(context.problem.device)
         # One class at a time: the features of all images together may not fit into memory.
         return [positions[self.pick(embed(network, context, positions), ipc).cpu()] for positions in classes]
 

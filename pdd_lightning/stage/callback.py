@@ -25,7 +25,7 @@ class StageCallback(Callback):
         # Not on_train_end: that hook is skipped when a resumed stage has no step left to do.
         module = pl_module
         assert isinstance(module, StageModule)
-        if trainer.global_step < module.iterations or module.folder.complete:
+        if trainer.global_step < module.options.iterations or module.folder.complete:
             return
         subset = module.subset()
         if trainer.is_global_zero:
@@ -34,9 +34,9 @@ class StageCallback(Callback):
         assert union is not None
         waiting = module.folder.directory / "transition"
         transition: Transition | None = None
-        if module.transition:
+        if module.options.transition:
             transition = make_transition(
-                module.context, union.to(module.context.device), subset.rate, module.recipe, waiting
+                module.context, union.to(module.context.device), subset.rate, module.options.recipe, waiting
             )
         module.context.ranks.barrier()  # the others must have read the members before they go
         if trainer.is_global_zero:

@@ -1,105 +1,95 @@
-"""What a stage offers to its dynamics, objective and transition, put together."""
-
-from collections.abc import Callable
-from pathlib import Path
+"""What a stage and a selection work with, put together from the options of the run and its data."""
 
 import torch
 
 from pdd_lightning.compute.cuda_graphs import LANES
-from pdd_lightning.compute.functional import FunctionalNetwork
 from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.dynamics import Ranks, StageContext
 from pdd_lightning.dynamics.bank import StateBank
-from pdd_lightning.networks import Architecture, build_template
+from pdd_lightning.selection import SelectionContext
+from pdd_lightning.stage.options import StageOptions
 from pdd_lightning.store.digests import fingerprint
 from pdd_lightning.store.files import read_metadata
-from pdd_lightning.store.folders import RunFolder
-from pdd_lightning.training.augmentation import Augmentation
 from pdd_lightning.training.gradients import is_recordable
+from pdd_lightning.training.problem import Problem
 
 
-def start_states(
-    run: RunFolder, stage: int, architecture: Architecture, data: ImageDataModule, members: int, seed: int
-) -> StateBank:
-    """theta^(k-1): random networks at stage 1, later what the previous stage left.
+def start_states(options: StageOptions, stage: int, problem: Problem) -> StateBank:
+    """theta^(k-1): random networks at stage 1 and without transition, else what the previous stage left.
 
     Args:
-        run: The run; None of its files is read for stage 1.
+        options: Of the run.
         stage: Number k of the stage.
-        architecture: Of the networks.
-        data: Says what images they read.
-        members: How many random networks.
-        seed: The run's seed.
+        problem: Networks and images.
+
+    Raises:
+        ArtifactError: If the states are damaged or belong to another network.
     """
-    shape, classes = data.image_shape, data.num_classes
-    if stage == 1:
-        return StateBank.random(architecture, shape, classes, members, seed)
-    like = StateBank.random(architecture, shape, classes, 1, seed)[0]
-    return StateBank.read(run.stage(stage - 1).end_states, like)
+    if stage == 1 or not options.transition:
+        return StateBank.random(problem, options.dynamics.members)
+    return StateBank.read(options.run.stage(stage - 1).end_states, problem.initial_state("shape"))
 
 
-def start_identity(run: RunFolder, stage: int, architecture: Architecture, data: ImageDataModule, seed: int) -> str:
-    """The identity of :func:`start_states`, without reading them; the options are its."""
-    if stage == 1:
-        return StateBank.random(architecture, data.image_shape, data.num_classes, 1, seed).identity
-    return read_metadata(run.stage(stage - 1).end_states).get("identity", "")
+def start_identity(options: StageOptions, stage: int, problem: Problem) -> str:
+    """The identity of :func:`start_states`, without reading them; the arguments are its."""
+    if stage == 1 or not options.transition:
+        return StateBank.random_identity(problem)
+    return read_metadata(options.run.stage(stage - 1).end_states).get("identity", "")
 
 
 def stage_context(
+    options: StageOptions,
     stage: int,
     bank: StateBank,
     data: ImageDataModule,
     device: torch.device,
-    *,
-    architecture: Architecture,
-    augmentation: Augmentation,
-    seed: int,
-    experts: Path,
-    ranks: Ranks,
-    at_once: int | None,
-    compile: bool,
+    ranks: Ranks | None = None,
     positions: torch.Tensor | None = None,
 ) -> StageContext:
     """The context of a stage.
 
     Args:
+        options: Of the run.
         stage: Number of the stage.
         bank: Its start states.
         data: The run's data, set up.
         device: Where to compute.
-        architecture: Of the networks.
-        augmentation: The method's.
-        seed: The run's seed.
-        experts: Folder of the expert trajectories.
-        ranks: Who is at work.
-        at_once: Networks to train at once; None takes as many as a recording holds side by side, and one where
-            nothing is recorded.
-        compile: Let PyTorch compile their steps.
+        ranks: Who is at work; None stands for this process alone.
         positions: Of the real images that the stage reads; None gives it all.
     """
-    shape, classes = data.image_shape, data.num_classes
-    make: Callable[[], torch.nn.Module] = lambda: build_template(architecture, shape, classes)  # noqa: E731
+    problem = options.problem(data, device)
+    at_once = options.networks_at_once
     if at_once is None:
-        at_once = LANES if is_recordable(make(), device) else 1
+        at_once = LANES if is_recordable(problem.network(), device) else 1
     real, identity = data.train_on(device), data.fingerprint
     if positions is not None:
         real, identity = real.take(positions), fingerprint([identity, positions.tolist()])
     return StageContext(
-        seed=seed,
+        problem=problem,
         stage=stage,
-        network=FunctionalNetwork(make(), device),
-        make_network=make,
-        network_settings=architecture.describe(),
-        image_shape=shape,
-        num_classes=classes,
         bank=bank,
         real=real,
         validation=data.validation_on(device),
         data=identity,
-        augmentation=augmentation,
-        experts=experts,
-        device=device,
-        ranks=ranks,
+        experts=options.experts_folder,
+        ranks=Ranks() if ranks is None else ranks,
         networks_at_once=at_once,
-        compile_networks=compile,
+        compile_networks=options.compile_networks,
+    )
+
+
+def selection_context(options: StageOptions, data: ImageDataModule, device: torch.device) -> SelectionContext:
+    """What selecting real images works with in a run.
+
+    Args:
+        options: Of the run.
+        data: Its data, set up.
+        device: Where to compute.
+    """
+    return SelectionContext(
+        problem=options.problem(data, device),
+        real=data.train_on(device),
+        class_names=data.class_names,
+        data=data.fingerprint,
+        folder=options.run.directory,
     )

@@ -1,7 +1,5 @@
 """The images of a stage before its first step, and the bounds that they may be kept within."""
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
@@ -9,31 +7,27 @@ from pdd_lightning.datamodules import Preprocessing
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.rng import generator
 from pdd_lightning.selection.random import random_images
+from pdd_lightning.stage.options import StageOptions
 from pdd_lightning.training.formation import encode
 from pdd_lightning.types import LabelledImages
 
-Initial = Literal["real", "mixed", "noise"]
 
-
-def real_images_needed(ipc: int, factor: int, initial: Initial) -> int:
-    """Real images of each class that the initialisation takes."""
-    return ipc * factor**2 if initial == "mixed" else ipc
+def real_images_needed(options: StageOptions, ipc: int) -> int:
+    """Real images of each class that the initialisation of so many images per class takes."""
+    return ipc * options.factor**2 if options.initial == "mixed" else ipc
 
 
 def initial_images(
-    real: LabelledImages, class_names: tuple[str, ...], ipc: int, factor: int, initial: Initial, seed: int, stage: int
+    options: StageOptions, stage: int, real: LabelledImages, class_names: tuple[str, ...], ipc: int
 ) -> tuple[Tensor, Tensor]:
-    """S_k before its first step.
+    """S_k before its first step: as `initial` says, from real images or from a standard normal distribution.
 
     Args:
+        options: Of the run.
+        stage: Number of the stage.
         real: The real images that the stage reads.
         class_names: In the order of the labels.
         ipc: Images per class.
-        factor: Of multi-formation.
-        initial: "real" takes real images, "mixed" puts a reduced real image into every tile, "noise" draws from a
-            standard normal distribution.
-        seed: The run's seed.
-        stage: Number of the stage.
 
     Returns:
         Images (C * ipc, channels, H, W) and labels (C * ipc,), class by class.
@@ -41,13 +35,13 @@ def initial_images(
     Raises:
         ConfigError: If a class has too few real images.
     """
-    count = real_images_needed(ipc, factor, initial)
+    count, factor = real_images_needed(options, ipc), options.factor
     option = "model.ipc" if count == ipc else "model.ipc x model.factor^2"
-    images, labels = random_images(real, class_names, count, seed, stage, option=option)
-    if initial == "mixed":
+    images, labels = random_images(real, class_names, count, options.seed, stage, option=option)
+    if options.initial == "mixed":
         return encode(images, factor), labels[:: factor**2].clone()
-    if initial == "noise":
-        images = torch.randn(images.shape, generator=generator(seed, "stage", stage, "noise"))
+    if options.initial == "noise":
+        images = torch.randn(images.shape, generator=generator(options.seed, "stage", stage, "noise"))
     return images, labels
 
 

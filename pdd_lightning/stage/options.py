@@ -1,166 +1,193 @@
-"""Checks of a stage's options, and what follows from them."""
+"""The options of a stage: typed, checked and described once."""
 
-import math
-from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from pdd_lightning.datamodules import ImageDataModule
+from pdd_lightning.described import Described
 from pdd_lightning.dynamics import Dynamics
 from pdd_lightning.errors import ConfigError
+from pdd_lightning.networks import Architecture
 from pdd_lightning.objectives import Objective
-from pdd_lightning.types import ImageShape
+from pdd_lightning.selection.discard import EasyDiscard
+from pdd_lightning.store.folders import RunFolder
+from pdd_lightning.training import Augmentation, NoAugmentation, Recipe
+from pdd_lightning.training.problem import Problem
+from pdd_lightning.types import Json
 
-
-def per_stage(ipc: int | list[int], stages: int) -> list[int]:
-    """Images per class of each stage.
-
-    Raises:
-        ConfigError: If the numbers are not positive, or not one for each stage.
-    """
-    if stages < 1:
-        raise ConfigError(f"model.stages must be at least 1, got {stages}")
-    values = [ipc] * stages if isinstance(ipc, int) else list(ipc)
-    if len(values) != stages:
-        raise ConfigError(f"model.ipc={values} lists {len(values)} stages, model.stages={stages}: make them agree")
-    if any(value < 1 for value in values):
-        raise ConfigError(f"model.ipc must be at least 1 in every stage, got {ipc}")
-    return values
-
-
-def at_least_one(**options: int) -> None:
-    """Refuse counts below 1.
-
-    Raises:
-        ConfigError: Naming the option.
-    """
-    for name, value in options.items():
-        if value < 1:
-            raise ConfigError(f"model.{name} must be at least 1, got {value}")
-
-
-def positive(**options: float) -> None:
-    """Refuse rates that are not positive and finite.
-
-    Raises:
-        ConfigError: Naming the option.
-    """
-    for name, value in options.items():
-        if not 0 < value < float("inf"):
-            raise ConfigError(f"model.{name} must be positive and finite, got {value}")
-
-
-def require_target(objective: Objective, dynamics: Dynamics) -> None:
-    """Refuse an objective that compares with a target at a dynamics without one.
-
-    Raises:
-        ConfigError: Naming both.
-    """
-    if objective.needs_target and not dynamics.has_target:
-        raise ConfigError(
-            f"model.objective={type(objective).__name__} compares with a target, which "
-            f"model.dynamics={type(dynamics).__name__} does not have: use ExpertTrajectories"
-        )
-
-
-def require_logits(network: nn.Module, image_shape: ImageShape, num_classes: int) -> None:
-    """Refuse a network that does not give one number for each class of each image.
-
-    Args:
-        network: On the CPU; taken over.
-        image_shape: Channels, height, width.
-        num_classes: Number of classes.
-
-    Raises:
-        ConfigError: Naming the shape that it gives.
-    """
-    with torch.no_grad():
-        shape = tuple(network.eval()(torch.zeros(2, *image_shape)).shape)
-    if shape != (2, num_classes):
-        raise ConfigError(
-            f"model.network builds a {type(network).__name__} that gives shape {shape} for 2 images, where "
-            f"{(2, num_classes)} is needed: one number for each class; mend its last layer"
-        )
-
-
-def require_recordable(settings: Mapping[str, object]) -> None:
-    """Refuse settings that a file would not give back as they are: a run that continues compares them.
-
-    Args:
-        settings: By option of the model; what `describe` of its parts gives.
-
-    Raises:
-        ConfigError: Naming the part and the value.
-    """
-    for option, described in settings.items():
-        found = _unrecordable(described, "")
-        if found is not None:
-            raise ConfigError(
-                f"model.{option}: its describe() gives {found[1]!r}{found[0] and f' for {found[0]!r}'}, which no JSON "
-                "file gives back: describe it by finite numbers, text, true or false, null, lists and dicts of these"
-            )
-
-
-def _unrecordable(value: object, name: str) -> tuple[str, object] | None:
-    """The name and value of something that is not plain JSON."""
-    if isinstance(value, dict):
-        if not all(isinstance(key, str) for key in value):
-            return name, value
-        parts = [(str(key), part) for key, part in value.items()]
-    elif isinstance(value, list):
-        parts = [(name, part) for part in value]
-    else:
-        finite = isinstance(value, float) and math.isfinite(value)
-        return None if value is None or finite or isinstance(value, (bool, int, str)) else (name, value)
-    return next((found for key, part in parts if (found := _unrecordable(part, key)) is not None), None)
-
-
-def require_scalar(loss: Tensor, objective: Objective) -> None:
-    """Refuse a loss that is not one number.
-
-    Raises:
-        ConfigError: Naming the objective and the shape.
-    """
-    if loss.ndim:
-        raise ConfigError(
-            f"model.objective={type(objective).__name__}: its loss() has shape {tuple(loss.shape)}, where a single "
-            "number is needed: add it up or average it"
-        )
-
-
+Initial = Literal["real", "mixed", "noise"]
 OptimizerName = Literal["sgd", "adam"]
 
+_COUNTS = ("iterations", "points", "factor", "networks_at_once")
+_RATES = ("image_lr", "image_lr_decay", "learning_rate")
 
-def stage_optimizer(
-    name: OptimizerName, images: Tensor, alpha: Tensor, image_lr: float, alpha_lr: float
-) -> torch.optim.Optimizer:
-    """SGD with momentum 0.5, as published for most methods, or Adam.
+
+@dataclass(frozen=True)
+class StageOptions(Described):
+    """What a stage is made of.
 
     Args:
-        name: Which of them.
-        images: First group.
-        alpha: Second group.
+        network: The network whose training is matched.
+        objective: What is compared.
+        dynamics: At which model states.
+        stages: Number of stages P.
+        ipc: Images per class of every stage, or one number for each stage.
+        iterations: Optimiser steps of a stage.
+        initial: Initialise the images from real ones, from Gaussian noise, or "mixed", which puts a reduced real image
+            into every tile (IDC).
+        factor: Of multi-formation (IDC): each stored image holds factor x factor training images. With 1, images are
+            stored as they are trained on.
+        clamp_pixels: Keep pixels within [0, 1] after every step (IDC).
         image_lr: Learning rate of the images.
-        alpha_lr: Learning rate of alpha.
-    """
-    groups = [{"params": [images], "lr": image_lr}, {"params": [alpha], "lr": alpha_lr}]
-    if name == "adam":
-        # The momentum of the published SGD; the second moment forgets fast, for stages are short.
-        return torch.optim.Adam(groups, betas=(0.5, 0.95))
-    return torch.optim.SGD(groups, lr=image_lr, momentum=0.5)
-
-
-def check_decay(decay_at: Sequence[float]) -> None:
-    """Refuse points of decay outside a stage.
+        image_lr_decay_at: Fractions of the iterations after which it is multiplied by `image_lr_decay`.
+        image_lr_decay: Factor at each point of `image_lr_decay_at`.
+        learning_rate: Initial value of the learned learning rate alpha.
+        learning_rate_lr: Learning rate of alpha; 0 keeps alpha as it is.
+        optimizer: SGD with momentum 0.5 as published for trajectory matching, or Adam, which needs far fewer
+            iterations where the scale of the gradients changes from stage to stage.
+        points: Match points averaged in every step.
+        networks_at_once: Experts and members of a transition that are trained at once. Null takes four on a GPU, where
+            their steps are recorded side by side, and one elsewhere, where they would only take turns.
+        compile_networks: Let PyTorch compile the steps of experts, transition and evaluation: on a GPU, for networks
+            that are made of PyTorch's and this package's modules, and where they are so many that it pays, for it takes
+            about 20 seconds for each size of a minibatch. Numbers change as rounding does.
+        augmentation: The method's augmentation, used wherever networks train on the images.
+        recipe: How networks are trained on the cumulative union, in the transition and at evaluation.
+        conditioning: Match with the earlier subsets beside the one that is learned. False is the paper's ablation.
+        transition: Begin where training on the earlier subsets ended. False, the paper's ablation, begins every stage
+            at fresh networks.
+        discard: Give each stage only those real examples that training forgets so and so often; null gives it all.
+        seed: Of everything random in the run.
+        run_dir: The run's folder.
+        stage: Number of the stage; null takes the first that is not complete.
+        experts_dir: Folder of the expert trajectories; null keeps them in the run. Several runs may share one.
 
     Raises:
-        ConfigError: Naming the option.
+        ConfigError: If options are out of range or do not fit each other.
     """
-    if any(not 0 < point < 1 for point in decay_at):
-        raise ConfigError(f"model.image_lr_decay_at holds fractions of the iterations in (0, 1), got {list(decay_at)}")
 
+    # How many stages follow changes none of those before; the rest says where and how fast.
+    unrecorded = ("stages", "networks_at_once", "compile_networks", "run_dir", "stage", "experts_dir")
 
-def image_rate(image_lr: float, decay_at: Sequence[float], decay: float, step: int, iterations: int) -> float:
-    """Learning rate of the images at a step: multiplied by `decay` at each fraction of the iterations that is past."""
-    return image_lr * decay ** sum(step >= point * iterations for point in decay_at)
+    network: Architecture
+    objective: Objective
+    dynamics: Dynamics
+    stages: int = 5
+    ipc: int | list[int] = 10
+    iterations: int = 5000
+    initial: Initial = "real"
+    factor: int = 1
+    clamp_pixels: bool = False
+    image_lr: float = 1000.0
+    image_lr_decay_at: tuple[float, ...] = ()
+    image_lr_decay: float = 0.5
+    learning_rate: float = 0.01
+    learning_rate_lr: float = 1e-5
+    optimizer: OptimizerName = "sgd"
+    points: int = 1
+    networks_at_once: int | None = None
+    compile_networks: bool = False
+    augmentation: Augmentation = NoAugmentation()  # noqa: RUF009 (immutable)
+    recipe: Recipe = Recipe()  # noqa: RUF009 (immutable)
+    conditioning: bool = True
+    transition: bool = True
+    discard: EasyDiscard | None = None
+    seed: int = 0
+    run_dir: str = "checkpoints/run"
+    stage: int | None = None
+    experts_dir: str | None = None
+
+    def __post_init__(self) -> None:
+        _ = self.per_stage  # which checks stages and ipc
+        for name in _COUNTS:
+            if (count := getattr(self, name)) is not None and count < 1:
+                raise ConfigError(f"model.{name} must be at least 1, got {count}")
+        for name in _RATES:
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ConfigError(f"model.{name} must be positive and finite, got {getattr(self, name)}")
+        if any(not 0 < point < 1 for point in self.image_lr_decay_at):
+            points = list(self.image_lr_decay_at)
+            raise ConfigError(f"model.image_lr_decay_at holds fractions of the iterations in (0, 1), got {points}")
+        if not 0 <= self.learning_rate_lr < float("inf"):
+            raise ConfigError(f"model.learning_rate_lr must be at least 0 and finite, got {self.learning_rate_lr}")
+        if not self.run_dir.strip():
+            raise ConfigError(f"--run_dir={self.run_dir!r}: name a folder, such as checkpoints/mine")
+        if self.stage is not None and not 1 <= self.stage <= self.stages:
+            raise ConfigError(f"--stage={self.stage}: this run has stages 1 to {self.stages} (model.stages)")
+        if self.objective.needs_target and not self.dynamics.has_target:
+            raise ConfigError(
+                f"model.objective={type(self.objective).__name__} compares with a target, which "
+                f"model.dynamics={type(self.dynamics).__name__} does not have: use ExpertTrajectories"
+            )
+        if self.discard is not None:
+            self.discard.check(self.stages)
+
+    @property
+    def per_stage(self) -> list[int]:
+        """Images per class of each stage.
+
+        Raises:
+            ConfigError: If the numbers are not positive, or not one for each stage.
+        """
+        if self.stages < 1:
+            raise ConfigError(f"model.stages must be at least 1, got {self.stages}")
+        values = [self.ipc] * self.stages if isinstance(self.ipc, int) else list(self.ipc)
+        if len(values) != self.stages:
+            raise ConfigError(
+                f"model.ipc={values} lists {len(values)} stages, model.stages={self.stages}: make them agree"
+            )
+        if any(value < 1 for value in values):
+            raise ConfigError(f"model.ipc must be at least 1 in every stage, got {self.ipc}")
+        return values
+
+    @property
+    def run(self) -> RunFolder:
+        """The run's folder."""
+        return RunFolder(Path(self.run_dir))
+
+    @property
+    def experts_folder(self) -> Path:
+        """Where the expert trajectories lie."""
+        return Path(self.experts_dir) if self.experts_dir else self.run.experts
+
+    def settings(self, stage: int) -> Json:
+        """Everything that a stage's result depends on, apart from the data and the earlier stages.
+
+        Args:
+            stage: Number of the stage: it has its own number of images.
+        """
+        described = {key: value for key, value in self.describe().items() if key != "class_path"}
+        return {**described, "ipc": self.per_stage[stage - 1]}
+
+    def problem(self, data: ImageDataModule, device: torch.device | str = "cpu") -> Problem:
+        """What every training of the run has in common.
+
+        Args:
+            data: The run's data, set up.
+            device: Where to compute.
+        """
+        where = torch.device(device)
+        return Problem(self.network, data.image_shape, data.num_classes, self.augmentation, self.seed, where)
+
+    def image_rate(self, step: int) -> float:
+        """Learning rate of the images at a step, counted from 0."""
+        return self.image_lr * self.image_lr_decay ** sum(
+            step >= point * self.iterations for point in self.image_lr_decay_at
+        )
+
+    def make_optimizer(self, images: Tensor, alpha: Tensor) -> torch.optim.Optimizer:
+        """One optimiser with two groups: SGD with momentum 0.5, as published for most methods, or Adam.
+
+        Args:
+            images: First group.
+            alpha: Second group.
+        """
+        groups = [{"params": [images], "lr": self.image_lr}, {"params": [alpha], "lr": self.learning_rate_lr}]
+        if self.optimizer == "adam":
+            # The momentum of the published SGD; the second moment forgets fast, for stages are short.
+            return torch.optim.Adam(groups, betas=(0.5, 0.95))
+        return torch.optim.SGD(groups, lr=self.image_lr, momentum=0.5)

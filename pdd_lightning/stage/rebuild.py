@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 
 from pdd_lightning.datamodules import ImageDataModule
-from pdd_lightning.dynamics import Ranks
 from pdd_lightning.errors import ArtifactError
 from pdd_lightning.stage.context import stage_context, start_states
 from pdd_lightning.stage.module import StageModule
@@ -34,7 +33,7 @@ def rebuild_end_states(module: StageModule, data: ImageDataModule, device: torch
         ArtifactError: If a subset is damaged, or training does not lead where it led.
     """
     run, made = module.run, []
-    for stage in range(1, run.completed(module.stages) + 1):
+    for stage in range(1, run.completed(module.options.stages) + 1):
         folder = run.stage(stage)
         files = folder.read_manifest()["files"]
         if isinstance(files, dict) and folder.end_states.name in files and not _intact(folder):
@@ -56,21 +55,11 @@ def _rebuild(module: StageModule, data: ImageDataModule, device: torch.device, s
     subsets = read_run(run)[:stage]
     union = union_of(subsets)
     assert union is not None
-    context = stage_context(
-        stage,
-        start_states(run, stage, module.architecture, data, module.dynamics.members, module.seed),
-        data,
-        device,
-        architecture=module.architecture,
-        augmentation=module.augmentation,
-        seed=module.seed,
-        experts=module.experts_dir,
-        ranks=Ranks(),
-        at_once=module.networks_at_once,
-        compile=module.compile_networks,
-    )
+    options = module.options
+    bank = start_states(options, stage, options.problem(data))
+    context = stage_context(options, stage, bank, data, device)
     waiting = folder.directory / "transition"
-    transition = make_transition(context, union.to(device), subsets[-1].rate, module.recipe, waiting)
+    transition = make_transition(context, union.to(device), subsets[-1].rate, options.recipe, waiting)
     again = waiting / folder.end_states.name
     transition.bank.write(again)
     files = folder.read_manifest()["files"]

@@ -25,8 +25,8 @@ from pdd_lightning.process.lock import require_present
 from pdd_lightning.store.digests import content_digest, digest, fingerprint
 from pdd_lightning.types import Json, State
 
-FORMAT = 1
-"""Version of the artifacts' form; readers refuse a newer one."""
+FORMAT = 2
+"""Version of the artifacts' form; readers refuse every other one."""
 
 
 _REMEDY = "restore it from a copy, or delete its folder to have it made again"
@@ -57,6 +57,24 @@ def atomic_write(path: Path, data: bytes | memoryview) -> None:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def require_format(path: Path, found: object) -> None:
+    """Refuse what another release has written.
+
+    Args:
+        path: The file.
+        found: The format that it says it has, as a number or its text.
+
+    Raises:
+        ArtifactError: Naming both formats.
+    """
+    if str(found) != str(FORMAT):
+        age = "an earlier" if str(found).isdigit() and int(str(found)) < FORMAT else "another"
+        raise ArtifactError(
+            f"{path} has format {found}, written by {age} release, and this one reads format {FORMAT}: use the release "
+            "that made it, or another folder to make it anew"
+        )
 
 
 def write_text(path: Path, text: str) -> None:
@@ -141,16 +159,13 @@ def read_tensors(
         Tensors and metadata, the file's own digest left out.
 
     Raises:
-        ArtifactError: If the file is missing, damaged, of a newer format or holds other tensors, or any value is
+        ArtifactError: If the file is missing, damaged, of another format or holds other tensors, or any value is
             not finite.
     """
     with _opened(path, device) as file:
         metadata = dict(file.metadata() or {})
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    if metadata.get("format") != str(FORMAT):
-        raise ArtifactError(
-            f"{path} has format {metadata.get('format')!r}, this version reads {FORMAT}; use a matching release"
-        )
+    require_format(path, metadata.get("format"))
     told = metadata.pop("digest", None)
     if told is not None and told != content_digest({n: t.cpu() for n, t in tensors.items()}, metadata):
         raise ArtifactError(f"{path} is damaged (its contents do not match their digest); {_REMEDY}")

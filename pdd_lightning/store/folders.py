@@ -24,7 +24,7 @@ from typing import Any
 
 from pdd_lightning.errors import ArtifactError
 from pdd_lightning.store.digests import differing_keys, file_digest, fingerprint
-from pdd_lightning.store.files import FORMAT, read_json, write_json
+from pdd_lightning.store.files import FORMAT, read_json, require_format, write_json
 from pdd_lightning.types import Json
 
 
@@ -97,14 +97,10 @@ class StageFolder:
         """The manifest, checked for form.
 
         Raises:
-            ArtifactError: If it is damaged or of a newer format.
+            ArtifactError: If it is damaged or of another format.
         """
         manifest = read_json(self.manifest)
-        if manifest.get("format") != FORMAT:
-            raise ArtifactError(
-                f"{self.manifest} has format {manifest.get('format')!r}, this version reads {FORMAT}; use a matching "
-                "release, or restore the file from a copy"
-            )
+        require_format(self.manifest, manifest.get("format"))
         if manifest.get("stage") != self.stage or not isinstance(manifest.get("files"), dict):
             raise ArtifactError(f"{self.manifest} is not the manifest of stage {self.stage}; restore it from a copy")
         return manifest
@@ -255,7 +251,7 @@ def verify_finished(run: RunFolder, stage: int, settings: Callable[[int], Json],
 def origin(run: RunFolder, stage: int, data: str) -> Json:
     """Which stage this is, and what it builds on."""
     previous = run.stage(stage - 1).fingerprint() if stage > 1 else None
-    return {"stage": stage, "data": data, "previous stage": previous}
+    return {"format": FORMAT, "stage": stage, "data": data, "previous stage": previous}
 
 
 def verify_checkpoint(run: RunFolder, stage: int, settings: Json, data: str, found: Mapping[str, Any]) -> None:
@@ -271,6 +267,7 @@ def verify_checkpoint(run: RunFolder, stage: int, settings: Json, data: str, fou
     Raises:
         ArtifactError: Naming what differs.
     """
+    require_format(run.stage(stage).checkpoints, found.get("format", 1))  # which the first one did not say
     here = origin(run, stage, data)
     changed = differing_keys(found.get("settings", {}), settings, "model.")
     changed += differing_keys({key: found.get(key) for key in here}, here)

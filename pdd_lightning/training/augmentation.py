@@ -13,8 +13,9 @@ from typing import Literal, Self, get_args
 import torch
 from torch import Tensor
 
+from pdd_lightning.described import Described
 from pdd_lightning.errors import ConfigError
-from pdd_lightning.types import ImageShape, class_path, sent
+from pdd_lightning.types import ImageShape, sent
 
 Operation = Literal["color", "crop", "cutout", "flip", "scale", "rotate"]
 
@@ -34,7 +35,7 @@ class AugmentParams:
         return type(self)({name: sent(value, device, dtype) for name, value in self.values.items()})
 
 
-class Augmentation(ABC):
+class Augmentation(Described, ABC):
     """Random transformations of images. Subclasses are best frozen dataclasses of their options."""
 
     @abstractmethod
@@ -61,11 +62,6 @@ class Augmentation(ABC):
         Returns:
             The same shape, dtype and device.
         """
-
-    def describe(self) -> dict[str, object]:
-        """The class path and every option, ready for JSON."""
-        options = {key: list(x) if isinstance(x, tuple) else x for key, x in vars(self).items()}
-        return {"class_path": class_path(type(self)), **options}
 
 
 @dataclass(frozen=True)

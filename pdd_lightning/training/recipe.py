@@ -7,6 +7,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from pdd_lightning.described import Described
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.rng import Key, generator
 from pdd_lightning.training.augmentation import Augmentation
@@ -66,7 +67,7 @@ def autocast(precision: Precision, device: torch.device) -> torch.autocast:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Described):
     """How a network is trained on a set of images: SGD with cross-entropy.
 
     Args:
@@ -117,19 +118,6 @@ class Recipe:
     def rate(self, initial: float, epoch: int) -> float:
         """Learning rate of an epoch, counted from 0."""
         return initial * self.decay ** sum(epoch >= point * self.epochs for point in self.decay_at)
-
-    def describe(self) -> dict[str, object]:
-        """What the numbers depend on, as JSON."""
-        return {
-            "epochs": self.epochs,
-            "batch_size": self.batch_size,
-            "momentum": self.momentum,
-            "weight_decay": self.weight_decay,
-            "decay_at": list(self.decay_at),
-            "decay": self.decay,
-            "cutmix": self.cutmix,
-            "precision": self.precision,
-        }
 
 
 def minibatch(

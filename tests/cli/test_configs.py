@@ -11,8 +11,8 @@ from pdd_lightning.cli.main import PDDCLI, main
 from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.evaluation.protocol import Evaluation
 from pdd_lightning.networks import ConvNet, build_template
+from pdd_lightning.stage.checks import require_recordable
 from pdd_lightning.stage.module import StageModule
-from pdd_lightning.stage.options import require_recordable
 from pdd_lightning.training.formation import check_factor
 from pdd_lightning.types import ImageShape
 
@@ -87,30 +87,30 @@ def test_a_published_setting_is_what_its_name_says(config: Path) -> None:
     assert found is not None, config.stem
     progressive, method, ipc = bool(found[1]), found[2], int(found[3])
     used, (data, shape, classes) = use(config), DATA[config.parent.name]
-    module = used.module
-    assert module.stages == (5 if progressive else 1)
-    assert sum(module.per_stage) == ipc
-    assert (type(module.objective).__name__, type(module.dynamics).__name__) == METHODS[method]
+    module, options = used.module, used.module.options
+    assert options.stages == (5 if progressive else 1)
+    assert sum(options.per_stage) == ipc
+    assert (type(options.objective).__name__, type(options.dynamics).__name__) == METHODS[method]
     assert type(used.data).__name__ == data
-    assert module.architecture == ConvNet(width=128, depth=4 if shape[1] == 64 else 3)
+    assert options.network == ConvNet(width=128, depth=4 if shape[1] == 64 else 3)
     assert str(module.run.directory) == f"checkpoints/{config.parent.name}-{config.stem}".replace("_", "-")
 
     # What needs the data's shape alone.
-    module.objective.check(build_template(module.architecture, shape, classes))
-    check_factor(module.factor, *shape[1:])
+    options.objective.check(build_template(options.network, shape, classes))
+    check_factor(options.factor, *shape[1:])
     require_recordable(module.settings())
 
-    assert module.optimizer_name == "sgd"
-    assert (module.learning_rate_lr > 0) == (method == "mtt")
+    assert options.optimizer == "sgd"
+    assert (options.learning_rate_lr > 0) == (method == "mtt")
     assert used.data.zca <= (method == "mtt" and shape[1] == 32)
-    assert (module.factor, module.initial, module.clamp_pixels) == (
+    assert (options.factor, options.initial, options.clamp_pixels) == (
         (2, "mixed", True)
         if method == "idc"
         else (1, "noise" if method in ("dc", "cafe", "cafe_dsa") else "real", False)
     )
     assert {"random", "full"} <= set(used.evaluation.baselines)
     # Without a second stage there is no transition to say how networks are trained.
-    assert module.transition == progressive
+    assert options.transition == progressive
     assert progressive or used.evaluation.recipe is not None
 
 

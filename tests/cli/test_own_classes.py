@@ -16,17 +16,18 @@ from pdd_lightning.objectives import Objective
 class Whole(Objective):
     def __init__(self, weight: float = 1.0) -> None:
         self.weight = weight
-    def loss(self, synthetic, point, context, step, index, part=0):
+    def loss(self, synthetic, work, context):
         return synthetic.images.square().sum()
-    def describe(self):
-        return {"class_path": "mistaken.Whole", "weight": self.weight}
 
 class Lossless(Objective):
-    def describe(self):
-        return {}
+    pass
+
+class Forgetful(Whole):
+    def __init__(self, weight: float = 1.0, hidden: int = 3) -> None:
+        super().__init__(weight)
 
 class Vector(Whole):
-    def loss(self, synthetic, point, context, step, index, part=0):
+    def loss(self, synthetic, work, context):
         return synthetic.images.square().sum((1, 2, 3))
 
 class Pair(Whole):
@@ -78,6 +79,10 @@ MISTAKES = {
     "misspelt option": ([OBJECTIVE, "mistaken.Whole", f"{OBJECTIVE}.wait", "2"], ["Whole has no such option"]),
     "value": ([OBJECTIVE, "mistaken.Whole", f"{OBJECTIVE}.weight", "big"], [".weight=big: expected a number"]),
     "tuple": ([OBJECTIVE, "mistaken.Pair"], ["model.objective: its describe() gives (1, 2) for 'sizes'", "lists"]),
+    "not kept": (
+        [OBJECTIVE, "mistaken.Forgetful"],
+        ["mistaken.Forgetful does not keep its option 'hidden'", "self.hidden"],
+    ),
     "infinite": ([OBJECTIVE, "mistaken.Endless"], ["model.objective: its describe() gives inf for 'limit'"]),
     "wrong logits": (
         ["--model.network", "mistaken.Narrow"],

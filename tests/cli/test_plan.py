@@ -118,8 +118,8 @@ class TestPlan:
         assert len(made) == 2
         for module in made:
             assert not module.context.recordings
-            assert isinstance(module.objective, TrajectoryMatching)
-            assert module.objective._math is None
+            assert isinstance(module.options.objective, TrajectoryMatching)
+            assert module.options.objective._math is None
         assert asked.called
 
     def test_more_work_takes_longer(self, run: Path) -> None:

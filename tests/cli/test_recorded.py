@@ -96,9 +96,9 @@ def test_what_the_evaluation_would_refuse_is_refused_before_the_first_stage(
 
 def stage_by_hand(run: Path) -> StageModule:
     return StageModule(
-        ConvNet(width=4, depth=1),
-        TrajectoryMatching(syn_steps=2),
-        ExpertTrajectories(experts=2, epochs=1, max_start_epoch=1, learning_rate=0.05),
+        network=ConvNet(width=4, depth=1),
+        objective=TrajectoryMatching(syn_steps=2),
+        dynamics=ExpertTrajectories(experts=2, epochs=1, max_start_epoch=1, learning_rate=0.05),
         stages=2,
         ipc=1,
         iterations=5,
@@ -120,7 +120,7 @@ def test_stages_can_be_fitted_without_the_command_line(tmp_path: Path) -> None:
             callbacks=[StageCallback()],
         )
         trainer.fit(module, datamodule=DigitsData())
-        assert trainer.global_step == module.iterations  # though the trainer was given no limit
+        assert trainer.global_step == module.options.iterations  # though the trainer was given no limit
         assert RunFolder(tmp_path).completed() == stage
     with pytest.raises(ArtifactError, match="nothing to fit"):
         Trainer(accelerator="cpu", logger=False, enable_checkpointing=False).fit(

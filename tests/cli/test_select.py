@@ -65,7 +65,7 @@ def test_the_result_is_a_finished_run(herding: Path, data: DigitsData) -> None:
     manifest = stage.read_manifest()
     assert manifest["data"] == data.fingerprint
     assert isinstance(manifest["settings"], dict)
-    assert manifest["settings"]["select"]["method"]["class_path"] == "pdd_lightning.selection.herding.Herding"
+    assert manifest["settings"]["select"]["method"]["class_path"] == "pdd_lightning.selection.Herding"
     assert folder.preprocessing.is_file()
     assert stage.pictures.is_file()
     config = yaml.safe_load((stage.directory / "config.yaml").read_text())

@@ -10,12 +10,13 @@ from toys import CLASSES, NETWORK, SHAPE, assert_same
 from pdd_lightning.dynamics.bank import StateBank
 from pdd_lightning.errors import ArtifactError
 from pdd_lightning.networks import ConvNet
+from pdd_lightning.training.problem import Problem
 
 BATCH_NORM = ConvNet(width=4, depth=2, norm="batch")
 
 
 def bank(architecture: ConvNet = NETWORK, members: int = 3, seed: int = 0) -> StateBank:
-    return StateBank.random(architecture, SHAPE, CLASSES, members, seed)
+    return StateBank.random(Problem(architecture, SHAPE, CLASSES, seed=seed), members)
 
 
 @pytest.mark.parametrize("architecture", [NETWORK, BATCH_NORM], ids=["instance", "batch-norm"])

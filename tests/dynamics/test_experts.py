@@ -20,6 +20,7 @@ from pdd_lightning.rng import generator
 from pdd_lightning.store.files import read_tensors
 from pdd_lightning.training.augmentation import DSA, Augmentation, NoAugmentation
 from pdd_lightning.training.learner import Learner, step_together, train_together
+from pdd_lightning.training.problem import Problem
 from pdd_lightning.training.recipe import Batches
 
 OPTIONS: dict[str, Any] = {"experts": 2, "epochs": 1, "max_start_epoch": 2, "learning_rate": 0.05, "batch_size": 4}
@@ -315,7 +316,7 @@ def other_network(context: StageContext) -> StageContext:
 
 
 def other_start(context: StageContext) -> StageContext:
-    return replace(context, bank=StateBank.random(NETWORK, SHAPE, CLASSES, 2, seed=1))
+    return replace(context, bank=StateBank.random(Problem(NETWORK, SHAPE, CLASSES, seed=1), 2))
 
 
 @pytest.mark.parametrize(

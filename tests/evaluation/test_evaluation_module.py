@@ -20,6 +20,7 @@ from pdd_lightning.networks import ConvNet, initial_state
 from pdd_lightning.rng import generator
 from pdd_lightning.stage.subsets import Subset
 from pdd_lightning.training.augmentation import DSA, Augmentation, NoAugmentation
+from pdd_lightning.training.problem import Problem
 from pdd_lightning.training.recipe import Recipe
 from pdd_lightning.types import LabelledImages
 
@@ -62,7 +63,7 @@ def fit(
     accelerator: str = "cpu",
     **options: Any,
 ) -> Counted:
-    module = Counted(architecture, SHAPE, CLASSES, phases, SCORE, augmentation, 0, name, **options)
+    module = Counted(Problem(architecture, SHAPE, CLASSES, augmentation), phases, SCORE, name, **options)
     Trainer(
         accelerator=accelerator,
         devices=1,
@@ -186,7 +187,7 @@ def test_steps_are_counted_to_the_last() -> None:
 
 def initial(name: str = "name", count: int = 3) -> list[dict[str, Tensor]]:
     phases = [Phase(PHASES[0].data[:count], PHASES[0].rates[:count], RECIPE)]
-    module = EvaluationModule(INSTANCE, SHAPE, CLASSES, phases, SCORE, NoAugmentation(), 0, name)
+    module = EvaluationModule(Problem(INSTANCE, SHAPE, CLASSES, NoAugmentation(), 0), phases, SCORE, name)
     return [detached(network.state_dict()) for network in module.networks]
 
 

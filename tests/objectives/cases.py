@@ -26,6 +26,7 @@ from pdd_lightning.objectives import (
     Objective,
     SyntheticSide,
     TrajectoryMatching,
+    Work,
 )
 from pdd_lightning.training.augmentation import DSA, Augmentation
 from pdd_lightning.types import ImageShape, LabelledImages
@@ -88,7 +89,7 @@ class Case:
         synthetic = self.synthetic if side is None else side
         parts = range(self.objective.parts(self.context))
         return torch.stack(
-            [self.objective.loss(synthetic, point, self.context, step, index, part) for part in parts]
+            [self.objective.loss(synthetic, Work(point, step, index, part), self.context) for part in parts]
         ).sum()
 
 

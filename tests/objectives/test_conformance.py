@@ -7,6 +7,7 @@ import pytest
 import torch
 from cases import PAIRS, Case, make_case, synthetic_side, union
 
+from pdd_lightning.objectives import Work
 from pdd_lightning.training.augmentation import NoAugmentation
 from pdd_lightning.types import ImageShape
 
@@ -59,9 +60,9 @@ class TestEveryPair:
     def test_another_counter_gives_another_loss(self, case: Case) -> None:
         point, parts = case.dynamics.point(0, 0), range(case.objective.parts(case.context))
 
-        def at(step: int, index: int, **changes: int) -> float:
-            context = replace(case.context, **changes)  # type: ignore[arg-type]
-            return sum(case.objective.loss(case.synthetic, point, context, step, index, p).item() for p in parts)
+        def at(step: int, index: int, stage: int = 1, seed: int = 0) -> float:
+            context = replace(case.context, stage=stage, problem=replace(case.context.problem, seed=seed))
+            return sum(case.objective.loss(case.synthetic, Work(point, step, index, p), context).item() for p in parts)
 
         losses = [at(7, 0), at(8, 0), at(7, 1), at(7, 0, stage=2), at(7, 0, seed=1)]
         assert len(set(losses)) == len(losses)
@@ -71,7 +72,7 @@ class TestEveryPair:
         (whole,) = torch.autograd.grad(case.loss(), images)
         added = torch.zeros_like(images)
         for part in range(case.objective.parts(case.context)):
-            loss = case.objective.loss(case.synthetic, point, case.context, 0, 0, part)
+            loss = case.objective.loss(case.synthetic, Work(point, 0, 0, part), case.context)
             added += torch.autograd.grad(loss, images)[0]
         torch.testing.assert_close(added, whole)
 
@@ -140,7 +141,7 @@ def test_identical_images_have_no_loss(objective: str, dynamics: str, tmp_path: 
 @named([pair for pair in PAIRS if pair[0].startswith(("gradient", "mean"))])
 def test_a_part_learns_only_the_images_of_its_class(objective: str, dynamics: str, tmp_path: Path) -> None:
     case = make_case(tmp_path, objective, dynamics)
-    loss = case.objective.loss(case.synthetic, case.dynamics.point(0, 0), case.context, 0, 0, 1)
+    loss = case.objective.loss(case.synthetic, Work(case.dynamics.point(0, 0), 0, 0, 1), case.context)
     (gradient,) = torch.autograd.grad(loss, case.synthetic.images)
     moved = gradient.flatten(1).norm(dim=1) > 0
     assert torch.equal(moved, case.synthetic.labels == 1)

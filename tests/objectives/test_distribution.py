@@ -12,7 +12,7 @@ from toys import CLASSES, NETWORK, SHAPE, toy_context, toy_images, toy_module, t
 from pdd_lightning.dynamics import MatchPoint, StageContext
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.networks import Architecture, Classifier
-from pdd_lightning.objectives import GradientMatching, MeanEmbedding, SyntheticSide
+from pdd_lightning.objectives import GradientMatching, MeanEmbedding, SyntheticSide, Work
 from pdd_lightning.rng import generator
 from pdd_lightning.training.augmentation import DSA, Augmentation, NoAugmentation
 from pdd_lightning.types import ImageShape
@@ -50,7 +50,7 @@ def test_the_loss_and_its_gradient_are_those_of_equation_4(
     synthetic = synthetic_side(shape, previous=previous, dtype=torch.float64)
     point = MatchPoint(context.network.layout.flatten(toy_state(shape=shape, dtype=torch.float64)))
     objective = MeanEmbedding(real_batch_size=4)
-    found = torch.stack([objective.loss(synthetic, point, context, 3, 1, c) for c in range(CLASSES)]).sum()
+    found = torch.stack([objective.loss(synthetic, Work(point, 3, 1, c), context) for c in range(CLASSES)]).sum()
     wanted = equation_4(synthetic, context, 4)
     torch.testing.assert_close(found, wanted, rtol=1e-8, atol=0)
     mine, naive = (torch.autograd.grad(loss, synthetic.images)[0] for loss in (found, wanted))
@@ -80,7 +80,7 @@ def test_a_network_without_features_is_refused_in_a_loss(tmp_path: Path) -> None
     context = toy_context(tmp_path, architecture=Plain())
     point = MatchPoint(context.network.layout.flatten(context.bank[0]))
     with pytest.raises(ConfigError, match=WITHOUT_FEATURES):
-        MeanEmbedding().loss(synthetic_side(SHAPE, previous=False), point, context, 0, 0)
+        MeanEmbedding().loss(synthetic_side(SHAPE, previous=False), Work(point, 0, 0), context)
 
 
 def test_it_needs_real_images() -> None:

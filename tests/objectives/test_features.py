@@ -14,7 +14,7 @@ from toys import CLASSES, NETWORK, SHAPE, toy_context, toy_images, toy_module, t
 from pdd_lightning.dynamics import MatchPoint, StageContext
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.networks import Classifier, ConvNet, ResNet, build_template
-from pdd_lightning.objectives import FeatureAlignment, SyntheticSide
+from pdd_lightning.objectives import FeatureAlignment, SyntheticSide, Work
 from pdd_lightning.rng import generator
 from pdd_lightning.training.augmentation import DSA, Augmentation, NoAugmentation
 from pdd_lightning.types import ImageShape
@@ -78,7 +78,7 @@ def test_the_loss_and_its_gradient_are_those_of_the_paper(
     point = MatchPoint(context.network.layout.flatten(toy_state(shape=shape, dtype=torch.float64)))
     objective = FeatureAlignment(beta, weights, real_batch_size=4)
     assert objective.parts(context) == 1
-    found = objective.loss(synthetic, point, context, 3, 1)
+    found = objective.loss(synthetic, Work(point, 3, 1), context)
     wanted = section_3(synthetic, context, 4, weights or [1.0] * 3, beta)
     torch.testing.assert_close(found, wanted, rtol=1e-8, atol=0)
     mine, naive = (torch.autograd.grad(loss, synthetic.images)[0] for loss in (found, wanted))
@@ -91,7 +91,7 @@ def test_the_augmentation_of_its_own_takes_the_place_of_the_method_s(tmp_path: P
     for method, own in [(EVERYTHING, None), (NoAugmentation(), EVERYTHING), (EVERYTHING, NoAugmentation())]:
         context = toy_context(tmp_path, augmentation=method)
         point = MatchPoint(context.network.layout.flatten(context.bank[0]))
-        losses.append(FeatureAlignment(augmentation=own).loss(synthetic, point, context, 0, 0).item())
+        losses.append(FeatureAlignment(augmentation=own).loss(synthetic, Work(point, 0, 0), context).item())
     assert losses[0] == losses[1] != losses[2]
 
 

@@ -13,7 +13,7 @@ from toys import CLASSES, NETWORK, SHAPE, toy_context, toy_images, toy_module, t
 
 from pdd_lightning.dynamics import MatchPoint, StageContext
 from pdd_lightning.errors import ConfigError
-from pdd_lightning.objectives import GradientMatching, SyntheticSide
+from pdd_lightning.objectives import GradientMatching, SyntheticSide, Work
 from pdd_lightning.objectives.gradient import gradient_distance
 from pdd_lightning.rng import generator
 from pdd_lightning.training.augmentation import DSA, Augmentation, NoAugmentation
@@ -34,7 +34,7 @@ def start(context: StageContext) -> MatchPoint:
 
 def compare(objective: GradientMatching, wanted: Tensor, synthetic: SyntheticSide, context: StageContext) -> None:
     """Value and gradient in the images agree to 1e-8."""
-    parts = [objective.loss(synthetic, start(context), context, 3, 1, part) for part in range(CLASSES)]
+    parts = [objective.loss(synthetic, Work(start(context), 3, 1, part), context) for part in range(CLASSES)]
     found = torch.stack(parts).sum()
     torch.testing.assert_close(found, wanted, rtol=1e-8, atol=1e-12)
     mine, naive = (torch.autograd.grad(loss, synthetic.images)[0] for loss in (found, wanted))
@@ -175,7 +175,7 @@ def test_only_the_synthetic_side_has_a_graph_of_its_gradients(tmp_path: Path, mo
         return differentiate(outputs, inputs, **options)
 
     monkeypatch.setattr(torch.autograd, "grad", look)
-    GradientMatching(real_batch_size=4).loss(synthetic, point, context, 0, 0, 2)
+    GradientMatching(real_batch_size=4).loss(synthetic, Work(point, 0, 0, 2), context)
     assert kept == [False, True]  # of the parameters, with real images and with synthetic ones
 
 
@@ -235,11 +235,11 @@ def test_at_most_so_many_synthetic_images_are_shown(tmp_path: Path, monkeypatch:
     touched = set()
     for step in range(30):
         objective = GradientMatching(real_batch_size=7, syn_batch_size=2)
-        (gradient,) = torch.autograd.grad(objective.loss(synthetic, point, context, step, 0, 2), learned.images)
+        (gradient,) = torch.autograd.grad(objective.loss(synthetic, Work(point, step, 0, 2), context), learned.images)
         touched |= set((gradient.flatten(1).norm(dim=1) > 0).nonzero().flatten().tolist())
     assert set(zip(seen[::2], seen[1::2], strict=True)) == {(7, 2)}
     assert touched == set((learned.labels == 2).nonzero().flatten().tolist())
-    GradientMatching(syn_batch_size=100).loss(synthetic, point, context, 0, 0, 2)
+    GradientMatching(syn_batch_size=100).loss(synthetic, Work(point, 0, 0, 2), context)
     assert seen[-1] == len(synthetic.of_class(2))
 
 

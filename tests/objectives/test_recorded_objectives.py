@@ -47,7 +47,9 @@ def everything_on(device: str, folder: Path, own: bool) -> tuple[StageContext, S
             for name in ("start", "target")
         )
         points.append(MatchPoint(start, target))
-    return replace(context, network=network, device=torch.device(device)), side, points
+    context = replace(context, problem=replace(context.problem, device=torch.device(device)))
+    vars(context)["network"] = network  # in float64, and perhaps of a class of the user's own
+    return context, side, points
 
 
 def losses_on(device: str, objective: Objective, folder: Path, own: bool = False) -> list[torch.Tensor]:
@@ -55,8 +57,10 @@ def losses_on(device: str, objective: Objective, folder: Path, own: bool = False
     context, side, points = everything_on(device, folder, own)
     found = []
     for step in range(2):
-        works = [Work(point, i, part) for i, point in enumerate(points) for part in range(objective.parts(context))]
-        loss = torch.stack([*objective.losses(side, works, context, step)]).sum()
+        works = [
+            Work(point, step, i, part) for i, point in enumerate(points) for part in range(objective.parts(context))
+        ]
+        loss = torch.stack([*objective.losses(side, works, context)]).sum()
         found += [loss.detach(), *torch.autograd.grad(loss, [side.images, side.rate], allow_unused=True)]
     return [tensor.cpu() for tensor in found if tensor is not None]
 

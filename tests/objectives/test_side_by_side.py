@@ -1,7 +1,6 @@
 """Which works of a step are computed in one go."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ from pdd_lightning.compute.cuda_graphs import LANES
 from pdd_lightning.dynamics import MatchPoint, StageContext
 from pdd_lightning.objectives import SyntheticSide, Work
 from pdd_lightning.objectives.base import SideBySide
-from pdd_lightning.types import Json
 
 
 class Counting(SideBySide):
@@ -22,29 +20,16 @@ class Counting(SideBySide):
     def __init__(self) -> None:
         self.went: list[list[int]] = []
 
-    def loss_of(
-        self, synthetic: SyntheticSide, works: Sequence[Work], context: StageContext, step: int
-    ) -> torch.Tensor:
+    def loss_of(self, synthetic: SyntheticSide, works: Sequence[Work], context: StageContext) -> torch.Tensor:
         self.went.append([work.part for work in works])
         return torch.tensor(float(sum(work.part for work in works)))
-
-    def describe(self) -> Json:
-        return {}
 
 
 class Own(Counting):
     """Has a loss of its own, of each work."""
 
-    def loss(
-        self,
-        synthetic: SyntheticSide,
-        point: MatchPoint,
-        context: StageContext,
-        step: int,
-        index: int,
-        part: int = 0,
-    ) -> torch.Tensor:
-        return 10 * super().loss(synthetic, point, context, step, index, part)
+    def loss(self, synthetic: SyntheticSide, work: Work, context: StageContext) -> torch.Tensor:
+        return 10 * super().loss(synthetic, work, context)
 
 
 @pytest.mark.parametrize(
@@ -58,8 +43,8 @@ class Own(Counting):
 def test_works_lie_side_by_side_where_they_are_recorded(
     objective: type[Counting], device: str, wanted: list[list[int]], total: float, tmp_path: Path
 ) -> None:
-    context = replace(toy_context(tmp_path), device=torch.device(device))
+    context = toy_context(tmp_path, device=torch.device(device))
     synthetic, made = synthetic_side(SHAPE, previous=False), objective()
-    works = [Work(MatchPoint(torch.zeros(1)), 0, part) for part in range(LANES + 2)]
-    assert sum(float(loss) for loss in made.losses(synthetic, works, context, 0)) == total
+    works = [Work(MatchPoint(torch.zeros(1)), 0, 0, part) for part in range(LANES + 2)]
+    assert sum(float(loss) for loss in made.losses(synthetic, works, context)) == total
     assert made.went == wanted

@@ -88,7 +88,7 @@ def test_the_loss_and_its_gradients_are_those_of_equation_2(
     learned = (synthetic.images, synthetic.rate)
     context = toy_context(tmp_path, shape=shape)
     matching = TrajectoryMatching(syn_steps=3, recompute=recompute)
-    found = matching.loss(synthetic, match_point(shape), context, 0, 0)
+    found = matching.loss(synthetic, Work(match_point(shape), 0, 0), context)
     wanted = equation_2(synthetic, shape, steps=3)
     torch.testing.assert_close(found, wanted, rtol=1e-8, atol=0)
     for mine, naive in zip(torch.autograd.grad(found, learned), torch.autograd.grad(wanted, learned), strict=True):
@@ -102,7 +102,7 @@ def augmented(tmp_path: Path) -> StageContext:
 
 def loss(matching: TrajectoryMatching, context: StageContext, step: int = 0, index: int = 0) -> float:
     shape = context.image_shape
-    return matching.loss(side(shape), match_point(shape), context, step, index).item()
+    return matching.loss(side(shape), Work(match_point(shape), step, index), context).item()
 
 
 def test_the_same_counter_gives_the_same_loss(augmented: StageContext) -> None:
@@ -117,7 +117,7 @@ def test_every_step_point_stage_and_seed_draws_its_own_augmentation(augmented: S
         loss(matching, augmented, 8, 1),
         loss(matching, augmented, 7, 2),
         loss(matching, replace(augmented, stage=2), 7, 1),
-        loss(matching, replace(augmented, seed=1), 7, 1),
+        loss(matching, replace(augmented, problem=replace(augmented.problem, seed=1)), 7, 1),
     ]
     assert len(set(losses)) == len(losses)
 
@@ -179,9 +179,9 @@ def test_graphs_are_kept_where_they_take_half_of_the_free_memory(
 
     monkeypatch.setattr("pdd_lightning.objectives.trajectory.walk_ends", look)
     matching = TrajectoryMatching(syn_steps=3)
-    matching.loss(synthetic, point, context, 0, 0)
+    matching.loss(synthetic, Work(point, 0, 0), context)
     monkeypatch.setattr("pdd_lightning.objectives.trajectory.free_memory", lambda device: 0)
-    matching.loss(synthetic, point, context, 1, 0)  # which is less by what the first one took
+    matching.loss(synthetic, Work(point, 1, 0), context)  # which is less by what the first one took
     assert found == [kept, kept]
 
 
@@ -193,7 +193,7 @@ def test_batch_norm_leaves_no_trace_between_losses(tmp_path: Path) -> None:
     states = [toy_state(architecture, key=key, dtype=torch.float64) for key in range(2)]
     point = MatchPoint(*(context.network.layout.flatten(state) for state in states))
     matching = TrajectoryMatching(syn_steps=2)
-    first, second = (matching.loss(synthetic, point, context, 0, 0) for _ in range(2))
+    first, second = (matching.loss(synthetic, Work(point, 0, 0), context) for _ in range(2))
     assert first == second
 
 
@@ -229,8 +229,9 @@ def test_graphs_that_are_kept_are_kept_for_one_walk_at_a_time(
         return walk_ends(images, rate, walks)
 
     monkeypatch.setattr("pdd_lightning.objectives.trajectory.walk_ends", counting)
-    context = replace(case.context, device=torch.device("cuda"))
-    works = [Work(case.dynamics.point(0, index), index) for index in range(3)]
-    losses = [*TrajectoryMatching(syn_steps=2, recompute=recompute).losses(case.synthetic, works, context, 0)]
+    context = replace(case.context, problem=replace(case.context.problem, device=torch.device("cuda")))
+    vars(context)["network"] = case.context.network  # there need not be a GPU
+    works = [Work(case.dynamics.point(0, index), 0, index) for index in range(3)]
+    losses = [*TrajectoryMatching(syn_steps=2, recompute=recompute).losses(case.synthetic, works, context)]
     assert len(losses) == 1
     assert sizes == wanted

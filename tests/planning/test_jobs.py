@@ -20,6 +20,7 @@ from pdd_lightning.planning import evaluation as jobs
 from pdd_lightning.planning.evaluation import PlannedEvaluator, ScoreClock
 from pdd_lightning.store.folders import RunFolder
 from pdd_lightning.training.augmentation import NoAugmentation
+from pdd_lightning.training.problem import Problem
 from pdd_lightning.training.recipe import Recipe
 from pdd_lightning.types import LabelledImages
 
@@ -67,7 +68,7 @@ def test_all_images_are_scored_only_where_that_is_quick(
     monkeypatch.setattr(jobs, "timed", quarters)
     phases = [Phase([toy_images(6)], [0.1], Recipe(epochs=10, batch_size=6))]
     scoring, score = ScoreClock(seconds), toy_images(images, seed=1)
-    module = Scored(ConvNet(width=4, depth=2), SHAPE, CLASSES, phases, score, NoAugmentation(), 0, "plan")
+    module = Scored(Problem(ConvNet(width=4, depth=2), SHAPE, CLASSES, NoAugmentation(), 0), phases, score, "plan")
     module.networks[0].register_forward_pre_hook(look)
     Trainer(max_steps=2, callbacks=[scoring], **QUIET).fit(module)
     assert counts == scored
@@ -121,8 +122,9 @@ def slowly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Slowly:
     monkeypatch.setattr(jobs, "time", time)
     monkeypatch.setattr(clock, "time", time)
     monkeypatch.setattr(jobs, "EvaluationModule", Slow)
-    options = {"architecture": NETWORK, "augmentation": NoAugmentation(), "seed": 0, "compile_networks": False}
-    module: Any = SimpleNamespace(**options, recipe=RECIPE, run=RunFolder(tmp_path))
+    problem = Problem(NETWORK, SHAPE, CLASSES)
+    options = {"network": NETWORK, "recipe": RECIPE, "compile_networks": False, "problem": lambda *_: problem}
+    module: Any = SimpleNamespace(options=SimpleNamespace(**options), run=RunFolder(tmp_path))
     data: Any = SimpleNamespace(image_shape=SHAPE, num_classes=CLASSES)
     planned = PlannedEvaluator(module, data, Evaluation(), trainer)
     planned.selecting = False

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from toys import NETWORK, toy_images, toy_module, toy_state
+from toys import CLASSES, NETWORK, SHAPE, toy_images, toy_module, toy_state
 
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.networks import initial_state
@@ -21,6 +21,7 @@ from pdd_lightning.selection.forgetting import (
 from pdd_lightning.selection.trained import train_on_real
 from pdd_lightning.training.augmentation import DSA, Augmentation, NoAugmentation
 from pdd_lightning.training.learner import Learner
+from pdd_lightning.training.problem import Problem
 from pdd_lightning.training.recipe import Recipe
 
 NAMES = ("zero", "one", "two")
@@ -29,7 +30,7 @@ RECIPE = Recipe(epochs=4, batch_size=16)
 
 def make_context(folder: Path, augmentation: Augmentation | None = None) -> SelectionContext:
     chosen = NoAugmentation() if augmentation is None else augmentation
-    return SelectionContext(toy_images(40), NAMES, "toy", NETWORK, chosen, 0, torch.device("cpu"), folder)
+    return SelectionContext(Problem(NETWORK, SHAPE, CLASSES, chosen), toy_images(40), NAMES, "toy", folder)
 
 
 def naive_count(presentations: list[bool]) -> int:
@@ -60,7 +61,7 @@ def test_predictions_are_those_before_the_update(tmp_path: Path, batch_size: int
     context, recipe = make_context(tmp_path, augmentation), Recipe(epochs=3, batch_size=batch_size)
     found = train_on_real(context, 0.05, recipe)
     learner = Learner(toy_module(toy_state()))
-    learner.load(initial_state(NETWORK, context.image_shape, 3, 0, "selection"))
+    learner.load(initial_state(NETWORK, SHAPE, 3, 0, "selection"))
     batches = recipe.batches(40, 0, "selection")
     correct = torch.zeros(3, 40, dtype=torch.bool)
     for epoch in range(3):
@@ -68,7 +69,7 @@ def test_predictions_are_those_before_the_update(tmp_path: Path, batch_size: int
         for index in range(batches.per_epoch):
             positions = batches[epoch * batches.per_epoch + index]
             batch = context.real.take(positions)
-            images = augmentation.apply(batch.images, augmentation.draw(len(batch), context.image_shape, draws))
+            images = augmentation.apply(batch.images, augmentation.draw(len(batch), SHAPE, draws))
             with torch.no_grad():
                 correct[epoch, positions] = learner.network(images).argmax(1) == batch.labels
             learner.step(images, batch.labels, recipe.rate(0.05, epoch), recipe)

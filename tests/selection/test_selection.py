@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
-from toys import CLASSES, NETWORK, toy_images
+from toys import CLASSES, NETWORK, SHAPE, toy_images
 
 from pdd_lightning.errors import ArtifactError, ConfigError
 from pdd_lightning.networks import Architecture
@@ -15,8 +15,8 @@ from pdd_lightning.rng import generator
 from pdd_lightning.selection import Forgetting, Herding, KCenter, RandomSelection, Selection, SelectionContext
 from pdd_lightning.selection.forgetting import most_forgotten
 from pdd_lightning.selection.random import random_images
-from pdd_lightning.training.augmentation import NoAugmentation
 from pdd_lightning.training.learner import Learner
+from pdd_lightning.training.problem import Problem
 from pdd_lightning.types import ImageShape
 
 METHODS: list[Selection] = [RandomSelection(), Herding(epochs=2), KCenter(epochs=2), Forgetting(epochs=2)]
@@ -27,7 +27,7 @@ TRAINED = METHODS[1:]
 def context(tmp_path: Path) -> SelectionContext:
     names = ("zero", "one", "two")
     real = toy_images(40)
-    return SelectionContext(real, names, "toy", NETWORK, NoAugmentation(), 0, torch.device("cpu"), tmp_path)
+    return SelectionContext(Problem(NETWORK, SHAPE, CLASSES), real, names, "toy", tmp_path)
 
 
 def naive_herding(features: Tensor, count: int) -> list[int]:
@@ -119,7 +119,7 @@ def test_fewer_images_are_the_first_of_more(method: Selection, context: Selectio
 
 def test_another_seed_chooses_others(context: SelectionContext) -> None:
     for method in METHODS:
-        other = method.select(replace(context, seed=1), 4)
+        other = method.select(replace(context, problem=replace(context.problem, seed=1)), 4)
         assert not torch.equal(method.select(context, 4), other), method.name
 
 
@@ -170,7 +170,7 @@ class Plain(Architecture):
 
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
 def test_a_network_without_features(method: Selection, context: SelectionContext) -> None:
-    plain = replace(context, architecture=Plain())
+    plain = replace(context, problem=replace(context.problem, architecture=Plain()))
     if isinstance(method, Herding | KCenter):
         with pytest.raises(ConfigError, match=rf"model\.network=Plain: {method.name} compares features"):
             method.select(plain, 2)
@@ -195,14 +195,14 @@ def test_a_training_that_diverges(context: SelectionContext) -> None:
 def test_files_that_were_damaged_or_copied(kind: str, context: SelectionContext) -> None:
     method = Forgetting(epochs=2)
     method.select(context, 2)
-    method.select(replace(context, seed=1), 2)
+    method.select(replace(context, problem=replace(context.problem, seed=1)), 2)
     if kind == "forgetting":
         for path in (context.folder / "selection").iterdir():
             path.unlink()
     one, other = sorted((context.folder / kind).iterdir())
     one.write_bytes(other.read_bytes())
     with pytest.raises(ArtifactError, match=r"seed: \d then, \d now\. Delete it"):
-        [method.select(replace(context, seed=seed), 2) for seed in (0, 1)]
+        [method.select(replace(context, problem=replace(context.problem, seed=seed)), 2) for seed in (0, 1)]
     for path in (context.folder / kind).iterdir():
         path.write_bytes(b"damaged")
     with pytest.raises(ArtifactError, match="is damaged"):

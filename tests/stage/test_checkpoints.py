@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from pdd_lightning.errors import ArtifactError, ConfigError
 from pdd_lightning.stage.checkpoints import SealedCheckpointIO, StageCheckpoint, latest_checkpoint
 from pdd_lightning.store.digests import seal_of
-from pdd_lightning.store.files import read_json, read_tensors, remove_unfinished, write_json, write_tensors
+from pdd_lightning.store.files import FORMAT, read_json, read_tensors, remove_unfinished, write_json, write_tensors
 
 CHECKPOINT = {"state_dict": {"images": torch.arange(6.0)}, "step": 3, "loops": {"done": [1, 2.5, None, "x"]}}
 
@@ -70,8 +70,8 @@ def test_metadata_are_sealed_with_the_tensors(tmp_path: Path) -> None:
 
 
 def test_a_file_from_before_digests_is_read(tmp_path: Path) -> None:
-    save_file({"a": torch.ones(1)}, tmp_path / "x.safetensors", {"format": "1"})
-    assert read_tensors(tmp_path / "x.safetensors")[1] == {"format": "1"}
+    save_file({"a": torch.ones(1)}, tmp_path / "x.safetensors", {"format": str(FORMAT)})
+    assert read_tensors(tmp_path / "x.safetensors")[1] == {"format": str(FORMAT)}
 
 
 def test_a_changed_number_in_json_is_noticed(tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def store_infinity(path: Path) -> None:
         (truncate, "is damaged .*restore it"),
         (truncate_to_nothing, "is damaged .*restore it"),
         (flip_a_bit_of_the_header, "is damaged .*restore it"),
-        (make_newer, f"has format '{FORMAT + 1}', this version reads {FORMAT}; use a matching release"),
+        (make_newer, f"has format {FORMAT + 1}, written by another release, and this one reads format {FORMAT}"),
         (make_foreign, "has format None"),
         (remove, "does not exist; restore it"),
         (store_others, r"holds \['weight'\], expected \['count', 'weight'\]; restore it"),
@@ -245,9 +245,7 @@ def test_a_missing_file_is_noticed(finished: StageFolder) -> None:
 
 def test_a_manifest_of_a_newer_format_is_refused(finished: StageFolder) -> None:
     write_json(finished.manifest, {**read_json(finished.manifest), "format": FORMAT + 1})
-    with pytest.raises(
-        ArtifactError, match=f"{finished.manifest} has format {FORMAT + 1}, this version reads {FORMAT}"
-    ):
+    with pytest.raises(ArtifactError, match=f"{finished.manifest} has format {FORMAT + 1}, written by another release"):
         finished.verify(SETTINGS, "the data", "stage one")
 
 

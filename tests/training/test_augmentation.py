@@ -271,10 +271,10 @@ def test_options_are_checked(options: dict[str, object], message: str) -> None:
 
 def test_describe() -> None:
     described = DSA(("crop", "rotate"), siamese=True).describe()
-    assert described["class_path"] == "pdd_lightning.training.augmentation.DSA"
+    assert described["class_path"] == "pdd_lightning.training.DSA"
     assert described["operations"] == ["crop", "rotate"]
     assert json.loads(json.dumps(described)) == described
-    assert NoAugmentation().describe() == {"class_path": "pdd_lightning.training.augmentation.NoAugmentation"}
+    assert NoAugmentation().describe() == {"class_path": "pdd_lightning.training.NoAugmentation"}
     assert DSA() == DSA(list(OPERATIONS)) != DSA(siamese=True)  # type: ignore[arg-type]
     assert len({DSA(), DSA(), NoAugmentation()}) == 2
 
@@ -291,7 +291,7 @@ class Holder:
     [
         (["--augmentation=NoAugmentation"], NoAugmentation()),
         (["--augmentation=DSA", "--augmentation.operations=[crop, scale]"], DSA(("crop", "scale"))),
-        (["--augmentation=pdd_lightning.training.augmentation.DSA", "--augmentation.siamese=true"], DSA(siamese=True)),
+        (["--augmentation=pdd_lightning.training.DSA", "--augmentation.siamese=true"], DSA(siamese=True)),
     ],
 )
 def test_named_on_the_command_line(options: list[str], expected: Augmentation) -> None:

@@ -1,0 +1,97 @@
+"""What a result depends on: every option of the classes that made it, found out by one rule.
+
+A run is continued, and what it stored is used again, only under the settings that it was made with. A setting that is
+forgotten would mix two results without a word.
+"""
+
+import inspect
+import sys
+from typing import ClassVar
+
+from pdd_lightning.errors import ConfigError
+from pdd_lightning.types import Json
+
+
+class Described:
+    """Records every option of its constructor, except those that its class lists as changing no number.
+
+    Each option is an attribute of the same name. A class of your own that keeps it elsewhere defines `describe`.
+
+    Example:
+        >>> class Smoothed(Described):
+        ...     unrecorded = ("workers",)
+        ...
+        ...     def __init__(self, width: int = 3, workers: int = 1) -> None:
+        ...         self.width, self.workers = width, workers
+        >>> Smoothed(width=5).describe()["width"]
+        5
+        >>> "workers" in Smoothed().describe()
+        False
+    """
+
+    unrecorded: ClassVar[tuple[str, ...]] = ()
+    """Options that change no number; those that a base class lists need not be listed again."""
+
+    def describe(self) -> Json:
+        """The class by the name that users import, and its options, as JSON would read them back.
+
+        Raises:
+            ConfigError: If an option is not an attribute.
+        """
+        cls = type(self)
+        values: Json = {}
+        for name in recorded_options(cls):
+            if not hasattr(self, name):
+                raise ConfigError(
+                    f"{exported_name(cls)} does not keep its option {name!r}, so that it cannot be recorded: set "
+                    f"self.{name} in __init__, name it in `unrecorded` if it changes no number, or define describe()"
+                )
+            values[name] = plain(getattr(self, name))
+        return {"class_path": exported_name(cls), **values}
+
+
+def plain(value: object) -> object:
+    """A value as JSON would read it back, so that a stored description compares equal to a fresh one."""
+    if isinstance(value, Described):
+        return value.describe()
+    if isinstance(value, (list, tuple)):
+        return [plain(part) for part in value]
+    if isinstance(value, dict):
+        return {key: plain(part) for key, part in value.items()}
+    return value
+
+
+def options_of(cls: type) -> list[str]:
+    """Names of a constructor's options, those that it hands on to its bases by ``**options`` included."""
+    names: dict[str, None] = {}
+    for part in cls.__mro__[:-1]:
+        if "__init__" not in vars(part):
+            continue
+        parameters = list(inspect.signature(vars(part)["__init__"]).parameters.values())[1:]
+        variadic = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+        names.update({parameter.name: None for parameter in parameters if parameter.kind not in variadic})
+        if all(parameter.kind is not inspect.Parameter.VAR_KEYWORD for parameter in parameters):
+            break
+    return list(names)
+
+
+def recorded_options(cls: type) -> list[str]:
+    """The options of a class that its description holds."""
+    left_out = {name for part in cls.__mro__ for name in vars(part).get("unrecorded", ())}
+    return [name for name in options_of(cls) if name not in left_out]
+
+
+def exported_name(cls: type) -> str:
+    """What a class is imported by: the package that exports it, else its module.
+
+    A file that moves within its package then leaves finished runs as they are.
+
+    Example:
+        >>> from pdd_lightning.objectives.trajectory import TrajectoryMatching
+        >>> exported_name(TrajectoryMatching)
+        'pdd_lightning.objectives.TrajectoryMatching'
+    """
+    parts = cls.__module__.split(".")
+    packages = (".".join(parts[:count]) for count in range(len(parts) - 1, 0, -1))
+    home = next((name for name in packages if getattr(sys.modules.get(name), cls.__qualname__, None) is cls), None)
+    return f"{home or cls.__module__}.{cls.__qualname__}"
