@@ -18,10 +18,11 @@ from rich.console import Console
 
 from pdd_lightning.cli.classes import explained_imports
 from pdd_lightning.cli.fit import StageConfig
-from pdd_lightning.cli.messages import OptionParser, check_file, config_files, qualified, refuse_unrecorded, types_of
+from pdd_lightning.cli.messages import OptionParser, qualified, refuse_unrecorded
 from pdd_lightning.cli.options import add_run_options
 from pdd_lightning.cli.run import PROBE_VARIABLE, about, plan
 from pdd_lightning.cli.run import main as run
+from pdd_lightning.cli.sections import explained_files
 from pdd_lightning.compute.memory import keep_freed_memory
 from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.errors import ConfigError
@@ -103,10 +104,7 @@ class PDDCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse, without Lightning's warning about programs that have arguments of their own, as pytest has."""
-        types = types_of(parser)
-        for path in config_files(args):
-            check_file(path, types)
-        with explained_imports():
+        with explained_files(parser, args), explained_imports():
             self.config = parser.parse_args(args)
 
     def before_instantiate_classes(self) -> None:

@@ -8,11 +8,9 @@ import inspect
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from pydoc import locate
 from typing import Any, NoReturn
 
-import yaml
 from jsonargparse import Namespace, set_parsing_settings
 from lightning.pytorch.cli import LightningArgumentParser
 
@@ -79,65 +77,8 @@ def explain(message: str, types: dict[str, Any]) -> str:
         return f"{missing}: required; give a file that holds them with --config, or the options themselves"
     keys = re.findall(r"Parser key \"([^\"]+)\"", message)
     if keys:
-        return _bad_value(message, keys, types)
+        return _bad_value(message, _joined(keys), types)
     return _fold(message) + " (--help lists the options)"
-
-
-def check_file(path: Path, types: Mapping[str, Any], prefix: str = "") -> None:
-    """Read a configuration file for its form alone: jsonargparse does not say in which file a mistake is.
-
-    Args:
-        path: The file.
-        types: The options that exist and their types.
-        prefix: Of the options in it, where another file names it for a section.
-
-    Raises:
-        ConfigError: If it is not a YAML file of options, or has something else where options belong.
-    """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "it is not text in UTF-8"
-        raise ConfigError(
-            f"--config={path}: this is not valid YAML{where} ({problem}); check brackets, colons and indentation there"
-        ) from error
-    except OSError as error:
-        raise ConfigError(f"--config={path}: cannot be read ({error.strerror}); name an existing YAML file") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"--config={path}: this holds no options; expected lines such as `run_dir: checkpoints/run`")
-    for name, value in _values(content, prefix):
-        kind = types.get(name)
-        section = name in types and kind is None and any(other.startswith(f"{name}.") for other in types)
-        what = "nothing" if value is None else repr(value)
-        if section and isinstance(value, str):
-            if (path.parent / value).is_file():
-                check_file(path.parent / value, types, f"{name}.")
-        elif (section or name.endswith(".init_args")) and not isinstance(value, dict):
-            raise ConfigError(
-                f"--config={path}: {name} holds {what}; give its options below it, indented, or remove the line"
-            )
-        classes = value if isinstance(value, list) else [value]
-        if (class_of(kind) is not None and any(isinstance(one, (int, float)) for one in classes)) or (
-            name.endswith(".class_path") and not isinstance(value, str)
-        ):
-            raise ConfigError(f"--config={path}: {name} holds {what}; name a class there")
-
-
-def _values(content: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    """Every value below dotted names, sections among them."""
-    for key, value in content.items():
-        yield f"{prefix}{key}", value
-        if isinstance(value, dict):
-            yield from _values(value, f"{prefix}{key}.")
-
-
-def config_files(args: Sequence[str]) -> list[Path]:
-    """The files that the arguments name with --config."""
-    pairs = zip(args, [*args[1:], ""], strict=True)
-    named = [value for arg, value in pairs if arg in ("-c", "--config") and not value.startswith("-")]
-    return [Path(name) for name in [*named, *(a.partition("=")[2] for a in args if a.startswith("--config="))] if name]
 
 
 def qualify(message: str, config: Namespace) -> str:
@@ -201,9 +142,8 @@ def _unknown(option: str, types: Iterable[str]) -> str:
     return f"--{name}: there is no such option{suggest(name, types)}; `pdd-cli fit --help` lists them"
 
 
-def _bad_value(message: str, keys: list[str], types: dict[str, Any]) -> str:
+def _bad_value(message: str, option: str, types: dict[str, Any]) -> str:
     """A message that names its option: a class that cannot be used, an option it lacks, or a value of another type."""
-    option = ".".join(keys)
     found = re.search(r"given class_path '([^']+)'", message)
     class_path = found[1] if found else None
     if found := re.search(r"Option '([^']+)' is not accepted", message):
@@ -212,11 +152,8 @@ def _bad_value(message: str, keys: list[str], types: dict[str, Any]) -> str:
         return f"--{option}.{found[1]}: {name} has no such option{suggest(found[1], known)}; it has {join(known)}"
     if found := re.search(r"the following arguments are required: (.*)", message):
         return f"--{option}.{found[1]}: required by the chosen class; give it a value"
-    if found := re.search(r"Unable to load config '([^']*)'", message):
-        return (
-            f"--{keys[-1]}={found[1]}: expected an option below it, such as --{keys[-1]}.NAME VALUE, or a YAML file "
-            "of them"
-        )
+    if (line := _bad_section(message, option)) is not None:
+        return line
     base, given = class_of(types.get(option)), _named_class(message)
     if base is not None and given is not None and (fault := fault_of(given, base)) is not None:
         return f"--{option}={given}: {fault}"
@@ -229,6 +166,29 @@ def _bad_value(message: str, keys: list[str], types: dict[str, Any]) -> str:
         r"Parser key \"[^\"]+\":|Problem with given class_path '[^']+':|- Expected a path but .*", "", message
     )
     return f"--{option}: {_fold(problem)}; `pdd-cli fit --help` describes the options"
+
+
+def _bad_section(message: str, option: str) -> str | None:
+    """What is wrong with the text given for a section, if that is the mistake."""
+    pattern = r"(?:Unable to load config|given class_path) '([^'\n]+)'|Unexpected import path format: (.+)"
+    for quoted, bare in re.findall(pattern, message):
+        path = quoted or bare
+        if "/" in path or path.endswith((".yaml", ".yml")):
+            begin = "it begins at the file that names it, on the command line at the current folder"
+            return f"--{option}={path}: there is no such file of options; correct the path: {begin}"
+    if found := re.search(r"Unable to load config '([^']*)'", message):
+        return (
+            f"--{option}={found[1]}: expected an option below it, such as --{option}.NAME VALUE, or a YAML file of them"
+        )
+    return None
+
+
+def _joined(keys: Sequence[str]) -> str:
+    """The dotted option of nested keys: the options of a class are named below it, those of a group in full."""
+    option = keys[0]
+    for key in keys[1:]:
+        option = key if f"{key}.".startswith(f"{option}.") else f"{option}.{key}"
+    return option
 
 
 def _named_class(message: str) -> str | None:

@@ -52,7 +52,7 @@ def add_run_options(parser: LightningArgumentParser) -> None:
     )
     for name in ("run_dir", "stage", "experts_dir"):
         parser.link_arguments(name, f"model.{name}")
-    parser.add_class_arguments(Evaluation, "evaluation")
+    parser.add_class_arguments(Evaluation, "evaluation", sub_configs=True)
     # For every command, so that one file serves all of them.
     parser.add_class_arguments(Selecting, "select")
     parser.add_class_arguments(Planning, "plan")

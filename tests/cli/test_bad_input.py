@@ -102,14 +102,101 @@ def test_a_mistake_in_a_file_is_one_line(mistake: str, refused: Refused, tmp_pat
     assert not run.exists()
 
 
-def test_a_mistake_in_a_file_of_a_section_is_named_there(refused: Refused, tmp_path: Path, run: Path) -> None:
-    (tmp_path / "mine.yaml").write_text("evaluation: part.yaml")
-    for text, words in (("full: 3", "evaluation.full holds 3"), ("full: [", "not valid YAML"), ("", "no options")):
-        (tmp_path / "part.yaml").write_text(text)
-        line = refused("--config", str(tmp_path / "mine.yaml"))
-        assert f"{tmp_path / 'part.yaml'}: " in line
-        assert words in line
+SECTIONS = {
+    "wrong form": ("evaluation", "full: 3", ["part.yaml: evaluation.full holds 3"]),
+    "malformed": ("evaluation", "full: [", ["part.yaml: this is not valid YAML at line 1"]),
+    "malformed class": ("model.network", "class_path: [", ["part.yaml: this is not valid YAML at line 1"]),
+    "empty": ("evaluation", "", ["part.yaml: this holds no options"]),
+    "empty class": ("data", "", ["part.yaml: this holds no options"]),
+    "misspelt option": ("evaluation", "seedz: 3", ["part.yaml: --evaluation.seedz: ", "mean evaluation.seeds?"]),
+    "misspelt nested": ("evaluation", "recipe: {epoch: 3}", ["part.yaml: --evaluation.recipe.epoch: ", "mean epochs?"]),
+    "misspelt option of a class": (
+        "model.network",
+        "class_path: ConvNet\ninit_args: {widht: 3}",
+        ["part.yaml: --model.network.widht: ", "did you mean width?"],
+    ),
+    "misspelt class": ("model.network", "class_path: ConvNett", ["part.yaml: --model.network=ConvNett", "ConvNet?"]),
+    "wrong type": ("evaluation", "seeds: many", ["part.yaml: --evaluation.seeds=many: ", "an integer"]),
+    "wrong type in a class": (
+        "data",
+        "class_path: DigitsData\ninit_args: {zca_eps: much}",
+        ["part.yaml: --data.zca_eps=much: ", "a number"],
+    ),
+    "of another kind": ("data", "class_path: ConvNet", ["part.yaml: --data=ConvNet: ", "DigitsData"]),
+    "missing in a section": (
+        "evaluation",
+        "recipe: nosuch.yaml",
+        ["part.yaml: --evaluation.recipe=nosuch.yaml: there is no such file", "correct the path"],
+    ),
+    "missing in a class": (
+        "model.objective",
+        "class_path: GradientMatching\ninit_args: {augmentation: nosuch.yaml}",
+        ["part.yaml: --model.objective.augmentation=nosuch.yaml: there is no such file"],
+    ),
+    "itself": ("model.network", "class_path: ConvNet\ninit_args: {width: part.yaml}", ["part.yaml: ", "names itself"]),
+}
+
+
+@pytest.mark.parametrize("mistake", SECTIONS)
+def test_a_mistake_in_a_section_names_its_file(mistake: str, refused: Refused, tmp_path: Path, run: Path) -> None:
+    option, text, words = SECTIONS[mistake]
+    part = tmp_path / "parts" / "part.yaml"
+    part.parent.mkdir()
+    part.write_text(text)
+    (tmp_path / "mine.yaml").write_text(f"{option}: parts/part.yaml")
+    line = refused("--config", str(tmp_path / "mine.yaml"))
+    assert f"error: {part.parent}{os.sep}{words[0]}" in line
+    assert all(word in line for word in words), line
     assert not run.exists()
+
+
+@pytest.mark.parametrize("mistake", ["malformed class", "misspelt class", "misspelt option", "wrong type"])
+def test_a_mistake_in_a_section_of_the_command_line_names_its_file(
+    mistake: str, refused: Refused, tmp_path: Path
+) -> None:
+    option, text, words = SECTIONS[mistake]
+    part = tmp_path / "part.yaml"
+    part.write_text(text)
+    expected = f"error: {tmp_path}{os.sep}{words[0]}"
+    assert expected in refused(f"--{option}", str(part))
+    assert expected in refused(f"--{option}={part}", "--print_config")
+
+
+@pytest.mark.parametrize(
+    ("option", "path"),
+    [
+        ("data", "../nosuch.yaml"),
+        ("evaluation", "nosuch.yaml"),
+        ("evaluation.recipe", "../nosuch.yaml"),
+        ("model", "nosuch.yaml"),
+        ("model.network", "../no such"),
+        ("model.recipe", "nosuch.yaml"),
+    ],
+)
+def test_a_missing_section_is_named_where_it_is_named(
+    option: str, path: str, refused: Refused, tmp_path: Path, run: Path
+) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(f"{option}: {path}")
+    problem = f"--{option}={path}: there is no such file of options; correct the path"
+    assert f"error: {mine}: {problem}" in refused("--config", str(mine))
+    assert f"error: {problem}" in refused(f"--{option}", path)
+    assert not run.exists()
+
+
+def test_an_option_beside_the_file_of_its_section_is_refused(refused: Refused, tmp_path: Path) -> None:
+    """It would replace the whole section."""
+    (tmp_path / "part.yaml").write_text("baselines: []")
+    (tmp_path / "mine.yaml").write_text("evaluation: part.yaml\nevaluation.seeds: 3")
+    line = refused("--config", str(tmp_path / "mine.yaml"))
+    assert "mine.yaml: evaluation names the file part.yaml, beside which evaluation.seeds has no effect" in line
+
+
+def test_a_mistake_on_the_command_line_is_not_the_files(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("evaluation: {seeds: 3}")
+    mine = ["--config", str(tmp_path / "mine.yaml")]
+    assert "error: --evaluation.seeds=many" in refused(*mine, "--evaluation.seeds", "many")
+    assert "error: --evaluation.seeds=many" in refused(*mine, "--evaluation.seeds=many", "--print_config")
 
 
 def make_folder(root: Path, size: tuple[int, int] = (8, 8)) -> Path:

@@ -1,6 +1,8 @@
 """Every configuration that is shipped can be used, and the published ones hold what their names promise."""
 
+import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +19,12 @@ from pdd_lightning.training.formation import check_factor
 from pdd_lightning.types import ImageShape
 
 ROOT = Path(__file__).parents[2]
+SECTION_FOLDERS = ("augmentation", "data", "dynamics", "evaluation", "network", "objective", "recipe")
+"""Named for the option whose section their files are."""
+SECTIONS = sorted(path for folder in SECTION_FOLDERS for path in ROOT.glob(f"configs/{folder}/**/*.yaml"))
+RUNS = sorted(set(ROOT.glob("configs/**/*.yaml")) - set(SECTIONS))
 PUBLISHED = sorted(ROOT.glob("configs/*/*_ipc*.yaml"))
-OTHERS = sorted({*ROOT.glob("configs/**/*.yaml"), *ROOT.glob("tests/conf/**/*.yaml")} - set(PUBLISHED))
+OTHERS = sorted({*RUNS, *ROOT.glob("tests/conf/**/*.yaml")} - set(PUBLISHED))
 
 # Another method is one more row here, and its files.
 METHODS = {
@@ -144,4 +150,66 @@ def test_the_list_of_configurations_is_complete() -> None:
             parts = [re.split(r"\{([^}]*)\}", each, maxsplit=1) for each in names]
             names = [f"{a}{choice}{b}" for a, choices, b in parts for choice in choices.split(",")]
         listed.update(names)
-    assert listed == {path.relative_to(ROOT / "configs").as_posix() for path in ROOT.glob("configs/**/*.yaml")}
+    assert listed == {path.relative_to(ROOT / "configs").as_posix() for path in RUNS}
+
+
+def sections_of(path: Path) -> Iterator[tuple[str, Path]]:
+    """The sections that a file names, and those that they name: the option's own name and the file."""
+    parts = [yaml.safe_load(path.read_text())]
+    while parts:
+        for option, value in parts.pop().items():
+            if isinstance(value, dict):
+                parts.append(value)
+            elif isinstance(value, str) and value.endswith(".yaml"):
+                section = (path.parent / value).resolve()
+                yield option, section
+                yield from sections_of(section)
+
+
+def test_every_section_is_used_and_lies_where_its_option_says() -> None:
+    used = {pair for path in RUNS for pair in sections_of(path)}
+    assert {section for _, section in used} == set(SECTIONS)
+    assert all(section.parent.name == option for option, section in used)
+
+
+def test_what_runs_names_its_folder_and_no_section_does() -> None:
+    assert {path for path in (*RUNS, *SECTIONS) if "run_dir" in yaml.safe_load(path.read_text())} == set(RUNS)
+
+
+def test_what_runs_share_is_written_once() -> None:
+    assert sum(len(path.read_text().splitlines()) for path in [*RUNS, *SECTIONS]) < 2000
+    contents = [(path.parent, yaml.safe_dump(yaml.safe_load(path.read_text()))) for path in SECTIONS]
+    assert len(set(contents)) == len(contents)
+
+
+def test_sections_are_found_from_every_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = ROOT / "configs" / "cifar10" / "compare" / "idc.yaml"
+    shown = []
+    for folder in (ROOT, config.parent, tmp_path):
+        monkeypatch.chdir(folder)
+        with pytest.raises(SystemExit):
+            main(["fit", "--config", os.path.relpath(config), "--evaluation.seeds", "3", "--print_config"])
+        shown.append(capsys.readouterr().out)
+    assert shown[0] == shown[1] == shown[2]
+    settings = yaml.safe_load(shown[0])
+    assert settings["data"]["init_args"]["max_per_class"] == 1000
+    assert settings["model"]["network"]["init_args"]["width"] == 32
+    assert settings["evaluation"]["seeds"] == 3
+
+
+def test_a_part_of_a_section_can_be_overridden(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By an option, and by a later file, also where the section names another."""
+    config = ROOT / "configs" / "cifar10" / "dc_ipc10.yaml"
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("evaluation: {recipe: {momentum: 0.5}}\nmodel: {dynamics: {init_args: {episode: 7}}}\n")
+    options = ["--data.zca", "true", "--model.network.width", "16"]
+    with pytest.raises(SystemExit):
+        main(["fit", "--config", str(config), "--config", str(mine), *options, "--print_config"])
+    shown = yaml.safe_load(capsys.readouterr().out)
+    recipe, dynamics = shown["evaluation"]["recipe"], shown["model"]["dynamics"]["init_args"]
+    assert (recipe["momentum"], recipe["epochs"], shown["evaluation"]["full"]["epochs"]) == (0.5, 300, 50)
+    assert (dynamics["episode"], dynamics["start_states"]) == (7, 500)
+    assert (shown["data"]["init_args"]["zca"], shown["data"]["init_args"]["download"]) == (True, True)
+    assert shown["model"]["network"]["init_args"] | {"width": 16, "depth": 3} == shown["model"]["network"]["init_args"]

@@ -1,0 +1,198 @@
+"""The files of a configuration: those of --config and the sections that they name.
+
+jsonargparse reads them by itself, but of a mistake in a section it says little, and never in which file it is. So every
+file is read for its form first, and after a mistake in the options jsonargparse is asked once more, with each section
+written out where it is named.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.pytorch.cli import LightningArgumentParser
+
+from pdd_lightning.cli.classes import class_of, explained_imports
+from pdd_lightning.cli.messages import types_of
+from pdd_lightning.errors import ConfigError
+
+
+@contextmanager
+def explained_files(parser: LightningArgumentParser, args: Sequence[str]) -> Iterator[None]:
+    """Check the files that the arguments name; a mistake found in the block names the file that it is in.
+
+    Args:
+        parser: Which parses the arguments in the block.
+        args: The arguments of a command.
+
+    Raises:
+        ConfigError: With one line.
+    """
+    reader = _Reader(types_of(parser))
+    written = reader.write_out(args)
+    try:
+        yield
+    except ConfigError as error:
+        message = str(error)
+        # A parser that was asked for the configuration remembers it, and shows it before it looks for mistakes.
+        vars(parser).pop("print_config", None)
+        try:
+            with explained_imports():
+                parser.parse_args([arg for arg in written if arg.partition("=")[0] != "--print_config"])
+        except ConfigError as again:
+            message = str(again)
+        raise ConfigError(reader.place(message, written)) from error
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Reads configuration files with their sections.
+
+    Args:
+        types: The options that exist and their types.
+        origin: The file that gives each option, by its dotted name without `init_args`.
+    """
+
+    types: Mapping[str, Any]
+    origin: dict[str, Path] = field(default_factory=dict)
+
+    def write_out(self, args: Sequence[str]) -> list[str]:
+        """The arguments with the text of a configuration, after --config, where they name a file.
+
+        Args:
+            args: Among them files after --config, or after the option of a section.
+
+        Raises:
+            ConfigError: See :meth:`read`.
+        """
+        written: list[str] = []
+        for before, arg in zip(["", *args], args, strict=False):
+            option, equals, value = arg.partition("=") if arg.startswith("-") else (before, "", arg)
+            content = self._content(option, value) if value else None
+            if content is None:
+                written.append(arg)
+            else:
+                written[len(written) if equals else -1 :] = ["--config", yaml.safe_dump(content)]
+        return written
+
+    def _content(self, option: str, value: str) -> dict[Any, Any] | None:
+        """The options in the file that an option names, by their whole names; None if it names no file."""
+        name = option.removeprefix("--")
+        if option in ("-c", "--config"):
+            return self.read(Path(value), f"--config={value}")
+        if not option.startswith("--") or not self._is_section(name, value) or not Path(value).is_file():
+            return None
+        content = self.read(Path(value), value, f"{name}.")
+        for part in reversed(name.split(".")):
+            content = {part: content}
+        return content
+
+    def read(self, path: Path, shown: str, prefix: str = "", above: tuple[Path, ...] = ()) -> dict[Any, Any]:
+        """The options of a file, those of its sections among them.
+
+        Args:
+            path: The file.
+            shown: How messages name it.
+            prefix: Of the options in it, where another file names it for a section.
+            above: The files that led to it.
+
+        Raises:
+            ConfigError: If it is not a YAML file of options, or has something else where options belong.
+        """
+        if path.resolve() in above:
+            raise ConfigError(f"{shown}: this section names itself; write its options there, or name another file")
+        content = _load(path, shown)
+        return self._fill(content, path, shown, prefix, (*above, path.resolve()))
+
+    def _fill(
+        self, content: dict[Any, Any], path: Path, shown: str, prefix: str, above: tuple[Path, ...]
+    ) -> dict[Any, Any]:
+        """The options of a part of a file, with each section that it names in the place of the file's name."""
+        filled = {}
+        for key, value in content.items():
+            name = f"{prefix}{key}"
+            self._check_form(name, value, shown)
+            self.origin[_plain(name)] = path
+            if isinstance(value, dict):
+                filled[key] = self._fill(value, path, shown, f"{name}.", above)
+            elif isinstance(value, str) and self._is_section(name, value) and (path.parent / value).is_file():
+                if beside := [f"{prefix}{other}" for other in content if str(other).startswith(f"{key}.")]:
+                    raise ConfigError(
+                        f"{shown}: {name} names the file {value}, beside which {beside[0]} has no effect; move it into "
+                        f"a file for this section, or give --{beside[0]} on the command line"
+                    )
+                section = Path(os.path.normpath(path.parent / value))
+                filled[key] = self.read(section, str(section), f"{name}.", above)
+            else:
+                filled[key] = value
+        return filled
+
+    def _is_section(self, name: str, value: str) -> bool:
+        """Whether an option may name a file of options; those of a class are known to that class alone."""
+        if ".init_args." in name:
+            return value.endswith((".yaml", ".yml"))
+        return self._is_group(name) or class_of(self.types.get(name)) is not None
+
+    def _is_group(self, name: str) -> bool:
+        """Whether options lie below this one and it has no value of its own."""
+        if name not in self.types or self.types[name] is not None:
+            return False
+        return any(other.startswith(f"{name}.") for other in self.types)
+
+    def _check_form(self, name: str, value: Any, shown: str) -> None:
+        """Refuse what is no option where options belong, which jsonargparse does not survive everywhere.
+
+        Raises:
+            ConfigError: Naming file and option.
+        """
+        what = "nothing" if value is None else repr(value)
+        group = self._is_group(name)
+        if (group or name.endswith(".init_args")) and not isinstance(value, (dict, str) if group else dict):
+            raise ConfigError(f"{shown}: {name} holds {what}; give its options below it, indented, or remove the line")
+        classes = value if isinstance(value, list) else [value]
+        number = class_of(self.types.get(name)) is not None and any(isinstance(one, (int, float)) for one in classes)
+        if number or (name.endswith(".class_path") and not isinstance(value, str)):
+            raise ConfigError(f"{shown}: {name} holds {what}; name a class there")
+
+    def place(self, message: str, args: Sequence[str]) -> str:
+        """Put the file in front of a message about an option that a file gives.
+
+        Args:
+            message: Such as "--model.ipc=many: expected an integer".
+            args: Those written out; an option among them is not a file's.
+        """
+        found = re.match(r"--([\w.]*\w)", message)
+        path = self.origin.get(_plain(found[1])) if found else None
+        given = {_plain(arg.removeprefix("--").partition("=")[0]) for arg in args if arg.startswith("--")}
+        return message if found is None or path is None or _plain(found[1]) in given else f"{path}: {message}"
+
+
+def _load(path: Path, shown: str) -> dict[Any, Any]:
+    """What a file holds.
+
+    Raises:
+        ConfigError: If it cannot be read or is not a YAML file of options.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "it is not text in UTF-8"
+        raise ConfigError(
+            f"{shown}: this is not valid YAML{where} ({problem}); check brackets, colons and indentation there"
+        ) from error
+    except OSError as error:
+        raise ConfigError(f"{shown}: cannot be read ({error.strerror}); name an existing YAML file") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{shown}: this holds no options; expected lines such as `run_dir: checkpoints/run`")
+    return content
+
+
+def _plain(name: str) -> str:
+    """A dotted name as messages and the command line have it."""
+    return name.replace(".init_args", "").removesuffix(".class_path")
