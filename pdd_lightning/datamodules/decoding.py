@@ -121,19 +121,18 @@ def _decode(files: Sequence[Path], image_size: int | None, grey: bool | None) ->
 def _read(path: Path, image_size: int | None, grey: bool | None) -> tuple[NDArray[np.uint8], bool]:
     """One file, shape (C, H, W), and whether it is found to be grey."""
     image = read_image(path, grey=grey)
-    found = grey is None and _is_grey(image)
+    pixels = np.asarray(image, dtype=np.uint8)
+    found = grey is None and _is_grey(pixels)
     if image_size is not None:
         # Pillow widens the filter when it shrinks, which is what antialiasing means elsewhere.
-        image = image.resize((image_size, image_size), Image.Resampling.BILINEAR)
-    pixels = np.asarray(image, dtype=np.uint8)
+        pixels = np.asarray(image.resize((image_size, image_size), Image.Resampling.BILINEAR), dtype=np.uint8)
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1), found
 
 
-def _is_grey(image: Image.Image) -> bool:
-    if image.mode == "L":
-        return True
-    pixels = np.asarray(image)
-    return bool((pixels == pixels[:, :, :1]).all())
+def _is_grey(pixels: NDArray[np.uint8]) -> bool:
+    """Whether all channels are equal, shape (H, W) or (H, W, C)."""
+    # Most colour images show it in the first row.
+    return pixels.ndim == 2 or all(bool((part == part[:, :, :1]).all()) for part in (pixels[:1], pixels[1:]))
 
 
 def _size_of(path: Path, pixels: NDArray[np.uint8]) -> int:

@@ -10,7 +10,7 @@ from pdd_lightning.evaluation.evaluator import Evaluator
 from pdd_lightning.evaluation.protocol import selected_job
 from pdd_lightning.selection import RandomSelection, Selection
 from pdd_lightning.selection.base import class_positions
-from pdd_lightning.stage.pictures import save_grid
+from pdd_lightning.stage.pictures import draw_pictures
 from pdd_lightning.stage.subsets import Subset, write_subset
 from pdd_lightning.store.digests import differing_keys
 from pdd_lightning.store.files import write_tensors
@@ -122,7 +122,7 @@ class SelectedRun:
         write_subset(folder, subset)
         write_tensors(run.preprocessing, data.preprocessing.tensors())
         pixels = data.preprocessing.invert(images)
-        save_grid(folder.pictures, pixels, labels, torch.ones_like(labels), data.class_names)
+        draw_pictures(folder.pictures, pixels, labels, torch.ones_like(labels), data.class_names)
         summary: Json = {
             "images_per_class": self.ipc,
             "class_names": list(data.class_names),
