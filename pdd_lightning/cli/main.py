@@ -18,7 +18,15 @@ from rich.console import Console
 
 from pdd_lightning.cli.classes import explained_imports
 from pdd_lightning.cli.fit import StageConfig
-from pdd_lightning.cli.messages import OptionParser, check_file, config_files, qualified, refuse_unrecorded, types_of
+from pdd_lightning.cli.messages import (
+    OptionParser,
+    check_file,
+    config_files,
+    qualified,
+    refuse_undecodable,
+    refuse_unrecorded,
+    types_of,
+)
 from pdd_lightning.cli.options import add_run_options
 from pdd_lightning.cli.run import PROBE_VARIABLE, about, plan
 from pdd_lightning.cli.run import main as run
@@ -103,6 +111,7 @@ class PDDCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse, without Lightning's warning about programs that have arguments of their own, as pytest has."""
+        refuse_undecodable(args)
         types = types_of(parser)
         for path in config_files(args):
             check_file(path, types)
