@@ -10,6 +10,7 @@ from pdd_lightning.evaluation.evaluator import Evaluator
 from pdd_lightning.evaluation.protocol import selected_job
 from pdd_lightning.selection import RandomSelection, Selection
 from pdd_lightning.selection.base import class_positions
+from pdd_lightning.stage.options import total_asked
 from pdd_lightning.stage.pictures import draw_pictures
 from pdd_lightning.stage.subsets import Subset, write_subset
 from pdd_lightning.store.digests import differing_keys
@@ -49,10 +50,11 @@ class SelectedRun:
     def __init__(self, evaluator: Evaluator, selecting: Selecting) -> None:
         self.evaluator, self.selecting = evaluator, selecting
         self.module, self.data = evaluator.module, evaluator.data
-        self.option = "model.ipc" if selecting.ipc is None else "select.ipc"
-        self.ipc = sum(self.module.per_stage) if selecting.ipc is None else selecting.ipc
+        stages = self.module.per_stage
+        self.ipc = sum(stages) if selecting.ipc is None else selecting.ipc
+        self.asked = total_asked(stages) if selecting.ipc is None else f"select.ipc={selecting.ipc}"
         # Before anything is written.
-        class_positions(self.data.train.labels, self.data.class_names, self.ipc, self.option)
+        class_positions(self.data.train.labels, self.data.class_names, self.ipc, self.asked)
 
     def settings(self) -> Json:
         """Everything that the images and their learning rate depend on, apart from the data."""
@@ -107,7 +109,7 @@ class SelectedRun:
         evaluator, method, ipc = self.evaluator, self.selecting.method, self.ipc
         evaluator.check_rates()
         context = self.module.selection_context(self.data, evaluator.device)
-        images = self.data.train.take(method.select(context, ipc, self.option))
+        images = self.data.train.take(method.select(context, ipc, self.asked))
         rate = evaluator.tuned_rate(
             lambda rates, members: selected_job(
                 method.name, self.module.architecture, images, ipc, rates, evaluator.recipe, members

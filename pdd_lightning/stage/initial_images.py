@@ -42,8 +42,8 @@ def initial_images(
         ConfigError: If a class has too few real images.
     """
     count = real_images_needed(ipc, factor, initial)
-    option = "model.ipc" if count == ipc else "model.ipc x model.factor^2"
-    images, labels = random_images(real, class_names, count, seed, stage, option=option)
+    asked = None if count == ipc else f"model.ipc={ipc} with model.factor={factor} takes {count} images of each class"
+    images, labels = random_images(real, class_names, count, seed, stage, asked=asked)
     if initial == "mixed":
         return encode(images, factor), labels[:: factor**2].clone()
     if initial == "noise":

@@ -29,6 +29,19 @@ def per_stage(ipc: int | list[int], stages: int) -> list[int]:
     return values
 
 
+def total_asked(values: Sequence[int]) -> str:
+    """How the options ask for the images per class of all stages together, for a message.
+
+    Args:
+        values: Images per class of each stage.
+    """
+    if len(values) == 1:
+        return f"model.ipc={values[0]}"
+    if len(set(values)) == 1:
+        return f"model.ipc={values[0]} in each of model.stages={len(values)}, {sum(values)} in all"
+    return f"model.ipc={list(values)}, {sum(values)} in all"
+
+
 def at_least_one(**options: int) -> None:
     """Refuse counts below 1.
 
