@@ -96,23 +96,26 @@ def png(kind: int, channels: int, value: int = 3000) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
-def tiff(channels: int, bits: int = 16) -> bytes:
-    """An uncompressed TIFF of 8x8 pixels."""
-    depths, at = struct.pack("<" + "H" * channels, *[bits] * channels), 8 + 2 + 9 * 12 + 4
+def tiff(channels: int, planes: int = 1) -> bytes:
+    """An uncompressed TIFF of 8x8 pixels with 16 bits per value, the channels side by side or in planes."""
+    shorts, longs, at = 3, 4, 8 + 2 + 10 * 12 + 4
+    extra = struct.pack("<HHH", 16, 16, 16) + struct.pack("<6I", *[at + 30 + 128 * k for k in range(3)], *[128] * 3)
+    size = 128 * channels // planes
     tags = [
-        (256, 4, 1, 8),
-        (257, 4, 1, 8),
-        (258, 3, channels, at if channels > 2 else bits),
-        (259, 3, 1, 1),
-        (262, 3, 1, 2 if channels > 2 else 1),
-        (273, 4, 1, at + len(depths)),
-        (277, 3, 1, channels),
-        (278, 4, 1, 8),
-        (279, 4, 1, 64 * channels * bits // 8),
+        (256, longs, 1, 8),
+        (257, longs, 1, 8),
+        (258, shorts, channels, at if channels > 1 else 16),
+        (259, shorts, 1, 1),
+        (262, shorts, 1, 2 if channels > 1 else 1),
+        (273, longs, planes, at + 6 if planes > 1 else at + 30),
+        (277, shorts, 1, channels),
+        (278, longs, 1, 8),
+        (279, longs, planes, at + 18 if planes > 1 else size),
+        (284, shorts, 1, 2 if planes > 1 else 1),
     ]
     entries = b"".join(struct.pack("<HHII", *tag) for tag in tags)
     pixels = struct.pack("<H", 3000) * 64 * channels
-    return b"II*\0\x08\0\0\0" + struct.pack("<H", 9) + entries + b"\0\0\0\0" + depths + pixels
+    return b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + entries + b"\0\0\0\0" + extra + pixels
 
 
 def ppm(kind: bytes, channels: int, largest: int) -> bytes:
@@ -170,6 +173,7 @@ DEEP: dict[str, tuple[str, Callable[[], bytes]]] = {
     "PNG, colour and opaque": ("png", lambda: png(6, 4, 0xFFFF)),
     "TIFF, grey": ("tif", lambda: tiff(1)),
     "TIFF, colour": ("tif", lambda: tiff(3)),
+    "TIFF, colour in planes": ("tif", lambda: tiff(3, 3)),
     "PGM": ("pgm", lambda: ppm(b"P5", 1, 65535)),
     "PGM, 12 bits": ("pgm", lambda: ppm(b"P5", 1, 4095)),
     "PPM": ("ppm", lambda: ppm(b"P6", 3, 65535)),
@@ -323,12 +327,13 @@ def test_grey_images_are_found(mode: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("image_size", [None, 3])
-def test_one_coloured_pixel_makes_all_colour(image_size: int | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize("at", [0, 7])
+def test_one_coloured_pixel_makes_all_colour(at: int, image_size: int | None, tmp_path: Path) -> None:
     files = [tmp_path / f"{number}.png" for number in range(3)]
     for path in files:
         Image.fromarray(grey_levels()).save(path)
     pixels = grey_levels()[:, :, None].repeat(3, 2)
-    pixels[0, 0, 0] ^= 1
+    pixels[at, at, 0] ^= 1
     Image.fromarray(pixels).save(files[1])
     images, grey = load_images(files, image_size=image_size, grey=None)
     assert grey == 2
