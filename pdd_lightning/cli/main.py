@@ -18,7 +18,7 @@ from rich.console import Console
 
 from pdd_lightning.cli.classes import explained_imports
 from pdd_lightning.cli.fit import StageConfig
-from pdd_lightning.cli.messages import OptionParser, qualified, refuse_unrecorded
+from pdd_lightning.cli.messages import OptionParser, qualified, refuse_undecodable, refuse_unrecorded
 from pdd_lightning.cli.options import add_run_options
 from pdd_lightning.cli.run import PROBE_VARIABLE, about, plan
 from pdd_lightning.cli.run import main as run
@@ -104,6 +104,7 @@ class PDDCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse, without Lightning's warning about programs that have arguments of their own, as pytest has."""
+        refuse_undecodable(args)
         with explained_files(parser, args), explained_imports():
             self.config = parser.parse_args(args)
 

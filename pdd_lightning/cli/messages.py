@@ -81,6 +81,25 @@ def explain(message: str, types: dict[str, Any]) -> str:
     return _fold(message) + " (--help lists the options)"
 
 
+def refuse_undecodable(args: Sequence[str]) -> None:
+    """Refuse values that are no UTF-8, as old names of folders are: no record of the run could hold them.
+
+    Args:
+        args: Of the command; bytes that are no UTF-8 are lone surrogates in them.
+
+    Raises:
+        ConfigError: Naming the option. A configuration file may be called as it likes, for its name is not recorded.
+    """
+    before = ["", *args]
+    for previous, arg in zip(before, args, strict=False):
+        option, _, value = arg.partition("=") if arg.startswith("--") else (previous, "", arg)
+        if not arg.isascii() and re.search("[\ud800-\udfff]", arg) and option not in ("-c", "--config"):
+            shown = value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+            raise ConfigError(
+                f"{option}={shown}: is not UTF-8 and could not be recorded; rename the folder or choose another"
+            )
+
+
 def qualify(message: str, config: Namespace) -> str:
     """Put the dotted path in front of a message that begins with the bare name of a nested option.
 

@@ -1,5 +1,6 @@
 """What every data set has in common: raw images in, preprocessed splits and a fingerprint out."""
 
+import logging
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -11,9 +12,12 @@ from torch import Tensor
 from pdd_lightning.datamodules.preprocessing import Preprocessing
 from pdd_lightning.datamodules.raw import RawData, at_most, stratified_split
 from pdd_lightning.errors import ConfigError
+from pdd_lightning.process.ranks import is_first
 from pdd_lightning.store.digests import digest
 from pdd_lightning.store.files import cached
 from pdd_lightning.types import ImageShape, LabelledImages
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +95,11 @@ class ImageDataModule(LightningDataModule, ABC):
         """
         if self._prepared is None:
             self._prepared = self._prepare(self.load_raw())
+
+    def say(self, line: str) -> None:
+        """Tell the user what was decided for them, in one line on the standard error, from the first process."""
+        if is_first():
+            log.warning("%s: %s", type(self).__name__, line)
 
     def _prepare(self, raw: RawData) -> _Prepared:
         kept, held = stratified_split(raw.train_labels, self.validation_fraction, self.split_seed, "validation")

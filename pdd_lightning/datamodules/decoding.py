@@ -1,9 +1,12 @@
 """Many small image files to one tensor."""
 
 import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -11,105 +14,125 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from pdd_lightning.datamodules.image_file import RULES, read_image, unreadable
 from pdd_lightning.errors import DataError
 from pdd_lightning.progress import Progress
-from pdd_lightning.store.digests import digest
+from pdd_lightning.store.digests import digest, file_digest
 from pdd_lightning.store.files import cached
+from pdd_lightning.types import State
 
 _BATCH = 256
 """Files per task: enough that handing out tasks costs nothing, few enough that a bar moves."""
 
-_RULES = "opaque"
-"""What was refused: images in the cache are decoded anew where that changes."""
-
-_MOVING = ("AVIF", "GIF", "PNG", "WEBP")
-"""Formats of films; in others, further pictures are previews and the like."""
-
 _LONG = 5000
 """Files from which reading takes long enough to want a progress bar."""
 
+_Result = TypeVar("_Result")
+
 
 def load_images(
-    files: Sequence[Path],
-    root: Path,
-    *,
-    image_size: int | None = None,
-    grey: bool = False,
-    cache_dir: str | None = None,
-) -> Tensor:
+    files: Sequence[Path], *, image_size: int | None = None, grey: bool | None = False, cache_dir: str | None = None
+) -> tuple[Tensor, int]:
     """Decode image files, or find them decoded in the cache.
 
     Args:
-        files: At least one file, all below ``root``.
-        root: What the cache's key is relative to, so that a data set that was moved is still found.
+        files: At least one file.
         image_size: Resize to this many pixels square. None requires that all images are of one square size.
-        grey: Whether to read one grey channel instead of red, green and blue.
-        cache_dir: Where decoded images are kept, or None.
+        grey: Whether to read one grey channel instead of red, green and blue. None reads one where all images are
+            grey: where in each of them all channels are equal.
+        cache_dir: Where decoded images are kept, or None. They are found again by the files' contents: names, sizes
+            and times may be those of other images.
 
     Returns:
-        Shape (N, C, S, S), uint8, in the order of the files.
+        Images, shape (N, C, S, S), uint8, in the order of the files; and how many of the files are grey, which is 0
+        if nobody asked.
 
     Raises:
         DataError: If a file cannot be read, or sizes differ without ``image_size``.
     """
-    if cache_dir is None:
-        return _decode(files, image_size, grey)
-    listing = [(path.relative_to(root).as_posix(), *_stamp(path)) for path in files]
-    # The keyed order is the order of the tensor's rows, so the list enters as it is given.
-    name = f"decoded-{digest(_RULES, listing, image_size, grey)}"
-    return cached(cache_dir, name, lambda: {"images": _decode(files, image_size, grey)})["images"]
+    with _silent():
+        if cache_dir is None:
+            tensors = _decode(files, image_size, grey)
+        else:
+            contents = [
+                each for batch in _in_threads(_digests, files, "looking for images in the cache") for each in batch
+            ]
+            # The keyed order is the order of the tensor's rows, so the list enters as it is given.
+            name = f"decoded-{digest(RULES, contents, image_size, grey)}"
+            tensors = cached(cache_dir, name, lambda: _decode(files, image_size, grey))
+    return tensors["images"], int(tensors["grey"].sum())
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    return status.st_size, status.st_mtime_ns
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keep Pillow from warning of odd but harmless files, which it does not name."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield
 
 
-def _decode(files: Sequence[Path], image_size: int | None, grey: bool) -> Tensor:
-    reference = _size_of(files[0], _read(files[0], image_size, grey))
+def _in_threads(work: Callable[[int, Sequence[Path]], _Result], files: Sequence[Path], doing: str) -> Iterator[_Result]:
+    """Hand out the files in batches, each with the number of its first one; results come in the order of the files.
+
+    The first bad file is then the one reported, every time.
+    """
+    starts = range(0, len(files), _BATCH)
+    with (
+        Progress(enabled=len(files) >= _LONG) as progress,
+        progress.task(doing, len(files)) as task,
+        ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
+    ):
+        batches = [files[start : start + _BATCH] for start in starts]
+        for result, batch in zip(pool.map(work, starts, batches), batches, strict=True):
+            task.advance(len(batch))
+            yield result
+
+
+def _digests(_: int, batch: Sequence[Path]) -> list[str]:
+    digests = []
+    for path in batch:
+        try:
+            digests.append(file_digest(path))
+        except OSError as error:
+            raise unreadable(path, str(error)) from error
+    return digests
+
+
+def _decode(files: Sequence[Path], image_size: int | None, grey: bool | None) -> State:
+    """The images, and for each file whether it is found to be grey."""
+    reference = _size_of(files[0], _read(files[0], image_size, grey)[0])
     out = np.empty((len(files), 1 if grey else 3, reference, reference), dtype=np.uint8)
+    found = np.zeros(len(files), dtype=np.bool_)
 
-    def fill(start: int) -> int:
-        batch = files[start : start + _BATCH]
+    def fill(start: int, batch: Sequence[Path]) -> None:
         for row, path in enumerate(batch, start):
-            pixels = _read(path, image_size, grey)
+            pixels, found[row] = _read(path, image_size, grey)
             if pixels.shape[1:] != out.shape[2:]:
                 raise _differ(files[0], reference, path, pixels)
             out[row] = pixels
-        return len(batch)
 
-    with (
-        Progress(enabled=len(files) >= _LONG) as progress,
-        progress.task("reading images", len(files)) as task,
-        ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
-    ):
-        # Results come in the order of the files, so the first bad file is the one reported, every time.
-        for done in pool.map(fill, range(0, len(files), _BATCH)):
-            task.advance(done)
-    return torch.from_numpy(out)
+    for _ in _in_threads(fill, files, "reading images"):
+        pass
+    if found.all():
+        out = out[:, :1].copy()  # all channels are equal
+    return {"images": torch.from_numpy(out), "grey": torch.from_numpy(found)}
 
 
-def _read(path: Path, image_size: int | None, grey: bool) -> NDArray[np.uint8]:
-    """One file, shape (C, H, W)."""
-    try:
-        with Image.open(path) as file:
-            if file.mode.startswith(("I", "F")):
-                raise DataError(f"{path}: has more than 8 bits per value; convert it to an 8-bit image")
-            if file.format in _MOVING and getattr(file, "is_animated", False):
-                raise DataError(f"{path}: is a film of several pictures; keep one of them")
-            if file.has_transparency_data and file.convert("RGBA").getchannel("A").getextrema() != (255, 255):
-                raise DataError(f"{path}: is transparent in places; put it on a background of your choice")
-            image = file.convert("L" if grey else "RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise _unreadable(path, error) from error
+def _read(path: Path, image_size: int | None, grey: bool | None) -> tuple[NDArray[np.uint8], bool]:
+    """One file, shape (C, H, W), and whether it is found to be grey."""
+    image = read_image(path, grey=grey)
+    pixels = np.asarray(image, dtype=np.uint8)
+    found = grey is None and _is_grey(pixels)
     if image_size is not None:
         # Pillow widens the filter when it shrinks, which is what antialiasing means elsewhere.
-        image = image.resize((image_size, image_size), Image.Resampling.BILINEAR)
-    pixels = np.asarray(image, dtype=np.uint8)
-    return pixels[None] if grey else pixels.transpose(2, 0, 1)
+        pixels = np.asarray(image.resize((image_size, image_size), Image.Resampling.BILINEAR), dtype=np.uint8)
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1), found
+
+
+def _is_grey(pixels: NDArray[np.uint8]) -> bool:
+    """Whether all channels are equal, shape (H, W) or (H, W, C)."""
+    # Most colour images show it in the first row.
+    return pixels.ndim == 2 or all(bool((part == part[:, :, :1]).all()) for part in (pixels[:1], pixels[1:]))
 
 
 def _size_of(path: Path, pixels: NDArray[np.uint8]) -> int:
@@ -128,7 +151,3 @@ def _differ(first: Path, reference: int, path: Path, pixels: NDArray[np.uint8]) 
         f"image sizes differ: {first} is {reference}x{reference} pixels and {path} is {width}x{height} "
         f"(width x height). Resize them all with `image_size`, for example `image_size: {reference}`."
     )
-
-
-def _unreadable(path: Path, error: Exception) -> DataError:
-    return DataError(f"{path}: cannot be read as an image ({error}). Replace the file or remove it.")

@@ -31,6 +31,10 @@ class RawData:
     class_names: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        if len(self.class_names) < 2:
+            raise DataError(
+                f"the data have the classes {list(self.class_names)}: at least two are needed, to be told apart"
+            )
         self._check_part("train", self.train_images, self.train_labels)
         self._check_part("test", self.test_images, self.test_labels)
         if self.train_images.shape[1:] != self.test_images.shape[1:]:

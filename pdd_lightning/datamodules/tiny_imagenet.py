@@ -31,7 +31,7 @@ class TinyImageNetData(ImageDataModule):
     def prepare_data(self) -> None:
         """Fill the cache, if there is one, in one process before all others read it."""
         if self.cache_dir is not None:
-            self.load_raw()
+            self.setup()
 
     def load_raw(self) -> RawData:
         """Decode all labelled images; the few grey ones are read as colour.
@@ -43,7 +43,7 @@ class TinyImageNetData(ImageDataModule):
         wnids = sorted(self._lines(folder / "wnids.txt"))
         train = [(path, label) for label, wnid in enumerate(wnids) for path in self._train_files(folder, wnid)]
         test = self._test_files(folder, {wnid: label for label, wnid in enumerate(wnids)})
-        images = load_images([path for path, _ in train + test], folder, cache_dir=self.cache_dir)
+        images, _ = load_images([path for path, _ in train + test], cache_dir=self.cache_dir)
         train_labels, test_labels = (torch.tensor([label for _, label in part]) for part in (train, test))
         count = len(train)
         return RawData(images[:count], train_labels, images[count:], test_labels, self._names(folder, wnids))

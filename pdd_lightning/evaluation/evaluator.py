@@ -31,8 +31,9 @@ from pdd_lightning.evaluation.protocol import (
 from pdd_lightning.evaluation.report import Row, write_results
 from pdd_lightning.networks import Architecture, build_template
 from pdd_lightning.process.launch import first_process_first
-from pdd_lightning.selection.random import random_images
+from pdd_lightning.selection.base import class_positions
 from pdd_lightning.stage.context import selection_context
+from pdd_lightning.stage.initial_images import real_images_needed
 from pdd_lightning.stage.module import StageModule
 from pdd_lightning.stage.monitor import StepProgress
 from pdd_lightning.stage.subsets import Subset, read_subset
@@ -88,14 +89,26 @@ class Evaluator:
         Raises:
             ConfigError: Naming the option.
         """
-        evaluation, data, ipc = self.evaluation, self.data, sum(self.module.options.per_stage)
+        evaluation, data = self.evaluation, self.data
         for network in self.networks:
             build_template(network, data.image_shape, data.num_classes)
         if len({network.name for network in self.networks}) < len(self.networks):
             raise ConfigError(f"evaluation.networks={[n.name for n in self.networks]}: rows could not be told apart")
+        self._require_images()
         if {"random", *SELECTIONS} & set(evaluation.baselines):
-            random_images(data.train, data.class_names, ipc, self.module.options.seed, "check")
             self.check_rates()
+
+    def _require_images(self) -> None:
+        """Refuse baselines that take more images than a class has: they are of the size of all stages together."""
+        options, data = self.module.options, self.data
+        total = sum(options.per_stage)
+        needed: dict[Baseline, int] = dict.fromkeys(("random", *SELECTIONS), total)
+        needed["one-stage"] = real_images_needed(options, total)
+        for baseline in self.evaluation.baselines:
+            count = needed.get(baseline, 0)
+            factor = f" x model.factor={options.factor}^2" if count > total else ""
+            asked = f"{options.total_asked}{factor}, for {baseline!r} of evaluation.baselines"
+            class_positions(data.train.labels, data.class_names, count, asked)
 
     def check_rates(self) -> None:
         """Refuse to compare learning rates without held-out images to compare them on.

@@ -11,7 +11,7 @@ from pdd_lightning.evaluation.protocol import selected_job
 from pdd_lightning.selection import RandomSelection, Selection
 from pdd_lightning.selection.base import class_positions
 from pdd_lightning.stage.context import selection_context
-from pdd_lightning.stage.pictures import save_grid
+from pdd_lightning.stage.pictures import draw_pictures
 from pdd_lightning.stage.subsets import Subset, write_subset
 from pdd_lightning.store.digests import differing_keys
 from pdd_lightning.store.files import write_tensors
@@ -50,10 +50,11 @@ class SelectedRun:
     def __init__(self, evaluator: Evaluator, selecting: Selecting) -> None:
         self.evaluator, self.selecting = evaluator, selecting
         self.module, self.data = evaluator.module, evaluator.data
-        self.option = "model.ipc" if selecting.ipc is None else "select.ipc"
-        self.ipc = sum(self.module.options.per_stage) if selecting.ipc is None else selecting.ipc
+        options = self.module.options
+        self.ipc = sum(options.per_stage) if selecting.ipc is None else selecting.ipc
+        self.asked = options.total_asked if selecting.ipc is None else f"select.ipc={selecting.ipc}"
         # Before anything is written.
-        class_positions(self.data.train.labels, self.data.class_names, self.ipc, self.option)
+        class_positions(self.data.train.labels, self.data.class_names, self.ipc, self.asked)
 
     def settings(self) -> Json:
         """Everything that the images and their learning rate depend on, apart from the data."""
@@ -104,7 +105,7 @@ class SelectedRun:
         evaluator, method, ipc = self.evaluator, self.selecting.method, self.ipc
         evaluator.check_rates()
         context = selection_context(self.module.options, self.data, evaluator.device)
-        images = self.data.train.take(method.select(context, ipc, self.option))
+        images = self.data.train.take(method.select(context, ipc, self.asked))
         rate = evaluator.tuned_rate(
             lambda rates, members: selected_job(
                 method.name, self.module.options.network, images, ipc, rates, evaluator.recipe, members
@@ -119,7 +120,7 @@ class SelectedRun:
         write_subset(folder, subset)
         write_tensors(run.preprocessing, data.preprocessing.tensors())
         pixels = data.preprocessing.invert(images)
-        save_grid(folder.pictures, pixels, labels, torch.ones_like(labels), data.class_names)
+        draw_pictures(folder.pictures, pixels, labels, torch.ones_like(labels), data.class_names)
         summary: Json = {
             "images_per_class": self.ipc,
             "class_names": list(data.class_names),

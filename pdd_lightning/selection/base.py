@@ -66,7 +66,7 @@ class Selection(Described, ABC):
             For each class ``ipc`` of its positions, best first, on the CPU.
         """
 
-    def select(self, context: SelectionContext, ipc: int, option: str = "model.ipc") -> Tensor:
+    def select(self, context: SelectionContext, ipc: int, asked: str | None = None) -> Tensor:
         """Choose, or read what was chosen before under the same settings.
 
         Stored as ``selection/<name>-<fingerprint>.safetensors`` in the run's folder, so that an evaluation that is
@@ -75,7 +75,7 @@ class Selection(Described, ABC):
         Args:
             context: The images, and what to train with.
             ipc: Images per class.
-            option: Name of the option that ``ipc`` came from, for the message.
+            asked: What the user gave to have so many, for the message; ``model.ipc=<ipc>`` by default.
 
         Returns:
             Positions in ``context.real``, shape (C * ipc,), int64, class by class, on the CPU.
@@ -84,7 +84,7 @@ class Selection(Described, ABC):
             ConfigError: If a class has fewer images, or the network does not suit the method.
             ArtifactError: If the stored choice is damaged or was made under other settings.
         """
-        classes = class_positions(context.real.labels, context.class_names, ipc, option)
+        classes = class_positions(context.real.labels, context.class_names, ipc, asked)
         settings: Json = {**context.settings(), "selection": self.describe(), "ipc": ipc}
         path = RunFolder(context.folder).selection / f"{self.name}-{fingerprint(settings)[:12]}.safetensors"
         if path.is_file():
@@ -97,14 +97,14 @@ class Selection(Described, ABC):
         return positions
 
 
-def class_positions(labels: Tensor, class_names: Sequence[str], ipc: int, option: str = "model.ipc") -> list[Tensor]:
+def class_positions(labels: Tensor, class_names: Sequence[str], ipc: int, asked: str | None = None) -> list[Tensor]:
     """Where the images of each class are.
 
     Args:
         labels: Shape (N,).
         class_names: In the order of the labels.
         ipc: Images needed of each class.
-        option: Name of the option that ``ipc`` came from, for the message.
+        asked: What the user gave to have so many, for the message; ``model.ipc=<ipc>`` by default.
 
     Returns:
         Ascending positions for each class, on the CPU.
@@ -117,8 +117,8 @@ def class_positions(labels: Tensor, class_names: Sequence[str], ipc: int, option
     for name, positions in zip(class_names, found, strict=True):
         if len(positions) < ipc:
             raise ConfigError(
-                f"{option}={ipc}: class {name!r} has only {len(positions)} training images (after the validation "
-                "split); lower ipc or data.validation_fraction"
+                f"{asked or f'model.ipc={ipc}'}: class {name!r} has only {len(positions)} training images (after the "
+                "validation split); lower ipc or data.validation_fraction"
             )
     return found
 

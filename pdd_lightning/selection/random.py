@@ -26,7 +26,7 @@ class RandomSelection(Selection):
 
 
 def random_images(
-    real: LabelledImages, class_names: tuple[str, ...], ipc: int, seed: int, *keys: Key, option: str = "model.ipc"
+    real: LabelledImages, class_names: tuple[str, ...], ipc: int, seed: int, *keys: Key, asked: str | None = None
 ) -> tuple[Tensor, Tensor]:
     """Real images, drawn without replacement, class by class.
 
@@ -36,7 +36,7 @@ def random_images(
         ipc: Images per class.
         seed: The run's seed.
         keys: What they are for.
-        option: Name of the option that ``ipc`` came from, for the message.
+        asked: What the user gave to have so many, for the message; ``model.ipc=<ipc>`` by default.
 
     Returns:
         Images (C * ipc, channels, H, W) and labels (C * ipc,), class by class.
@@ -44,7 +44,7 @@ def random_images(
     Raises:
         ConfigError: If a class has fewer images.
     """
-    classes = class_positions(real.labels, class_names, ipc, option)
+    classes = class_positions(real.labels, class_names, ipc, asked)
     chosen = [_draw(positions, ipc, seed, *keys, label) for label, positions in enumerate(classes)]
     subset = real.take(torch.cat(chosen))
     return subset.images.clone(), subset.labels.clone()

@@ -7,7 +7,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.utils.tensorboard import SummaryWriter
 
 from pdd_lightning.stage.module import StageModule
-from pdd_lightning.stage.pictures import save_grid
+from pdd_lightning.stage.pictures import draw_pictures
 from pdd_lightning.stage.subsets import Subset, union_of, write_subset
 from pdd_lightning.stage.transition import Transition, make_transition
 from pdd_lightning.store.files import write_tensors
@@ -75,4 +75,4 @@ class StageCallback(Callback):
         images, labels = (torch.cat([getattr(s.data, name) for s in subsets]) for name in ("images", "labels"))
         stages = torch.cat([torch.full_like(s.data.labels, s.stage) for s in subsets])
         pixels = module.data.preprocessing.invert(images)
-        save_grid(module.folder.pictures, pixels, labels, stages, module.data.class_names)
+        draw_pictures(module.folder.pictures, pixels, labels, stages, module.data.class_names)

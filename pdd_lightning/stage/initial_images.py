@@ -36,8 +36,8 @@ def initial_images(
         ConfigError: If a class has too few real images.
     """
     count, factor = real_images_needed(options, ipc), options.factor
-    option = "model.ipc" if count == ipc else "model.ipc x model.factor^2"
-    images, labels = random_images(real, class_names, count, options.seed, stage, option=option)
+    asked = None if count == ipc else f"model.ipc={ipc} with model.factor={factor} takes {count} images of each class"
+    images, labels = random_images(real, class_names, count, options.seed, stage, asked=asked)
     if options.initial == "mixed":
         return encode(images, factor), labels[:: factor**2].clone()
     if options.initial == "noise":

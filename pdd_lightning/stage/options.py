@@ -145,6 +145,16 @@ class StageOptions(Described):
         return values
 
     @property
+    def total_asked(self) -> str:
+        """How the options ask for the images per class of all stages together, for a message."""
+        values = self.per_stage
+        if len(values) == 1:
+            return f"model.ipc={values[0]}"
+        if len(set(values)) == 1:
+            return f"model.ipc={values[0]} in each of model.stages={len(values)}, {sum(values)} in all"
+        return f"model.ipc={values}, {sum(values)} in all"
+
+    @property
     def run(self) -> RunFolder:
         """The run's folder."""
         return RunFolder(Path(self.run_dir))

@@ -1,11 +1,15 @@
 """Pictures of synthetic images: a labelled PNG for people and a bare grid for TensorBoard."""
 
+import io
+import logging
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import torch
+from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -14,6 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import pad
 from torchvision.utils import make_grid  # type: ignore[import-untyped]
+
+from pdd_lightning.store.files import atomic_write
+
+log = logging.getLogger(__name__)
+
 
 # Lengths are pixels.
 _DPI: Final = 144
@@ -46,6 +55,23 @@ _INK: Final = "#222222"
 _FAINT: Final = "#767676"
 
 
+def draw_pictures(path: Path, images: Tensor, labels: Tensor, stages: Tensor, class_names: Sequence[str]) -> None:
+    """Save the images of a run by :func:`save_grid`, or warn: nothing is computed from a picture.
+
+    Args:
+        path: The PNG to write.
+        images: See :func:`save_grid`, as for the others.
+        labels: Of the images.
+        stages: Of the images.
+        class_names: One per class.
+    """
+    try:
+        save_grid(path, images, labels, stages, class_names)
+    except Exception as error:  # a font, the drawing library, the disk: none is worth the work of a stage
+        reason = " ".join(str(error).split()) or type(error).__name__
+        log.warning("%s could not be made, and the run goes on without it: %s", path, reason)
+
+
 def save_grid(
     path: Path,
     images: Tensor,
@@ -59,7 +85,8 @@ def save_grid(
 ) -> None:
     """Save the synthetic images as a PNG: one row per class, the columns grouped by stage.
 
-    Images are enlarged by a whole factor without interpolation. What is left out is said under the title.
+    Images are enlarged by a whole factor without interpolation. What is left out is said under the title. A class
+    whose name would look like another's, or that the font cannot draw, bears its number too.
 
     Args:
         path: The PNG to write; its folder is made if need be.
@@ -98,9 +125,10 @@ def save_grid(
     if limit < int(counts.max()):
         notes.append(f"at most {limit} of {int(counts.max())} images per class and stage")
     figure = _draw(groups, numbers, class_names[:num_rows], title, "Showing " + ", ".join(notes) if notes else None)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    picture = io.BytesIO()
     # Not savefig, which would obey the user's settings (a tight bounding box, another resolution).
-    FigureCanvasAgg(figure).print_png(path)  # type: ignore[no-untyped-call]
+    FigureCanvasAgg(figure).print_png(picture)  # type: ignore[no-untyped-call]
+    atomic_write(path, picture.getbuffer())
 
 
 def grid_tensor(images: Tensor, labels: Tensor, num_classes: int) -> Tensor:
@@ -186,7 +214,7 @@ def _draw(
     FigureCanvasAgg(figure)  # attaches itself, so that texts are measured as Agg will draw them
     heading = [_text(figure, title, 12, weight="bold")] if title else []
     heading += [_text(figure, note, 9, colour=_FAINT)] if note else []
-    names = [_text(figure, _shorten(name), 9, ha="right", va="center") for name in class_names]
+    names = [_text(figure, name, 9, ha="right", va="center") for name in _shown(class_names)]
     headers = [_text(figure, f"stage {number}", 9, ha="center", weight="bold") for number in numbers]
 
     def extent(text: Text) -> tuple[int, int]:
@@ -236,6 +264,20 @@ def _text(
     return figure.text(0, 0, text, transform=None, parse_math=False, **style)
 
 
+def _shown(class_names: Sequence[str]) -> list[str]:
+    """What is written beside the rows."""
+    font = font_manager.get_font(font_manager.findfont(font_manager.FontProperties()))
+    names = [_shorten(name) for name in class_names]
+    # What the font lacks becomes one and the same box.
+    drawn = ["".join(c if font.get_char_index(ord(c)) else "\0" for c in name) for name in names]
+    counts = Counter(drawn)
+    return [
+        f"{label}: {name}" if "\0" in seen or counts[seen] > 1 else name
+        for label, (name, seen) in enumerate(zip(names, drawn, strict=True))
+    ]
+
+
 def _shorten(name: str) -> str:
-    name = " ".join(name.split())
+    """A name on one line; the font's library takes no lone surrogates, as bytes are read that are no UTF-8."""
+    name = " ".join(name.encode("utf-8", "backslashreplace").decode().split())
     return name if len(name) <= _NAME_LENGTH else name[: _NAME_LENGTH - 1] + "…"

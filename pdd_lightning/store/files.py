@@ -9,7 +9,6 @@ import os
 import re
 import secrets
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,16 +16,19 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save, save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from pdd_lightning.errors import ArtifactError, ConfigError, DataError
 from pdd_lightning.process.lock import require_present
-from pdd_lightning.store.digests import content_digest, digest, fingerprint
+from pdd_lightning.store.digests import content_digest, fingerprint
 from pdd_lightning.types import Json, State
 
 FORMAT = 2
 """Version of the artifacts' form; readers refuse every other one."""
+
+
+log = logging.getLogger(__name__)
 
 
 _REMEDY = "restore it from a copy, or delete its folder to have it made again"
@@ -189,9 +191,6 @@ def sorted_header(data: bytes) -> bytes:
     return b"".join((len(header).to_bytes(8, "little"), header, memoryview(data)[body:]))
 
 
-log = logging.getLogger(__name__)
-
-
 def cached(cache_dir: str | None, name: str, build: Callable[[], State]) -> State:
     """Read tensors from the cache, or build them and leave them there.
 
@@ -209,48 +208,25 @@ def cached(cache_dir: str | None, name: str, build: Callable[[], State]) -> Stat
     if cache_dir is None:
         return build()
     path = Path(cache_dir).expanduser() / f"{name}.safetensors"
-    tensors = _read(path)
-    if tensors is None:
-        tensors = build()
+    if path.is_file():
         try:
-            _write(path, tensors)
-        except (OSError, SafetensorError) as error:
-            raise DataError(
-                f"cache_dir={cache_dir!r}: cannot write {path.name} ({error}). Name a writable folder with "
-                "free space, or set `cache_dir: null` to do without a cache."
-            ) from error
+            return read_tensors(path)[0]
+        except ArtifactError as error:
+            log.warning("Rebuilding a cache file: %s", str(error).removesuffix(f"; {_REMEDY}"))
+    tensors = build()
+    _remove_temporaries(path.parent.glob(".*.tmp"), _OLD)
+    try:
+        write_tensors(path, tensors)
+    except ArtifactError as error:
+        raise DataError(
+            f"cache_dir={cache_dir!r}: cannot write {path.name} ({error.__cause__}). Name a writable folder with "
+            "free space, or set `cache_dir: null` to do without a cache."
+        ) from error
     return tensors
 
 
-def _digest(tensors: State) -> str:
-    return digest(*(part for name in sorted(tensors) for part in (name, tensors[name])))
-
-
-def _read(path: Path) -> State | None:
-    if not path.is_file():
-        return None
-    try:
-        with safe_open(path, framework="pt") as file:
-            expected = (file.metadata() or {}).get("digest")
-            tensors: State = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        log.warning("Rebuilding the damaged cache file %s: %s", path, error)
-        return None
-    # The format itself has no checksum, and a flipped byte in an image would go unnoticed.
-    if _digest(tensors) != expected:
-        log.warning("Rebuilding the damaged cache file %s: its contents do not match their digest", path)
-        return None
-    return tensors
-
-
-def _write(path: Path, tensors: State) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        save_file(tensors, temporary, metadata={"digest": _digest(tensors)})
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+_OLD = 3600.0
+"""Seconds after which nobody writes a temporary file any more."""
 
 
 def remove_unfinished(folder: Path, shared: Path) -> None:
@@ -260,11 +236,18 @@ def remove_unfinished(folder: Path, shared: Path) -> None:
         folder: Of the run, in which nobody else works.
         shared: A folder in it that other runs may write to: there a temporary file must be an hour old.
     """
-    for path in folder.rglob(".*.tmp"):
-        if not re.fullmatch(r"\..+\.[0-9a-f]{8}\.tmp", path.name) or not path.is_file():
-            continue
-        if shared not in path.parents or time.time() - path.stat().st_mtime > 3600:
-            path.unlink(missing_ok=True)
+    found = list(folder.rglob(".*.tmp"))
+    _remove_temporaries((path for path in found if shared not in path.parents), float("-inf"))
+    _remove_temporaries((path for path in found if shared in path.parents), _OLD)
+
+
+def _remove_temporaries(paths: Iterable[Path], age: float) -> None:
+    """Remove those that :func:`atomic_write` named, if they are so many seconds old."""
+    for path in paths:
+        with suppress(OSError):  # another process may remove it at the same time
+            ours = re.fullmatch(r"\..+\.[0-9a-f]{8}\.tmp", path.name) and path.is_file()
+            if ours and time.time() - path.stat().st_mtime >= age:
+                path.unlink()
 
 
 def require_writable(folder: Path, option: str) -> None:

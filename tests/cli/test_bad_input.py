@@ -42,6 +42,22 @@ TYPING_MISTAKES = {
     "missing option of the data": (["--data", "ImageFolderData"], ["--data.root", "required"]),
     "missing data": (["--data", "ImageFolderData", "--data.root", "nosuch"], ["data.root='nosuch'", "train/<class>/"]),
     "too few images": (["--model.ipc", "5000"], ["model.ipc=5000", "has only", "lower ipc"]),
+    "too few for a baseline": (
+        ["--model.ipc", "80"],
+        ["model.ipc=80 in each of model.stages=2, 160 in all, for 'random' of evaluation.baselines", "has only 128"],
+    ),
+    "too few for another": (
+        ["--model.ipc", "[1, 130]", "--model.initial", "noise", "--evaluation.baselines", "[full, herding]"],
+        ["model.ipc=130: class", "has only 128"],
+    ),
+    "too few for one stage": (
+        ["--model.ipc", "[60, 80]", "--evaluation.baselines", "[one-stage]"],
+        ["model.ipc=[60, 80], 140 in all, for 'one-stage' of evaluation.baselines: class", "has only 128"],
+    ),
+    "too few for tiles": (
+        ["--model.ipc", "40", "--model.factor", "2", "--model.initial", "mixed"],
+        ["model.ipc=40 with model.factor=2 takes 160 images of each class: class", "has only 128"],
+    ),
     "too deep": (["--model.network.depth", "5"], ["model.network.depth is 5", "8x8", "is 3"]),
     "experts too short": (
         ["--model.dynamics.train_epochs", "1"],
@@ -208,6 +224,62 @@ def make_folder(root: Path, size: tuple[int, int] = (8, 8)) -> Path:
     return root
 
 
+@pytest.mark.parametrize("option", ["--run_dir", "--experts_dir", "--data.cache_dir", "--data.root"])
+@pytest.mark.parametrize("joined", [False, True])
+def test_names_that_are_no_text_are_refused(option: str, joined: bool, refused: Refused, tmp_path: Path) -> None:
+    """Neither the recorded configuration nor TensorBoard or safetensors can hold such a name."""
+    value = str(tmp_path / os.fsdecode(b"caf\xe9"))
+    data = ("--data", "ImageFolderData") if option == "--data.root" else ()
+    line = refused(*data, *([f"{option}={value}"] if joined else [option, value]))
+    assert f"{option}={tmp_path}/caf\\xe9: is not UTF-8" in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_configuration_may_be_called_as_it_likes(refused: Refused, tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9.yaml")
+    path.write_text("model: {ipc: 0}")
+    for args in (["--config", str(path)], [f"--config={path}"]):
+        assert "model.ipc must be at least 1" in refused(*args)
+
+
+def test_a_class_whose_name_is_no_text(fit: Fit, run: Path, tmp_path: Path) -> None:
+    """The whole stage, its picture and its manifest."""
+    root = make_folder(tmp_path / "images")
+    for part in ("train", "test"):
+        (root / part / "b").rename(root / part / os.fsdecode(b"caf\xe9"))
+    fit("--data", "ImageFolderData", "--data.root", str(root), "--data.validation_fraction", "0", "--model.stages", "1")
+    names = json.loads((run / "stage_01" / "stage.json").read_text())["summary"]["class_names"]
+    assert names == ["a", "caf\\xe9"]
+    assert (run / "stage_01" / "synthetic.png").is_file()
+
+
+def test_a_picture_that_fails_does_not_fail_the_stage(
+    fit: Fit, run: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("no font")
+
+    monkeypatch.setattr("pdd_lightning.stage.pictures.save_grid", fail)
+    fit()
+    assert (run / "stage_01" / "stage.json").is_file()
+    assert "synthetic.png could not be made, and the run goes on without it: no font" in caplog.text
+
+
+def one_class(root: Path) -> None:
+    for part in ("train", "test"):
+        shutil.rmtree(root / part / "b")
+
+
+def dangling(root: Path) -> None:
+    for part in ("train", "test"):
+        shutil.rmtree(root / part / "b")
+        (root / part / "b").symlink_to("gone")
+
+
+def deep(root: Path) -> None:
+    Image.new("I;16", (8, 8), 3000).save(root / "train" / "a" / "1.png")
+
+
 def unreadable(root: Path) -> None:
     (root / "train" / "a" / "1.png").write_bytes(b"no image")
 
@@ -232,6 +304,9 @@ def not_square(root: Path) -> None:
         (other_classes, ["data.root=", "only in test: c", "same class folders"]),
         (mixed_sizes, ["2.png", "9x9", "image_size"]),
         (not_square, ["8x10", "square", "image_size"]),
+        (one_class, ["data.root=", "one class only, a", "at least one other class"]),
+        (dangling, ["train/b: is a link to gone, which does not exist", "remove the link"]),
+        (deep, ["1.png: has more than 8 bits per value", "convert it"]),
     ],
 )
 def test_bad_images_are_named(damage: object, words: list[str], refused: Refused, tmp_path: Path, run: Path) -> None:

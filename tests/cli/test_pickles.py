@@ -126,9 +126,9 @@ def test_no_file_of_the_data_is_unpickled(tmp_path: Path, marker: Path) -> None:
     cifar.mkdir()
     for name in ("batches.meta", "test_batch", *(f"data_batch_{k}" for k in range(1, 6))):
         (cifar / name).write_bytes(crafted)
-    for part in ("train", "test"):
-        (tmp_path / "folder" / part / "a").mkdir(parents=True)
-        (tmp_path / "folder" / part / "a" / "1.png").write_bytes(crafted)
+    for part in ("train/a", "train/b", "test/a", "test/b"):
+        (tmp_path / "folder" / part).mkdir(parents=True)
+        (tmp_path / "folder" / part / "1.png").write_bytes(crafted)
     run = ("--config", str(CONFIG), "--run_dir", str(tmp_path / "run"))
     attempt("fit", *run, "--data", "CIFAR10Data", "--data.root", str(tmp_path))
     attempt("fit", *run, "--data", "ImageFolderData", "--data.root", str(tmp_path / "folder"))

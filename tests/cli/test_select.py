@@ -159,7 +159,10 @@ MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     ),
     "no images": (["--select.ipc", "0"], ["select.ipc must be at least 1, got 0"]),
     "too many images": (["--select.ipc", "5000"], ["select.ipc=5000", "has only", "lower ipc"]),
-    "too many for the model": (["--model.ipc", "5000"], ["model.ipc=10000", "has only"]),
+    "too many for the model": (
+        ["--model.ipc", "5000"],
+        ["model.ipc=5000 in each of model.stages=2, 10000 in all: class", "has only"],
+    ),
     "nothing held out": (
         ["--data.validation_fraction", "0", "--evaluation.random_rates", "[0.01, 0.1]"],
         ["evaluation.random_rates", "data.validation_fraction=0"],

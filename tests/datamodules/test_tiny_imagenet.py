@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -57,13 +58,32 @@ def test_the_cache_gives_the_same(folder: Path, tmp_path: Path, monkeypatch: pyt
     data = TinyImageNetData(str(folder), cache_dir=str(tmp_path / "cache"))
     data.prepare_data()
     assert len(list((tmp_path / "cache").iterdir())) == 1
+    again = TinyImageNetData(str(folder), cache_dir=str(tmp_path / "cache"))
     with monkeypatch.context() as patch:
         patch.setattr(Image, "open", None)
-        data.setup()
+        again.setup()
     fresh = TinyImageNetData(str(folder))
     fresh.setup()
-    assert torch.equal(data.train.images, fresh.train.images)
-    assert data.fingerprint == fresh.fingerprint
+    for read in (data, again):
+        assert torch.equal(read.train.images, fresh.train.images)
+        assert read.fingerprint == fresh.fingerprint
+
+
+def test_the_cache_notices_an_image_edited_in_place(folder: Path, tmp_path: Path) -> None:
+    path = folder / "train" / FIRST / "images" / f"{FIRST}_1.JPEG"
+
+    def level() -> int:
+        data = TinyImageNetData(str(folder), cache_dir=str(tmp_path / "cache"))
+        data.setup()
+        return int(data.load_raw().train_images[1, 0, 0, 0])
+
+    assert level() == 1
+    size = path.stat().st_size
+    os.utime(path, (1, 1))
+    save(path, 9)
+    path.write_bytes(path.read_bytes().ljust(size, b"\0"))
+    os.utime(path, (1, 1))
+    assert level() == 9
 
 
 def test_missing_root(tmp_path: Path) -> None:

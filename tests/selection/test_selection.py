@@ -156,7 +156,7 @@ def test_random_images_are_as_before(context: SelectionContext) -> None:
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
 def test_more_than_a_class_has(method: Selection, context: SelectionContext) -> None:
     with pytest.raises(ConfigError, match=r"select\.ipc=14: class 'one' has only 13 training images"):
-        method.select(context, 14, "select.ipc")
+        method.select(context, 14, "select.ipc=14")
     assert not list(context.folder.iterdir())
 
 

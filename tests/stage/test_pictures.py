@@ -11,7 +11,8 @@ from matplotlib.image import imread
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pdd_lightning.stage.pictures import grid_tensor, save_grid
+from pdd_lightning.stage import pictures
+from pdd_lightning.stage.pictures import draw_pictures, grid_tensor, save_grid
 
 
 def read(path: Path) -> NDArray[np.int64]:
@@ -127,6 +128,43 @@ def test_names_are_not_formulas_and_global_state_is_untouched(tmp_path: Path) ->
     save_grid(tmp_path / "grid.png", image, zero, zero, [r"$\frac$ " + "long " * 20], r"$\bad$")
     assert dict(mpl.rcParams) == before
     assert ("matplotlib.pyplot" in sys.modules) == pyplot
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        (["cat", "dog"], ["cat", "dog"]),
+        (["猫", "狗"], ["0: 猫", "1: 狗"]),  # two boxes of one form
+        (["cat", "a 猫"], ["cat", "1: a 猫"]),
+        (["long " * 9 + "a", "long " * 9 + "b"], [f"{label}: long long long long lon…" for label in (0, 1)]),
+        (["a b", "a  b"], ["0: a b", "1: a b"]),
+        (["caf\udce9", "b"], [r"caf\udce9", "b"]),  # bytes that are no UTF-8
+    ],
+)
+def test_names_are_told_apart(
+    names: list[str], shown: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = notes(monkeypatch)
+    zeros = torch.zeros(2, dtype=torch.int64)
+    save_grid(tmp_path / "grid.png", torch.zeros(2, 1, 8, 8), torch.tensor([0, 1]), zeros, names)
+    assert texts[:2] == shown
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no\nfont"), OSError(28, "No space left"), MemoryError()])
+def test_a_picture_that_fails_is_a_warning_and_leaves_nothing(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("os.fsync" if isinstance(error, OSError) else f"{pictures.__name__}._text", fail)
+    zero = torch.tensor([0])
+    draw_pictures(tmp_path / "grid.png", torch.zeros(1, 1, 8, 8), zero, zero, ["a"])
+    (line,) = caplog.messages
+    assert "grid.png could not be made, and the run goes on without it: " in line
+    assert "\n" not in line
+    assert not list(tmp_path.iterdir())
 
 
 def test_names_what_is_wrong(tmp_path: Path) -> None:

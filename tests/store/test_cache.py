@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -6,7 +7,7 @@ from safetensors.torch import save_file
 
 from pdd_lightning.errors import DataError
 from pdd_lightning.store.digests import digest
-from pdd_lightning.store.files import cached
+from pdd_lightning.store.files import cached, remove_unfinished
 from pdd_lightning.types import State
 
 
@@ -36,7 +37,7 @@ def test_without_a_folder_nothing_is_kept() -> None:
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "garbage", "empty", "foreign"])
-def test_a_damaged_file_is_rebuilt(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_file_is_rebuilt(tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
     build = Builder()
     cached(str(tmp_path), "x", build)
     path = tmp_path / "x.safetensors"
@@ -55,6 +56,7 @@ def test_a_damaged_file_is_rebuilt(tmp_path: Path, damage: str) -> None:
     again = cached(str(tmp_path), "x", build)
     assert build.calls == 2
     assert torch.equal(again["images"], torch.arange(12, dtype=torch.uint8))
+    assert f"Rebuilding a cache file: {path}" in caplog.text
     cached(str(tmp_path), "x", build)
     assert build.calls == 2
 
@@ -72,6 +74,40 @@ def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(DataError, match=r"cache_dir=.*file.*cache_dir: null"):
         cached(str(tmp_path / "file"), "x", Builder())
+
+
+def kill_while_writing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What a process leaves in a cache that was killed before it renamed its temporary file."""
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(Path, "unlink", lambda *_, **__: None)
+        with pytest.raises(KeyboardInterrupt):
+            cached(str(folder), "x", Builder())
+    (left,) = folder.iterdir()
+    return left
+
+
+def test_unfinished_files_of_a_cache_in_a_run_are_swept_with_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = kill_while_writing(tmp_path / "cache", monkeypatch)
+    remove_unfinished(tmp_path, tmp_path / "experts")
+    assert not left.exists()
+
+
+def test_unfinished_files_of_a_cache_elsewhere_go_when_they_are_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = kill_while_writing(tmp_path, monkeypatch)
+    cached(str(tmp_path), "y", Builder())
+    assert left.exists(), "another process may be writing it"
+    os.utime(left, (1, 1))
+    foreign = tmp_path / ".notes.tmp"
+    foreign.touch()
+    os.utime(foreign, (1, 1))
+    cached(str(tmp_path), "z", Builder())
+    assert not left.exists()
+    assert foreign.exists()
 
 
 def test_digest_is_stable() -> None:
