@@ -1,7 +1,11 @@
-"""Options of a run that belong to none of its parts."""
+"""Options of a run that belong to none of its parts, and those of Lightning's trainer that it does not take."""
+
+from collections.abc import Mapping
+from typing import Any, Final
 
 from lightning.pytorch.cli import LightningArgumentParser
 
+from pdd_lightning.errors import ConfigError
 from pdd_lightning.evaluation.protocol import Evaluation
 from pdd_lightning.evaluation.selected_run import Selecting
 from pdd_lightning.planning.command import Planning
@@ -56,3 +60,37 @@ def add_run_options(parser: LightningArgumentParser) -> None:
     # For every command, so that one file serves all of them.
     parser.add_class_arguments(Selecting, "select")
     parser.add_class_arguments(Planning, "plan")
+
+
+TRAINER_DEFAULTS: Final[Mapping[str, Any]] = {
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "use_distributed_sampler": False,
+    "log_every_n_steps": 10,
+}
+"""Options of the trainer whose defaults are not Lightning's."""
+
+
+_UNRECORDED: Final[Mapping[str, tuple[object, ...]]] = {
+    "precision": (None, "32-true", "32", 32),
+    "accumulate_grad_batches": (1,),
+    "gradient_clip_val": (None,),
+    "limit_train_batches": (None, 1.0),
+    "overfit_batches": (0.0,),
+    "fast_dev_run": (False,),
+}
+"""Options of the trainer that would change a result without being recorded in it, and what they may be."""
+
+
+def refuse_unrecorded(trainer: Mapping[str, object]) -> None:
+    """Refuse options of Lightning's trainer that have no meaning here and would silently change results.
+
+    Raises:
+        ConfigError: Naming the option.
+    """
+    for option, allowed in _UNRECORDED.items():
+        value = trainer.get(option, allowed[0])
+        if value not in allowed:
+            raise ConfigError(
+                f"--trainer.{option}={value}: this would change the result without being recorded in it; leave it out"
+            )

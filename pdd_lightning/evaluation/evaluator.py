@@ -9,8 +9,8 @@ from typing import cast
 
 import torch
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
-from torch.utils.tensorboard import SummaryWriter
 
 from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.errors import ArtifactError, ConfigError
@@ -32,12 +32,13 @@ from pdd_lightning.evaluation.report import Row, write_results
 from pdd_lightning.networks import Architecture, build_template
 from pdd_lightning.process.launch import first_process_first
 from pdd_lightning.selection.random import random_images
+from pdd_lightning.stage.logs import finish, scalars
 from pdd_lightning.stage.module import StageModule
 from pdd_lightning.stage.monitor import StepProgress
+from pdd_lightning.stage.one_stage import ONE_STAGE, OneStage
 from pdd_lightning.stage.subsets import Subset, read_subset
 from pdd_lightning.store.digests import digest, fingerprint
 from pdd_lightning.store.files import FORMAT, read_json, write_json
-from pdd_lightning.store.folders import RunFolder
 from pdd_lightning.training.recipe import Recipe
 from pdd_lightning.types import LabelledImages
 
@@ -64,6 +65,7 @@ class Evaluator:
         evaluation: What to train and compare with.
         make_trainer: Makes a trainer for each fit.
         noting: Told of every training by the label of its job.
+        loggers: Told of the accuracies, one step for each stage.
     """
 
     def __init__(
@@ -73,9 +75,10 @@ class Evaluator:
         evaluation: Evaluation,
         make_trainer: MakeTrainer,
         noting: Noting = lambda label: nullcontext(),
+        loggers: Sequence[Logger] = (),
     ) -> None:
         self.module, self.data, self.evaluation, self.make_trainer = module, data, evaluation, make_trainer
-        self.noting = noting
+        self.noting, self.loggers = noting, loggers
         self.recipe: Recipe = evaluation.recipe or module.recipe
         self.networks: list[Architecture] = evaluation.networks or [module.architecture]
         self.folder = module.run.evaluation
@@ -125,11 +128,11 @@ class Evaluator:
 
     @rank_zero_only
     def _publish(self, rows: Sequence[Row]) -> None:
-        """Write the rows for programs and people, and the accuracy after each stage for TensorBoard."""
+        """Write the rows for programs and people, and log the accuracy after each stage."""
         write_results(rows, self.folder)
-        with SummaryWriter(str(self.module.run.tensorboard / "evaluation")) as writer:
-            for row in rows:
-                writer.add_scalar(f"test accuracy {row.order}, {row.network}/{row.name}", row.mean, row.stage)
+        for row in rows:
+            scalars(self.loggers, {f"test accuracy {row.order}, {row.network}/{row.name}": row.mean}, row.stage)
+        finish(self.loggers)
 
     def _subsets(self) -> tuple[str, list[Subset]]:
         """The name of the run's rows, and its subsets."""
@@ -155,10 +158,10 @@ class Evaluator:
         if "random" in wanted:
             jobs.append(self._random(network, ipc, budget))
         jobs += [self._selected(network, baseline, ipc, budget) for baseline in SELECTIONS if baseline in wanted]
-        if "one-stage" in evaluation.baselines:
+        if ONE_STAGE in evaluation.baselines:
             one = self._one_stage()
             recipe = with_steps(self.recipe, len(one.data), budget)
-            jobs.append(distilled_job("one-stage", "union", network, [one], recipe, evaluation.seeds))
+            jobs.append(distilled_job(ONE_STAGE, "union", network, [one], recipe, evaluation.seeds))
         jobs += [
             distilled_job(name, order, network, subsets, self.recipe, evaluation.seeds) for order in evaluation.orders
         ]
@@ -167,21 +170,15 @@ class Evaluator:
         return jobs
 
     def _one_stage(self) -> Subset:
-        run = RunFolder(one_stage_directory(self.module.run.directory))
-        if not run.stage(1).complete:
+        baseline = OneStage.of(self.module)
+        folder = baseline.run.stage(1)
+        if not folder.complete:
             raise ArtifactError(
-                f"the one-stage baseline is not in {run.directory}: `pdd-cli run` makes it, or leave `one-stage` out "
-                "of evaluation.baselines"
+                f"the one-stage baseline is not in {baseline.run.directory}: `pdd-cli run` makes it, or leave "
+                f"`{ONE_STAGE}` out of evaluation.baselines"
             )
-        module = self.module
-        settings = {
-            **module.settings(),
-            "ipc": sum(module.per_stage),
-            "iterations": module.iterations * module.stages,
-            "discard": None,
-        }
-        run.stage(1).verify(settings, self.data.fingerprint, None)
-        return read_subset(run.stage(1))
+        folder.verify(baseline.settings(self.module), self.data.fingerprint, None)
+        return read_subset(folder)
 
     def _random(self, network: Architecture, ipc: int, budget: int) -> Job:
         """The random subset, at the best of the candidate rates."""
@@ -307,8 +304,3 @@ def _require_accuracies(path: Path, accuracies: object, job: Job) -> None:
             raise ArtifactError(
                 f"{path} does not hold {len(job.phases)} x {count} accuracies; delete it to have it made again"
             )
-
-
-def one_stage_directory(run: Path) -> Path:
-    """Where `pdd-cli run` puts the one-stage baseline of a run."""
-    return run / "one_stage"

@@ -1,7 +1,7 @@
 """`pdd-cli plan`: what a run will take, before it starts.
 
 Two processes, for the peak of memory of a process never goes down: the first rehearses stages and writes what it
-measured to a file, the second measures the evaluation, and puts both together. `pdd_lightning.cli.run` starts them.
+measured to a file, the second measures the evaluation, and puts both together. `pdd_lightning.cli.plan` starts them.
 """
 
 import math
@@ -23,11 +23,12 @@ from pdd_lightning.planning.clock import mean_seconds
 from pdd_lightning.planning.estimate import Amounts, Line, StageCost, StageWork, stage_lines, stage_memory
 from pdd_lightning.planning.evaluation import PlannedEvaluator
 from pdd_lightning.planning.readings import peak_memory, since_start
-from pdd_lightning.planning.records import EVALUATION, ONE_STAGE, collect, identity, plan_file, stage_name
+from pdd_lightning.planning.records import EVALUATION, collect, identity, plan_file, stage_name
 from pdd_lightning.planning.rehearsal import MEMBERS, MakeStage, MakeTrainer, rehearse_stage
 from pdd_lightning.planning.report import plan_table
 from pdd_lightning.planning.space import stage_space
 from pdd_lightning.stage.module import StageModule
+from pdd_lightning.stage.one_stage import ONE_STAGE, OneStage
 from pdd_lightning.store.files import read_json, write_json
 from pdd_lightning.training.learner import Learner
 from pdd_lightning.training.recipe import Recipe
@@ -68,6 +69,7 @@ class Planner:
         evaluation: How it is scored.
         planning: How to measure.
         checkpoint_every: Optimiser steps between two checkpoints.
+        checkpoint_minutes: Minutes between two checkpoints.
         world: Processes that the run's trainer starts.
         make_stage: Makes modules with other options.
         stage_trainer: Makes trainers for rehearsals.
@@ -79,6 +81,7 @@ class Planner:
     evaluation: Evaluation
     planning: Planning
     checkpoint_every: int
+    checkpoint_minutes: float
     world: int
     make_stage: MakeStage
     stage_trainer: MakeTrainer
@@ -114,12 +117,12 @@ class Planner:
     def _stages(self) -> Json:
         """Costs of the smallest and of the largest stage, and of the baseline of one stage."""
         module, start = self.module, since_start()
-        total, parts = sum(module.per_stage), 1 if module.discard is None else module.stages
+        parts = 1 if module.discard is None else module.stages
         sizes: dict[str, tuple[Json, int]] = {"first": ({"stage": 1}, parts)}
         if module.stages > 1:
             sizes["last"] = ({"stage": module.stages}, parts)
             if self.one_stage:
-                sizes[ONE_STAGE] = ({"stage": 1, "stages": 1, "ipc": total}, 1)
+                sizes[ONE_STAGE] = ({"stage": 1, **OneStage.of(module).changes}, 1)
         # Steps take a half, preparation and transition a quarter each.
         share = self.planning.seconds / 2 / len(sizes) / 2
         costs: dict[str, object] = {}
@@ -188,7 +191,7 @@ class Planner:
         if self.one_stage:
             # With one stage the run and its baseline are the same.
             cost = costs.get(ONE_STAGE, costs["first"])
-            work = self._work(1, module.iterations * module.stages)
+            work = self._work(1, OneStage.of(module).iterations)
             # The baseline finds the experts of stage 1, unless that read only a part of the data.
             shared = module.discard is None and work.experts > 0
             parts.append((ONE_STAGE, cost, replace(work, reused=shared, experts=0 if shared else work.experts)))
@@ -227,7 +230,8 @@ class Planner:
             members=members if module.transition else 0,
             epochs=module.recipe.epochs,
             steps=iterations,
-            checkpoints=iterations // self.checkpoint_every,
+            checkpoint_every=self.checkpoint_every,
+            checkpoint_seconds=60 * self.checkpoint_minutes,
             shares=self.world,
             bank=space.bank if module.transition else 0,
             copies=copies * max(0, members - MEMBERS) * state,

@@ -70,7 +70,8 @@ class StageWork:
         members: Start states that the transition trains; 0 without transition.
         epochs: Epochs of each in the transition.
         steps: Optimiser steps.
-        checkpoints: How many checkpoints are written on the way.
+        checkpoint_every: Steps between two checkpoints.
+        checkpoint_seconds: Seconds of steps after which there is one all the same.
         reused: Whether the experts are those of another stage that was fitted before.
         extra: Seconds of what is done once in the run, in this stage: training to discard easy examples.
         shares: Processes that share experts and members.
@@ -83,13 +84,25 @@ class StageWork:
     members: int
     epochs: int
     steps: int
-    checkpoints: int
+    checkpoint_every: int
+    checkpoint_seconds: float
     reused: bool = False
     extra: float = 0.0
     shares: int = 1
     bank: int = 0
     copies: int = 0
     experts: int = 0
+
+    def checkpoints(self, step: float) -> int:
+        """How many checkpoints are written on the way.
+
+        Args:
+            step: Seconds of a step.
+        """
+        # The clock begins anew at every checkpoint, and none is sooner than the next step.
+        share = min(1.0, step / self.checkpoint_seconds)
+        intervals, rest = divmod(self.steps, self.checkpoint_every)
+        return intervals * (1 + int((self.checkpoint_every - 1) * share)) + int(rest * share)
 
 
 @dataclass(frozen=True)
@@ -174,11 +187,12 @@ def stage_lines(part: str, start: float, cost: StageCost, work: StageWork) -> li
     preparation = 0.0 if work.reused else (cost.preparation + cost.pieces * cost.piece) / work.shares
     # A step's parts are shared out; the rank with the most decides.
     step = cost.step * math.ceil(cost.parts / work.shares) / cost.parts
+    checkpoints = work.checkpoints(step)
     members = math.ceil(work.members / work.shares)
     return [
         Line(part, "start", start + cost.overhead + work.extra),
         Line(part, "preparation", work.fresh * cost.state + preparation),
-        Line(part, "distillation", cost.opening + work.steps * step + work.checkpoints * cost.checkpoint),
+        Line(part, "distillation", cost.opening + work.steps * step + checkpoints * cost.checkpoint),
         Line(part, "transition", members * (cost.member + work.epochs * cost.epoch) + cost.finish),
     ]
 

@@ -18,6 +18,7 @@ from pdd_lightning.networks import Architecture, build_template, initial_state
 from pdd_lightning.planning.clock import StepClock, mean_seconds, synchronise, timed
 from pdd_lightning.selection.random import random_images
 from pdd_lightning.stage.initial_images import initial_images
+from pdd_lightning.stage.one_stage import OneStage
 from pdd_lightning.stage.subsets import Subset
 from pdd_lightning.store.digests import fingerprint
 from pdd_lightning.training.learner import Learner
@@ -195,7 +196,7 @@ class PlannedEvaluator(Evaluator):
         return "pdd" if module.stages > 1 else "distilled", subsets
 
     def _one_stage(self) -> Subset:
-        return self._placeholder(1, sum(self.module.per_stage))
+        return self._placeholder(1, OneStage.of(self.module).ipc)
 
     def _placeholder(self, stage: int, ipc: int) -> Subset:
         module, data = self.module, self.data

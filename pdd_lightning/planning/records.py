@@ -5,19 +5,18 @@ from pathlib import Path
 from rich.console import Console
 
 from pdd_lightning.errors import ArtifactError
-from pdd_lightning.evaluation.evaluator import one_stage_directory
 from pdd_lightning.evaluation.protocol import Evaluation
 from pdd_lightning.planning.estimate import Amounts, Line
 from pdd_lightning.planning.readings import folder_bytes
 from pdd_lightning.planning.report import plan_table
 from pdd_lightning.planning.usage import FILE, WORKS, read_usage
 from pdd_lightning.stage.module import StageModule
+from pdd_lightning.stage.one_stage import ONE_STAGE, OneStage
 from pdd_lightning.store.digests import fingerprint
 from pdd_lightning.store.files import read_json
 from pdd_lightning.store.folders import RunFolder
 from pdd_lightning.types import Json
 
-ONE_STAGE = "one-stage"
 EVALUATION = "evaluation"
 
 
@@ -66,7 +65,7 @@ def collect(module: StageModule) -> Amounts:
     run, lines = module.run, list[Line]()
     memory: dict[str, dict[str, int | None]] = {}
     disk: dict[str, int] = {}
-    baseline = RunFolder(one_stage_directory(run.directory))
+    baseline = OneStage.of(module).run
     folders = {stage_name(stage): (run, run.stage(stage)) for stage in range(1, module.stages + 1)}
     for name, (of, folder) in {**folders, ONE_STAGE: (baseline, baseline.stage(1))}.items():
         usage = read_usage(folder.directory / FILE)

@@ -106,11 +106,11 @@ def rehearse_stage(
         make_trainer: Makes its trainer.
         data: The run's data, set up.
         folder: An empty folder, for a run that ends after a few steps.
-        changes: The stage, and options of another run.
+        changes: The stage, and options of another run; those of every rehearsal have precedence.
         seconds: How long to measure the steps; preparation and transition take about as long again.
         parts: Of which the stage reads one of the real data.
     """
-    module = make({**STILL, **changes, "run_dir": str(folder)})
+    module = make({**changes, **STILL, "run_dir": str(folder)})
     dynamics = module.dynamics = _Rehearsing(module.dynamics, seconds / 2)
     _place_earlier(module, data)
     if parts > 1:

@@ -12,6 +12,7 @@ from pdd_lightning.planning.report import size
 from pdd_lightning.stage.checkpoints import KEPT
 from pdd_lightning.stage.context import start_identity
 from pdd_lightning.stage.module import StageModule
+from pdd_lightning.stage.one_stage import OneStage
 from pdd_lightning.types import Json
 
 
@@ -78,8 +79,8 @@ def state_space(module: StageModule, data: ImageDataModule, *, whole_run: bool, 
     who = f"stage {last}" if last == module.stage else f"stages {module.stage} to {last}"
     experts = sum(space.experts for space in spaces) - _experts_found(module, data)
     if one_stage:
-        total, who = sum(module.per_stage), f"{who} and the one-stage baseline"
-        spaces.append(_space(module, data, total, total))
+        ipc, who = OneStage.of(module).ipc, f"{who} and the one-stage baseline"
+        spaces.append(_space(module, data, ipc, ipc))
         # It finds the experts of stage 1, unless those read only a part of the data.
         experts += 0 if module.discard is None else spaces[-1].experts
     stages = sum(space.stage for space in spaces) + max(space.passing for space in spaces)

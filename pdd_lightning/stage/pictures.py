@@ -1,5 +1,6 @@
-"""Pictures of synthetic images: a labelled PNG for people and a bare grid for TensorBoard."""
+"""Pictures of synthetic images: a labelled PNG for people and a bare grid for logs."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import pad
 from torchvision.utils import make_grid  # type: ignore[import-untyped]
+
+from pdd_lightning.store.files import atomic_write
 
 # Lengths are pixels.
 _DPI: Final = 144
@@ -57,7 +60,7 @@ def save_grid(
     max_per_stage: int = 10,
     max_classes: int = 20,
 ) -> None:
-    """Save the synthetic images as a PNG: one row per class, the columns grouped by stage.
+    """Save the synthetic images as a PNG, whole or not at all: one row per class, the columns grouped by stage.
 
     Images are enlarged by a whole factor without interpolation. What is left out is said under the title.
 
@@ -73,6 +76,7 @@ def save_grid(
 
     Raises:
         ValueError: If there are no images, or the shapes, channels, labels or limits are not as above.
+        ArtifactError: If the file cannot be written.
     """
     _check(images, labels, len(class_names))
     if stages.shape != labels.shape:
@@ -98,13 +102,14 @@ def save_grid(
     if limit < int(counts.max()):
         notes.append(f"at most {limit} of {int(counts.max())} images per class and stage")
     figure = _draw(groups, numbers, class_names[:num_rows], title, "Showing " + ", ".join(notes) if notes else None)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Not savefig, which would obey the user's settings (a tight bounding box, another resolution).
-    FigureCanvasAgg(figure).print_png(path)  # type: ignore[no-untyped-call]
+    with io.BytesIO() as file:
+        # Not savefig, which would obey the user's settings (a tight bounding box, another resolution).
+        FigureCanvasAgg(figure).print_png(file)  # type: ignore[no-untyped-call]
+        atomic_write(path, file.getvalue())
 
 
 def grid_tensor(images: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-    """Arrange images for TensorBoard: one row per class, one pixel of white around each.
+    """Arrange images for a logger: one row per class, one pixel of white around each.
 
     Args:
         images: Shape (N, C, H, W), floating point in [0, 1], C = 1 or 3. Clamped; NaN is black.

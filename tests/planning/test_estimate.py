@@ -25,7 +25,7 @@ COST = StageCost(
     device=500,
     stored=70,
 )
-WORK = StageWork(fresh=6, members=6, epochs=100, steps=50, checkpoints=4)
+WORK = StageWork(fresh=6, members=6, epochs=100, steps=50, checkpoint_every=12, checkpoint_seconds=60)
 
 
 def seconds(cost: StageCost = COST, **changes: Any) -> dict[str, float]:
@@ -62,6 +62,23 @@ def test_each_option_changes_its_work(changes: dict[str, Any], work: str, wanted
         assert {name: value for name, value in found.items() if name != work} == {
             name: value for name, value in plain.items() if name != work
         }
+
+
+@pytest.mark.parametrize(
+    ("every", "each", "checkpoints"),
+    [
+        (10, 60.0, 5),
+        (10, 1.0, 5),  # ten steps take a second: the clock never comes first
+        (10, 0.25, 5 * (1 + 3)),  # after 2.5 steps, three times in the nine before the next one
+        (1000, 1.0, 5),  # by the clock alone
+        (40, 1.0, 1 + 3 + 1),
+        (10, 0.01, 50),  # never more than one in a step
+        (10, float("inf"), 5),
+    ],
+)
+def test_checkpoints_come_by_steps_and_by_the_clock(every: int, each: float, checkpoints: int) -> None:
+    found = seconds(checkpoint_every=every, checkpoint_seconds=each)["distillation"]
+    assert found == pytest.approx(2 + 50 * 0.1 + checkpoints * 0.25)
 
 
 def test_the_process_with_most_parts_decides_a_step() -> None:

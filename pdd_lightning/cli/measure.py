@@ -1,0 +1,56 @@
+"""What each of the two processes of `pdd-cli plan` does; see `cli.plan`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from pdd_lightning.cli.application import application
+from pdd_lightning.evaluation.selected_run import refuse_selected
+from pdd_lightning.planning.command import Planner
+from pdd_lightning.stage.logs import loggers_of
+from pdd_lightning.store.files import require_writable
+
+ALONE: Final[dict[str, Any]] = {"devices": 1, "num_nodes": 1, "strategy": "auto", "max_time": None}
+"""Options of the trainer in a rehearsal, which is a process by itself."""
+
+
+def measure(args: Sequence[str], probe: Path) -> None:
+    """Measure a part of the plan; the second process prints it.
+
+    Args:
+        args: The options of the command.
+        probe: The file by which the first process tells the second what it measured.
+
+    Raises:
+        PDDError: If the user can mend what is wrong.
+    """
+    with application("plan", args) as app:
+        module, data, processes = app.model, app.datamodule, app.trainer_of(logger=False)
+        data.prepare_data()
+        data.setup("fit")
+        refuse_selected(module.run)
+        module.verify_finished(data.fingerprint)
+        module.check(data)
+        app.evaluator().check()
+        require_writable(module.run.directory, "--run_dir")
+        # The logs of a rehearsal go where it works, not to loggers that keep them.
+        logs = app.option("trainer").logger is not False
+        planner = Planner(
+            module,
+            data,
+            evaluation=app.evaluation,
+            planning=app.option("plan"),
+            checkpoint_every=app.option("checkpoint_every"),
+            checkpoint_minutes=app.option("checkpoint_minutes"),
+            world=processes.num_devices * processes.num_nodes,
+            make_stage=app.stage,
+            stage_trainer=lambda stage, callbacks: app.stage_trainer(
+                stage,
+                callbacks,
+                logger=loggers_of(logs, stage.run, stage.folder.directory.name),
+                enable_checkpointing=False,
+                **ALONE,
+            ),
+            evaluation_trainer=lambda steps, callbacks: app.evaluation_trainer(steps, callbacks, **ALONE),
+        )
+        planner.run(probe)
