@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
@@ -15,8 +15,9 @@ from rich.console import Console
 
 from pdd_lightning.cli.classes import explained_imports
 from pdd_lightning.cli.commands import COMMANDS
-from pdd_lightning.cli.messages import OptionParser, check_file, config_files, qualified, types_of
-from pdd_lightning.cli.options import TRAINER_DEFAULTS, add_run_options, refuse_unrecorded
+from pdd_lightning.cli.files import check_file, config_files
+from pdd_lightning.cli.messages import OptionParser, qualified, types_of
+from pdd_lightning.cli.options import TRAINER_DEFAULTS, add_run_options, check_options
 from pdd_lightning.compute.memory import keep_freed_memory
 from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.errors import ConfigError
@@ -26,15 +27,12 @@ from pdd_lightning.planning.readings import begin_command
 from pdd_lightning.process.launch import adopt, first_process_first, join_children, require_meeting_point
 from pdd_lightning.process.lock import RunLock, held_by_parent
 from pdd_lightning.process.ranks import is_first
-from pdd_lightning.stage.checkpoints import SealedCheckpointIO, check_schedule
+from pdd_lightning.stage.checkpoints import SealedCheckpointIO
 from pdd_lightning.stage.logs import loggers_of
 from pdd_lightning.stage.module import StageModule
 from pdd_lightning.stage.rebuild import rebuild_end_states
 from pdd_lightning.store.files import remove_unfinished, write_text
 from pdd_lightning.types import Json
-
-MOST_THREADS: Final = 1024
-"""A number beyond it is a slip of the finger, which the system would try to make true."""
 
 
 class Application(LightningCLI):
@@ -87,14 +85,10 @@ class Application(LightningCLI):
             self.config = parser.parse_args(args)
 
     def before_instantiate_classes(self) -> None:
-        """Set what belongs to the process, and refuse what no part would look at in every command."""
-        refuse_unrecorded(self.config.trainer)
-        check_schedule(self.config.checkpoint_every, self.config.checkpoint_minutes)
-        threads = self.config.threads
-        if threads is not None:
-            if not 1 <= threads <= MOST_THREADS:
-                raise ConfigError(f"--threads must be from 1 to {MOST_THREADS}, got {threads}")
-            torch.set_num_threads(threads)
+        """Check the options that no part checks, and set what belongs to the process."""
+        check_options(self.config)
+        if self.config.threads is not None:
+            torch.set_num_threads(self.config.threads)
 
     def instantiate_classes(self) -> None:
         """Make data, stage and the other parts; mistakes found on the way are named by their dotted option."""

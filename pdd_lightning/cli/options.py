@@ -1,14 +1,16 @@
-"""Options of a run that belong to none of its parts, and those of Lightning's trainer that it does not take."""
+"""Options of a run that belong to none of its parts, and what no part checks."""
 
 from collections.abc import Mapping
 from typing import Any, Final
 
+from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.evaluation.protocol import Evaluation
 from pdd_lightning.evaluation.selected_run import Selecting
 from pdd_lightning.planning.command import Planning
+from pdd_lightning.stage.checkpoints import check_schedule
 
 
 def add_run_options(parser: LightningArgumentParser) -> None:
@@ -82,15 +84,26 @@ _UNRECORDED: Final[Mapping[str, tuple[object, ...]]] = {
 """Options of the trainer that would change a result without being recorded in it, and what they may be."""
 
 
-def refuse_unrecorded(trainer: Mapping[str, object]) -> None:
-    """Refuse options of Lightning's trainer that have no meaning here and would silently change results.
+MOST_THREADS: Final = 1024
+"""A number beyond it is a slip of the finger, which the system would try to make true."""
+
+
+def check_options(config: Namespace) -> None:
+    """Refuse what no part of the configuration looks at in every command.
+
+    Args:
+        config: The configuration of the command.
 
     Raises:
-        ConfigError: Naming the option.
+        ConfigError: If an option of Lightning's trainer would silently change results, or one of the run is out of
+            range; it is named.
     """
     for option, allowed in _UNRECORDED.items():
-        value = trainer.get(option, allowed[0])
+        value = config.trainer.get(option, allowed[0])
         if value not in allowed:
             raise ConfigError(
                 f"--trainer.{option}={value}: this would change the result without being recorded in it; leave it out"
             )
+    check_schedule(config.checkpoint_every, config.checkpoint_minutes)
+    if config.threads is not None and not 1 <= config.threads <= MOST_THREADS:
+        raise ConfigError(f"--threads must be from 1 to {MOST_THREADS}, got {config.threads}")

@@ -74,12 +74,14 @@ class StageCallback(Callback):
         previous = module.run.stage(module.stage - 1).fingerprint() if module.stage > 1 else None
         folder.finish(module.settings(), module.data.fingerprint, previous, summary)
         if len(accuracies):
+            rate = {"alpha": subset.rate}
             values = {
                 "validation accuracy/mean": accuracies.mean().item(),
                 "validation accuracy/std": accuracies.std(correction=0).item(),
-                "alpha": subset.rate,
             }
             scalars(self.loggers, values, module.stage)
+            # The trainer's own loggers have alpha by optimiser steps, for which the number of a stage would pass.
+            scalars([logger for logger in self.loggers if logger not in trainer.loggers], rate, module.stage)
             finish(self.loggers)
 
     def _draw(self, module: StageModule, subsets: list[Subset]) -> None:
