@@ -7,6 +7,7 @@ from typing import NoReturn
 
 from rich.console import Console
 
+from pdd_lightning.cli.commands import COMMANDS
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.evaluation.compare import merged_rows
 from pdd_lightning.evaluation.report import markdown_table, read_results, render_table
@@ -34,7 +35,7 @@ def main(args: Sequence[str]) -> int:
         ConfigError: If two runs would bear the same label.
         ArtifactError: If a run was not evaluated, or its results are damaged.
     """
-    parser = _Parser("pdd-cli compare", description="One table of several evaluated runs, each baseline in it once.")
+    parser = _Parser("pdd-cli compare", description=COMMANDS["compare"].help)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="Folder of a run that was evaluated.")
     parser.add_argument("--every_stage", action="store_true", help="Show what was reached after earlier stages too.")
     parser.add_argument("--output", type=Path, metavar="FILE", help="Write the table here too, as Markdown.")

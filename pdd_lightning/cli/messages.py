@@ -54,7 +54,9 @@ def explain(message: str, types: dict[str, Any]) -> str:
     """
     if found := re.match(r"unrecognized arguments: (.*)", message, re.DOTALL):
         return _unknown(found[1].split()[0], types)
-    if found := re.search(r"does not accept option '([^']+)'", message):
+    if found := re.fullmatch(r"Group '([^']+)' does not accept option '([^']+)'", message):
+        return _unknown(f"--{found[1]}.{found[2]}", types)
+    if found := re.fullmatch(r"Option '([^']+)' is not accepted", message):
         return _unknown(f"--{found[1]}", types)
     if found := re.match(r"the following arguments are required: (.*)", message):
         missing = ", ".join(f"--{name}" for name in found[1].split(", "))
