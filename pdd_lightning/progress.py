@@ -217,6 +217,26 @@ def _length(iterable: Iterable[object]) -> int | None:
         return None
 
 
+def duration(seconds: float) -> str:
+    """Seconds as people say them, with the units that matter."""
+    if seconds < 99.95:
+        return f"{seconds:.1f} s"
+    if seconds < 3599.5:
+        minutes, rest = divmod(round(seconds), 60)
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02d} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
+def size(count: float) -> str:
+    """Bytes with a binary unit."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
 def _rate(per_second: float) -> str:
     return f"{per_second:,.0f} it/s" if per_second >= 100 else f"{per_second:.3g} it/s"
 

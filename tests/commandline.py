@@ -18,7 +18,7 @@ def fit_into(run: Path, *args: str) -> None:
 
 
 def call(command: str, args: list[str], **environment: str) -> int:
-    """Stands for `pdd_lightning.cli.run._call`: the command runs inside this process."""
+    """Stands for `pdd_lightning.cli.children.call`: the command runs inside this process."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment.items():
             patch.setenv(name, value)

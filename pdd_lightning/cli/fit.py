@@ -1,16 +1,101 @@
-"""The exact configuration beside what it made."""
+"""`pdd-cli fit`: distil one stage; interrupted, it continues when it is run again."""
 
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.cli import SaveConfigCallback
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
 
-from pdd_lightning.stage.module import StageModule
-from pdd_lightning.store.files import write_text
+from lightning.pytorch import Trainer
+
+from pdd_lightning.cli.application import Application, application, say
+from pdd_lightning.cli.run import STATUS_VARIABLE
+from pdd_lightning.evaluation.selected_run import refuse_selected
+from pdd_lightning.process.launch import load_data, require_meeting_point
+from pdd_lightning.process.ranks import started_by_lightning
+from pdd_lightning.stage.callback import StageCallback
+from pdd_lightning.stage.checkpoints import StageCheckpoint, latest_checkpoint, read_checkpoint
+from pdd_lightning.stage.disk import state_disk
+from pdd_lightning.stage.monitor import ImageMonitor, StepProgress
+from pdd_lightning.stage.one_stage import ONE_STAGE, one_stage_arguments
+from pdd_lightning.stage.usage import StageUsage
+from pdd_lightning.store.files import atomic_write, require_writable
 
 
-class StageConfig(SaveConfigCallback):
-    """Keeps the exact configuration beside what it made."""
+def main(args: Sequence[str]) -> int:
+    """Fit the stage, continue it, or say that there is nothing to do.
 
-    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write `config.yaml` into the stage's folder."""
-        if isinstance(pl_module, StageModule):
-            write_text(pl_module.folder.directory / "config.yaml", self.parser.dump(self.config, skip_unset=False))
+    Args:
+        args: The options.
+
+    Returns:
+        Exit status 0.
+
+    Raises:
+        PDDError: If the user can mend what is wrong.
+    """
+    with application("fit", args) as app:
+        module, data, trainer = app.model, app.datamodule, _trainer(app)
+        load_data(trainer, data, "fit")
+        refuse_selected(module.run)
+        app.rebuild(trainer)
+        module.verify_finished(data.fingerprint)
+        if module.folder.complete:
+            which = "all stages are" if module.stage == module.options.stages else f"stage {module.stage} is"
+            say(f"{which} complete in {module.run.directory}: nothing to do")
+        else:
+            _fit(app, trainer)
+        _report_status(app)
+    return 0
+
+
+def _trainer(app: Application) -> Trainer:
+    module = app.model
+    title = f"stage {module.stage} of {module.options.stages}: distilling"
+    progress = StepProgress(title, module.options.iterations, "loss")
+    every, minutes = app.option("checkpoint_every"), app.option("checkpoint_minutes")
+    checkpoints = StageCheckpoint(module.folder.checkpoints, every, minutes)
+    callbacks = [StageCallback(app.loggers("stages")), StageUsage(), progress, ImageMonitor(), checkpoints]
+    trainer = app.stage_trainer(module, callbacks, logger=app.loggers(module.folder.directory.name))
+    require_meeting_point(trainer)
+    return trainer
+
+
+def _fit(app: Application, trainer: Trainer) -> None:
+    """The steps that are left, and the hand-over to the next stage."""
+    module, data = app.model, app.datamodule
+    # Everything that can be refused is refused before the first file is written.
+    module.check(data)
+    app.evaluator().check()
+    checkpoint = latest_checkpoint(module.folder.checkpoints)
+    if checkpoint is not None:
+        module.verify_checkpoint(read_checkpoint(checkpoint), data.fingerprint)
+        say(f"stage {module.stage}: continuing from {checkpoint}")
+    require_writable(module.folder.directory, "--run_dir")
+    require_writable(module.options.experts_folder, "--experts_dir")
+    whole_run = STATUS_VARIABLE in os.environ
+    one_stage = whole_run and module.options.stages > 1 and ONE_STAGE in app.evaluation.baselines
+    disk = state_disk(module, data, whole_run=whole_run, one_stage=one_stage)
+    app.take()
+    say(disk)
+    trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    if trainer.global_step >= module.options.iterations:
+        say(f"stage {module.stage} of {module.options.stages} is complete: {module.folder.synthetic}")
+        if module.options.discard is not None:
+            say(f"stage {module.stage}: {module.saving}")
+    else:
+        where = f"step {trainer.global_step} of {module.options.iterations}"
+        say(f"stage {module.stage} stopped at {where}: run the same command to continue")
+
+
+def _report_status(app: Application) -> None:
+    """Tell `pdd-cli run`, which does not parse the configuration itself, how far the run is."""
+    path = os.environ.get(STATUS_VARIABLE)
+    if path and not started_by_lightning():
+        module = app.model
+        status = {
+            "run_dir": str(module.run.directory),
+            "stages": module.options.stages,
+            "completed": module.run.completed(module.options.stages),
+            "one_stage": one_stage_arguments(module.options) if ONE_STAGE in app.evaluation.baselines else [],
+        }
+        atomic_write(Path(path), json.dumps(status).encode())

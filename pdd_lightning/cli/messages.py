@@ -6,7 +6,7 @@ the value and the remedy in that text; what they do not recognise is passed on, 
 
 import inspect
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pydoc import locate
 from typing import Any, NoReturn
@@ -46,17 +46,9 @@ class OptionParser(LightningArgumentParser):
 
 
 def types_of(parser: LightningArgumentParser) -> dict[str, Any]:
-    """The type of every dotted option of a parser and of its commands."""
-    types: dict[str, Any] = {}
-    for action in parser._actions:
-        choices = getattr(action, "choices", None)
-        if isinstance(choices, dict):
-            for command in choices.values():
-                types.update(types_of(command))
-        for string in action.option_strings:
-            if string.startswith("--"):
-                types[string[2:]] = getattr(action, "_typehint", None)
-    return types
+    """The type of every dotted option of a parser."""
+    options = [(string, action) for action in parser._actions for string in action.option_strings]
+    return {string[2:]: getattr(action, "_typehint", None) for string, action in options if string.startswith("--")}
 
 
 def explain(message: str, types: dict[str, Any]) -> str:
@@ -68,12 +60,12 @@ def explain(message: str, types: dict[str, Any]) -> str:
     """
     if found := re.match(r"unrecognized arguments: (.*)", message, re.DOTALL):
         return _unknown(found[1].split()[0], types)
-    if found := re.search(r"does not accept option '([^']+)'", message):
+    if found := re.fullmatch(r"Group '([^']+)' does not accept option '([^']+)'", message):
+        return _unknown(f"--{found[1]}.{found[2]}", types)
+    if found := re.fullmatch(r"Option '([^']+)' is not accepted", message):
         return _unknown(f"--{found[1]}", types)
-    if found := re.search(r"invalid choice: '?([^'\s]+)'? \(choose from", message):
-        return f"{found[1]}: there is no such command; the commands are run, fit, evaluate, select, plan and compare"
     if found := re.match(r"the following arguments are required: (.*)", message):
-        missing = ", ".join(f"--{name.partition('.')[2]}" for name in found[1].split(", "))
+        missing = ", ".join(f"--{name}" for name in found[1].split(", "))
         return f"{missing}: required; give a file that holds them with --config, or the options themselves"
     keys = re.findall(r"Parser key \"([^\"]+)\"", message)
     if keys:
@@ -248,28 +240,3 @@ def _options_of(class_path: str | None) -> list[str]:
 
 def _fold(text: str) -> str:
     return " ".join(text.split())
-
-
-_UNRECORDED: dict[str, tuple[object, ...]] = {
-    "precision": (None, "32-true", "32", 32),
-    "accumulate_grad_batches": (1,),
-    "gradient_clip_val": (None,),
-    "limit_train_batches": (None, 1.0),
-    "overfit_batches": (0.0,),
-    "fast_dev_run": (False,),
-}
-"""Options of the trainer that would change a result without being recorded in it, and what they may be."""
-
-
-def refuse_unrecorded(trainer: Mapping[str, object]) -> None:
-    """Refuse options of Lightning's trainer that have no meaning here and would silently change results.
-
-    Raises:
-        ConfigError: Naming the option.
-    """
-    for option, allowed in _UNRECORDED.items():
-        value = trainer.get(option, allowed[0])
-        if value not in allowed:
-            raise ConfigError(
-                f"--trainer.{option}={value}: this would change the result without being recorded in it; leave it out"
-            )

@@ -1,10 +1,16 @@
-"""Options of a run that belong to none of its parts."""
+"""Options of a run that belong to none of its parts, and what no part checks."""
 
+from collections.abc import Mapping
+from typing import Any, Final
+
+from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
+from pdd_lightning.errors import ConfigError
 from pdd_lightning.evaluation.protocol import Evaluation
 from pdd_lightning.evaluation.selected_run import Selecting
 from pdd_lightning.planning.command import Planning
+from pdd_lightning.stage.checkpoints import check_schedule
 
 
 def add_run_options(parser: LightningArgumentParser) -> None:
@@ -56,3 +62,48 @@ def add_run_options(parser: LightningArgumentParser) -> None:
     # For every command, so that one file serves all of them.
     parser.add_class_arguments(Selecting, "select")
     parser.add_class_arguments(Planning, "plan")
+
+
+TRAINER_DEFAULTS: Final[Mapping[str, Any]] = {
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "use_distributed_sampler": False,
+    "log_every_n_steps": 10,
+}
+"""Options of the trainer whose defaults are not Lightning's."""
+
+
+_UNRECORDED: Final[Mapping[str, tuple[object, ...]]] = {
+    "precision": (None, "32-true", "32", 32),
+    "accumulate_grad_batches": (1,),
+    "gradient_clip_val": (None,),
+    "limit_train_batches": (None, 1.0),
+    "overfit_batches": (0.0,),
+    "fast_dev_run": (False,),
+}
+"""Options of the trainer that would change a result without being recorded in it, and what they may be."""
+
+
+MOST_THREADS: Final = 1024
+"""A number beyond it is a slip of the finger, which the system would try to make true."""
+
+
+def check_options(config: Namespace) -> None:
+    """Refuse what no part of the configuration looks at in every command.
+
+    Args:
+        config: The configuration of the command.
+
+    Raises:
+        ConfigError: If an option of Lightning's trainer would silently change results, or one of the run is out of
+            range; it is named.
+    """
+    for option, allowed in _UNRECORDED.items():
+        value = config.trainer.get(option, allowed[0])
+        if value not in allowed:
+            raise ConfigError(
+                f"--trainer.{option}={value}: this would change the result without being recorded in it; leave it out"
+            )
+    check_schedule(config.checkpoint_every, config.checkpoint_minutes)
+    if config.threads is not None and not 1 <= config.threads <= MOST_THREADS:
+        raise ConfigError(f"--threads must be from 1 to {MOST_THREADS}, got {config.threads}")

@@ -1,7 +1,7 @@
 """At which model states training on the synthetic and on the real data are compared."""
 
 from pdd_lightning.dynamics.adaptive import DynamicTraining
-from pdd_lightning.dynamics.base import Dynamics, MatchPoint, Rehearsal
+from pdd_lightning.dynamics.base import Dynamics, MatchPoint, Preparation, Rehearsal
 from pdd_lightning.dynamics.context import Ranks, StageContext
 from pdd_lightning.dynamics.experts import ExpertTrajectories
 from pdd_lightning.dynamics.real import RealTraining
@@ -13,6 +13,7 @@ __all__ = [
     "Dynamics",
     "ExpertTrajectories",
     "MatchPoint",
+    "Preparation",
     "Ranks",
     "RealTraining",
     "Rehearsal",

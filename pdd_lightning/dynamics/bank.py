@@ -38,6 +38,11 @@ class StateBank:
         return fingerprint(["random", problem.architecture.describe(), shape, problem.num_classes, problem.seed])
 
     @classmethod
+    def repeated(cls, state: State, members: int, identity: str) -> Self:
+        """One state in the place of many, which takes the memory of one: for a plan."""
+        return cls({name: tensor[None].expand(members, *tensor.shape) for name, tensor in state.items()}, identity)
+
+    @classmethod
     def stack(cls, states: Sequence[State], identity: str) -> Self:
         """Collect states by name."""
         return cls({name: torch.stack([state[name] for state in states]) for name in states[0]}, identity)

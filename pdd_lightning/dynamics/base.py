@@ -4,14 +4,13 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 from torch import Tensor
 
 from pdd_lightning.described import Described
 from pdd_lightning.dynamics.context import StageContext
-from pdd_lightning.types import Json, LabelledImages, State
+from pdd_lightning.types import LabelledImages, State
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,21 @@ class Rehearsal:
     seconds: float
     pieces: int = 0
     piece: Callable[[int], object] = lambda number: None
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What :meth:`Dynamics.prepare` takes, for whoever asks before it is done.
+
+    Attributes:
+        rehearse: Does a part of it, and says how much there is.
+        stored: Bytes that it leaves in the experts' folder, where other runs of the same settings find them.
+        found: How many of them are there already.
+    """
+
+    rehearse: Callable[[], Rehearsal]
+    stored: int = 0
+    found: int = 0
 
 
 class Dynamics(Described, ABC):
@@ -77,37 +91,21 @@ class Dynamics(Described, ABC):
             rate: Learning rate alpha_k as it is now.
         """
 
-    def rehearse(self, context: StageContext) -> Rehearsal:
-        """Prepare for a few steps that `pdd-cli plan` measures, and say how much work `prepare` is.
+    def preparation(self, context: StageContext) -> Preparation:
+        """What :meth:`prepare` takes: nothing is done before the answer is asked to rehearse.
 
-        This one prepares in full, which suits dynamics that have little to prepare; others measure a part.
-
-        Args:
-            context: Of a stage in a temporary folder. Its images and start states have the right sizes, not the right
-                values.
-        """
-        began = time.perf_counter()
-        self.prepare(context)
-        return Rehearsal(self, time.perf_counter() - began)
-
-    def stored_bytes(self, parameters: int) -> int:
-        """Bytes that `prepare` leaves in the experts' folder, where other runs of the same settings find them.
+        This one rehearses in full and stores nothing, which suits dynamics that have little to prepare.
 
         Args:
-            parameters: Number of the network's parameters P.
+            context: Of a stage that is planned. Its images and start states have the right sizes, not the right values.
         """
-        return 0
 
-    def found_bytes(self, parameters: int, folder: Path, known: Json) -> int:
-        """How many of :meth:`stored_bytes` are in the experts' folder already.
+        def rehearse() -> Rehearsal:
+            began = time.perf_counter()
+            self.prepare(context)
+            return Rehearsal(self, time.perf_counter() - began)
 
-        Args:
-            parameters: Number of the network's parameters P.
-            folder: Of the experts, those of other runs among them.
-            known: What `prepare` will store beside what it leaves, as far as it is known before the stage begins:
-                "stage", "network", "layout", "seed", "start", "augmentation", and "data" unless some are discarded.
-        """
-        return 0
+        return Preparation(rehearse)
 
     def state_dict(self) -> State:
         """What must be in a checkpoint to continue bit for bit: named tensors."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from copy import copy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, get_args
 
@@ -18,14 +19,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from pdd_lightning.dynamics.base import Dynamics, MatchPoint, Rehearsal
+from pdd_lightning.dynamics.base import Dynamics, MatchPoint, Preparation, Rehearsal
 from pdd_lightning.dynamics.context import StageContext
 from pdd_lightning.dynamics.expert_files import Storage, decode, encode, rows_read, stored_bytes
 from pdd_lightning.errors import ArtifactError, ConfigError
 from pdd_lightning.progress import Progress
 from pdd_lightning.rng import generator
 from pdd_lightning.store.digests import differing_keys, fingerprint
-from pdd_lightning.store.files import read_metadata, read_tensors, require_format, write_json, write_tensors
+from pdd_lightning.store.files import read_tensors, require_format, write_json, write_tensors
 from pdd_lightning.training.augmentation import NoAugmentation
 from pdd_lightning.training.learner import groups, step_together, train_together
 from pdd_lightning.training.recipe import Precision, Recipe, minibatch
@@ -126,8 +127,7 @@ class ExpertTrajectories(Dynamics):
     def prepare(self, context: StageContext) -> None:
         """Train the experts that are not stored yet, each rank its share, and open all of them."""
         self._context = context
-        settings = self._settings(context)
-        folder = context.experts / f"{_prefix(context.stage)}{fingerprint(settings)[:12]}"
+        settings, folder = self._settings(context), self._folder(context)
         paths = self._paths(folder)
         together = groups(
             context.ranks.share(self.experts),
@@ -156,8 +156,8 @@ class ExpertTrajectories(Dynamics):
                 raise ArtifactError(f"{path} vanished while the experts were trained; run the same command again")
             self._readers.append(self._files.enter_context(safe_open(path, framework="pt")))
 
-    def rehearse(self, context: StageContext) -> Rehearsal:
-        """See :meth:`Dynamics.rehearse`: a group of experts of a few images stands for all; a piece is a minibatch."""
+    def _rehearse(self, context: StageContext) -> Rehearsal:
+        """A group of experts of a few images stands for all; a piece is a minibatch."""
         size = min(self.experts, context.networks_at_once)
         piece = self._minibatch_of(context, size)
         began = time.perf_counter()
@@ -196,20 +196,13 @@ class ExpertTrajectories(Dynamics):
 
         return piece
 
-    def stored_bytes(self, parameters: int) -> int:
-        """See :meth:`Dynamics.stored_bytes`."""
-        return self.experts * stored_bytes(len(self.read), parameters, self.storage)
-
-    def found_bytes(self, parameters: int, folder: Path, known: Json) -> int:
-        """See :meth:`Dynamics.found_bytes`."""
-        wanted, found = {**known, **self._own(known["augmentation"])}, 0
-        for stage in folder.glob(f"{_prefix(known['stage'])}*"):
-            here = [path for path in self._paths(stage) if path.is_file()]
-            with suppress(ArtifactError, KeyError, ValueError):
-                settings = json.loads(read_metadata(here[0])["settings"]) if here else {}
-                if all(settings.get(key) == value for key, value in wanted.items()):
-                    found = max(found, sum(_holds(path, settings, self.read) for path in here))
-        return found * self.stored_bytes(parameters) // self.experts
+    def preparation(self, context: StageContext) -> Preparation:
+        """See :meth:`Dynamics.preparation`."""
+        each = stored_bytes(len(self.read), context.network.layout.size, self.storage)
+        settings, found = self._settings(context), 0
+        with suppress(ArtifactError):  # made under other settings, of which the first use tells
+            found = sum(_holds(path, settings, self.read) for path in self._paths(self._folder(context)))
+        return Preparation(partial(self._rehearse, context), self.experts * each, found * each)
 
     def point(self, step: int, index: int) -> MatchPoint:
         """Draw an expert and a start epoch by counter; read two rows."""
@@ -234,23 +227,19 @@ class ExpertTrajectories(Dynamics):
 
     def _settings(self, context: StageContext) -> Json:
         """What an expert's numbers depend on; the length of its training is not part of it."""
+        mine, layout = self.describe(), context.network.layout
         return {
-            "network": context.problem.architecture.describe(),
-            "layout": context.network.layout.to_json(),
+            **context.problem.describe(),
+            "layout": layout.to_json(),
             "data": context.data,
             "start": context.bank.identity,
-            "seed": context.seed,
             "stage": context.stage,
-            **self._own(context.augmentation.describe()),
-        }
-
-    def _own(self, augmentation: object) -> Json:
-        """What an expert's numbers depend on beside the run."""
-        mine = self.describe()
-        return {
-            "augmentation": augmentation if self.augment else None,
+            "augmentation": context.augmentation.describe() if self.augment else None,
             **{key: mine[key] for key in _DECISIVE},
         }
+
+    def _folder(self, context: StageContext) -> Path:
+        return context.experts / f"stage_{context.stage:02}-{fingerprint(self._settings(context))[:12]}"
 
     def _paths(self, folder: Path) -> list[Path]:
         return [folder / f"expert_{member:04d}.safetensors" for member in range(self.experts)]
@@ -285,11 +274,6 @@ class ExpertTrajectories(Dynamics):
             after_epoch=keep,
         )
         return rows
-
-
-def _prefix(stage: object) -> str:
-    """Of the names of folders with a stage's experts."""
-    return f"stage_{stage:02}-"
 
 
 def _holds(path: Path, settings: Json, epochs: list[int], member: int | None = None) -> bool:

@@ -1,17 +1,10 @@
-"""`pdd-cli compare`: one table of several runs, with each baseline once."""
+"""The rows of several runs as those of one table, with each baseline once."""
 
-from argparse import ArgumentParser
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
-from rich.console import Console
-
-from pdd_lightning.errors import ConfigError
-from pdd_lightning.evaluation.report import Row, markdown_table, read_results, render_table
-from pdd_lightning.store.files import write_text
-from pdd_lightning.store.folders import RunFolder
+from pdd_lightning.evaluation.report import Row
 
 OWN = ("pdd", "distilled")
 """Names of a run's own rows in its results: of several stages, and of one."""
@@ -45,36 +38,3 @@ def merged_rows(runs: Mapping[str, Sequence[Row]], *, every_stage: bool = False)
 
 def _kind(row: Row) -> tuple[str, str, str, str]:
     return row.name, row.order, row.network, row.protocol
-
-
-def main(args: Sequence[str]) -> None:
-    """The command line.
-
-    Args:
-        args: Folders of runs, and options; see ``pdd-cli compare --help``.
-
-    Raises:
-        ConfigError: If two runs would bear the same label.
-        ArtifactError: If a run was not evaluated, or its results are damaged.
-    """
-    parser = ArgumentParser(
-        "pdd-cli compare", description="One table of several evaluated runs, each baseline in it once."
-    )
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="Folder of a run that was evaluated.")
-    parser.add_argument("--every_stage", action="store_true", help="Show what was reached after earlier stages too.")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="Write the table here too, as Markdown.")
-    options = parser.parse_args(args)
-    labels = [run.resolve().name for run in options.runs]
-    if len(set(labels)) < len(labels):
-        twice = next(label for label in labels if labels.count(label) > 1)
-        raise ConfigError(
-            f"two runs are called {twice}: give each folder once, or rename one, for rows bear these names"
-        )
-    found = {
-        label: read_results(RunFolder(run).evaluation / "results.json")
-        for label, run in zip(labels, options.runs, strict=True)
-    }
-    rows = merged_rows(found, every_stage=options.every_stage)
-    Console().print(render_table(rows))
-    if options.output is not None:
-        write_text(options.output, markdown_table(rows))

@@ -1,58 +1,47 @@
 """Scoring a run: every row is trained, scored once on the test set and kept."""
 
 import re
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import cast
 
 import torch
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
-from torch.utils.tensorboard import SummaryWriter
 
 from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.errors import ArtifactError, ConfigError
 from pdd_lightning.evaluation.module import EvaluationModule
 from pdd_lightning.evaluation.protocol import (
-    SELECTION,
     SELECTIONS,
     Baseline,
     Evaluation,
     Job,
+    Noting,
     distilled_job,
     full_job,
     progressive_steps,
     random_job,
-    selected_job,
+    real_job,
     with_steps,
 )
 from pdd_lightning.evaluation.report import Row, write_results
+from pdd_lightning.evaluation.sets import MakeTrainer, RunSets, Sets
 from pdd_lightning.networks import Architecture, build_template
-from pdd_lightning.process.launch import first_process_first
 from pdd_lightning.selection.base import class_positions
-from pdd_lightning.stage.context import selection_context
 from pdd_lightning.stage.initial_images import real_images_needed
+from pdd_lightning.stage.logs import finish, scalars
 from pdd_lightning.stage.module import StageModule
 from pdd_lightning.stage.monitor import StepProgress
-from pdd_lightning.stage.subsets import Subset, read_subset
+from pdd_lightning.stage.one_stage import ONE_STAGE
 from pdd_lightning.store.digests import digest, fingerprint
 from pdd_lightning.store.files import FORMAT, read_json, write_json
-from pdd_lightning.store.folders import RunFolder
+from pdd_lightning.training.problem import Problem
 from pdd_lightning.training.recipe import Recipe
 from pdd_lightning.types import LabelledImages
-
-MakeTrainer = Callable[[int, Sequence[Callback]], Trainer]
-"""(optimiser steps, callbacks) -> a trainer for one fit."""
-
-
-Noting = Callable[[str], AbstractContextManager[None]]
-"""What is being trained -> a block that notes how long that took."""
-
-
-TUNING_REPEATS = 3
-"""Networks that try each learning rate for a random or selected subset."""
 
 
 class Evaluator:
@@ -66,6 +55,8 @@ class Evaluator:
         evaluation: What to train and compare with.
         make_trainer: Makes a trainer for each fit.
         noting: Told of every training by the label of its job.
+        loggers: Told of the accuracies, one step for each stage.
+        sets: Where the images come from; None reads those of the run.
     """
 
     def __init__(
@@ -75,13 +66,20 @@ class Evaluator:
         evaluation: Evaluation,
         make_trainer: MakeTrainer,
         noting: Noting = lambda label: nullcontext(),
+        loggers: Sequence[Logger] = (),
+        sets: Sets | None = None,
     ) -> None:
         self.module, self.data, self.evaluation, self.make_trainer = module, data, evaluation, make_trainer
-        self.noting = noting
+        self.noting, self.loggers = noting, loggers
+        self.sets = RunSets(module, data, evaluation, make_trainer, noting) if sets is None else sets
         self.recipe: Recipe = evaluation.recipe or module.options.recipe
         self.networks: list[Architecture] = evaluation.networks or [module.options.network]
         self.folder = module.run.evaluation
-        self._chosen: dict[Baseline, LabelledImages] = {}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the fits of this process run."""
+        return self.make_trainer(1, []).strategy.root_device
 
     def check(self) -> None:
         """Refuse before a run what its evaluation would refuse after it.
@@ -103,7 +101,7 @@ class Evaluator:
         options, data = self.module.options, self.data
         total = sum(options.per_stage)
         needed: dict[Baseline, int] = dict.fromkeys(("random", *SELECTIONS), total)
-        needed["one-stage"] = real_images_needed(options, total)
+        needed[ONE_STAGE] = real_images_needed(options, total)
         for baseline in self.evaluation.baselines:
             count = needed.get(baseline, 0)
             factor = f" x model.factor={options.factor}^2" if count > total else ""
@@ -129,127 +127,51 @@ class Evaluator:
             ArtifactError: If the run or the one-stage baseline is not complete, or changed.
         """
         self.check()
-        name, subsets = self._subsets()
-        rows: list[Row] = []
-        for network in self.networks:
-            for job in self._jobs(network, name, subsets):
-                rows += self._rows(job)
+        rows = [row for job in self.jobs() for row in self.score(job)]
         self._publish(rows)
         return rows
 
-    @rank_zero_only
-    def _publish(self, rows: Sequence[Row]) -> None:
-        """Write the rows for programs and people, and the accuracy after each stage for TensorBoard."""
-        write_results(rows, self.folder)
-        with SummaryWriter(str(self.module.run.tensorboard / "evaluation")) as writer:
-            for row in rows:
-                writer.add_scalar(f"test accuracy {row.order}, {row.network}/{row.name}", row.mean, row.stage)
+    def jobs(self) -> list[Job]:
+        """What is to be trained, in the order of the table; nothing is trained yet.
 
-    def _subsets(self) -> tuple[str, list[Subset]]:
-        """The name of the run's rows, and its subsets."""
-        run, stages = self.module.run, self.module.options.stages
-        if (selected := run.selected_by) is not None:
-            run.stage(1).verify(None, self.data.fingerprint, None)
-            return selected, [read_subset(run.stage(1))]
-        if (done := run.completed(stages)) < stages:
-            raise ArtifactError(
-                f"{run.directory} has {done} of {stages} stages complete: run `pdd-cli run` or `pdd-cli fit` with the "
-                "same configuration first"
-            )
-        self.module.verify_finished(self.data.fingerprint)
-        return "pdd" if stages > 1 else "distilled", [read_subset(run.stage(k)) for k in range(1, stages + 1)]
-
-    def _jobs(self, network: Architecture, name: str, subsets: Sequence[Subset]) -> list[Job]:
-        """In the order of the table."""
-        evaluation, budget = self.evaluation, progressive_steps(subsets, self.recipe)
+        Raises:
+            ArtifactError: If the run or the one-stage baseline is not complete, or changed.
+        """
+        evaluation, (name, subsets) = self.evaluation, self.sets.distilled()
+        seeds, budget = evaluation.seeds, progressive_steps(subsets, self.recipe)
         ipc = sum(len(subset.data) for subset in subsets) // self.data.num_classes
-        jobs: list[Job] = []
+        recipe = with_steps(self.recipe, ipc * self.data.num_classes, budget)
         # A run of selected images needs no second row for them.
         wanted = [baseline for baseline in evaluation.baselines if baseline != name]
-        if "random" in wanted:
-            jobs.append(self._random(network, ipc, budget))
-        jobs += [self._selected(network, baseline, ipc, budget) for baseline in SELECTIONS if baseline in wanted]
-        if "one-stage" in evaluation.baselines:
-            one = self._one_stage()
-            recipe = with_steps(self.recipe, len(one.data), budget)
-            jobs.append(distilled_job("one-stage", "union", network, [one], recipe, evaluation.seeds))
-        jobs += [
-            distilled_job(name, order, network, subsets, self.recipe, evaluation.seeds) for order in evaluation.orders
-        ]
-        if "full" in evaluation.baselines:
-            jobs.append(full_job(network, self.data, evaluation))
+        jobs: list[Job] = []
+        for network in self.networks:
+            if "random" in wanted:
+                jobs.append(random_job(network, self.data, ipc, recipe, evaluation, self.module.options.seed))
+            for baseline in SELECTIONS:
+                if baseline in wanted:
+                    images = partial(self._selected, baseline, ipc)
+                    jobs.append(real_job(baseline, network, self.data, ipc, images, recipe, evaluation))
+            if ONE_STAGE in wanted:
+                one = self.sets.one_stage()
+                equal = with_steps(self.recipe, len(one.data), budget)
+                jobs.append(distilled_job(ONE_STAGE, "union", network, [one], equal, seeds))
+            orders = evaluation.orders
+            jobs += [distilled_job(name, order, network, subsets, self.recipe, seeds) for order in orders]
+            if "full" in wanted:
+                jobs.append(full_job(network, self.data, evaluation))
         return jobs
 
-    def _one_stage(self) -> Subset:
-        run = RunFolder(one_stage_directory(self.module.run.directory))
-        if not run.stage(1).complete:
-            raise ArtifactError(
-                f"the one-stage baseline is not in {run.directory}: `pdd-cli run` makes it, or leave `one-stage` out "
-                "of evaluation.baselines"
-            )
-        module = self.module
-        settings = {
-            **module.settings(),
-            "ipc": sum(module.options.per_stage),
-            "iterations": module.options.iterations * module.options.stages,
-            "discard": None,
-        }
-        run.stage(1).verify(settings, self.data.fingerprint, None)
-        return read_subset(run.stage(1))
+    def _selected(self, baseline: Baseline, ipc: int, member: int) -> LabelledImages:
+        return self.sets.selected(baseline, ipc)  # the same ones for every network
 
-    def _random(self, network: Architecture, ipc: int, budget: int) -> Job:
-        """The random subset, at the best of the candidate rates."""
-        recipe, seed = with_steps(self.recipe, ipc * self.data.num_classes, budget), self.module.options.seed
-        best = self.tuned_rate(
-            lambda rates, members: random_job(network, self.data, ipc, rates, recipe, seed, members, "tune")
-        )
-        seeds = self.evaluation.seeds
-        return random_job(network, self.data, ipc, [best] * seeds, recipe, seed, range(seeds), "random")
-
-    def _selected(self, network: Architecture, baseline: Baseline, ipc: int, budget: int) -> Job:
-        """Selected real images, at the best of the candidate rates."""
-        if baseline not in self._chosen:
-            # A selection watches how plain examples are learned: it knows no CutMix.
-            options = {key: value for key, value in asdict(self.evaluation.full).items() if key != "cutmix"}
-            selection = SELECTIONS[baseline](**options, learning_rate=self.evaluation.full_rate)
-            context = selection_context(self.module.options, self.data, self.device)
-            with self.noting(SELECTION), first_process_first(self.make_trainer(1, []).strategy):
-                self._chosen[baseline] = self.data.train.take(selection.select(context, ipc))
-        subset = self._chosen[baseline]
-        recipe = with_steps(self.recipe, len(subset), budget)
-        best = self.tuned_rate(
-            lambda rates, members: selected_job(baseline, network, subset, ipc, rates, recipe, members)
-        )
-        seeds = self.evaluation.seeds
-        return selected_job(baseline, network, subset, ipc, [best] * seeds, recipe, range(seeds))
-
-    @property
-    def device(self) -> torch.device:
-        """Where the fits of this process run."""
-        return self.make_trainer(1, []).strategy.root_device
-
-    def tuned_rate(self, make_job: Callable[[Sequence[float], Sequence[int]], Job]) -> float:
-        """The best of the candidate learning rates on the held-out training images.
-
-        Args:
-            make_job: Makes the training of networks with these rates and these numbers.
-        """
-        rates = self.evaluation.random_rates
-        if len(rates) == 1:
-            return rates[0]
-        # Every rate is tried on the same subsets and initialisations, which differ more than close rates do.
-        trials = [rate for rate in rates for _ in range(TUNING_REPEATS)]
-        job = make_job(trials, list(range(TUNING_REPEATS)) * len(rates))
-        accuracies = self._accuracies(replace(job, name=f"{job.name}-tuning"), self.data.validation)[-1]
-        results = list(zip(trials, accuracies, strict=True))
-        return max(rates, key=lambda rate: sum(accuracy for tried, accuracy in results if tried == rate))
-
-    def _rows(self, job: Job) -> list[Row]:
+    def score(self, job: Job) -> list[Row]:
+        """The rows of a job: rates are chosen on held-out images, and the test set is read once."""
+        if job.candidates:
+            job = job.at(self.best_rate(job))
         accuracies = self._accuracies(job, self.data.test)
-        steps = 0
-        rows = []
-        for index, phase in enumerate(job.phases):
-            steps += phase.steps
+        steps, rows = 0, []
+        for index, part in enumerate(job.trainings):
+            steps += part.steps
             rows.append(
                 Row(
                     name=job.name,
@@ -258,19 +180,40 @@ class Evaluator:
                     stage=job.stages[index],
                     images_per_class=job.images_per_class[index],
                     accuracies=tuple(accuracies[index]),
-                    training_images=len(phase.data[0]),
+                    training_images=part.examples,
                     steps=steps,
                     stored_bytes=job.stored_bytes[index],
-                    learning_rate=tuple(p.rates[0] for p in job.phases[: index + 1]),
+                    learning_rate=tuple(earlier.rates[0] for earlier in job.trainings[: index + 1]),
                     protocol="held-out",
                 )
             )
         return rows
 
+    def best_rate(self, job: Job) -> float:
+        """The best of a job's candidate learning rates on the held-out training images."""
+        trial, rates = job.trial(), job.candidates
+        if trial is None:
+            return rates[0]
+        accuracies = self._accuracies(trial, self.data.validation)[-1]
+        results = list(zip(trial.trainings[-1].rates, accuracies, strict=True))
+        return max(rates, key=lambda rate: sum(accuracy for tried, accuracy in results if tried == rate))
+
+    @rank_zero_only
+    def _publish(self, rows: Sequence[Row]) -> None:
+        """Write the rows for programs and people, and log the accuracy after each stage."""
+        write_results(rows, self.folder)
+        for row in rows:
+            scalars(self.loggers, {f"test accuracy {row.order}, {row.network}/{row.name}": row.mean}, row.stage)
+        finish(self.loggers)
+
+    def problem(self, job: Job) -> Problem:
+        """Networks, images, augmentation and seed of a job."""
+        return replace(self.module.options.problem(self.data, self.device), architecture=job.network)
+
     def _accuracies(self, job: Job, score: LabelledImages) -> list[list[float]]:
-        """Accuracies after every phase, from disk if they are known."""
-        sets = [] if job.name == "full" else [digest(d.images, d.labels) for p in job.phases for d in p.data]
-        problem = replace(self.module.options.problem(self.data), architecture=job.network)
+        """Accuracies after every training, from disk if they are known."""
+        problem, phases = self.problem(job), job.phases()
+        sets = [] if job.name == "full" else [digest(d.images, d.labels) for p in phases for d in p.data]
         identity = fingerprint(
             [FORMAT, job.describe(), problem.augmentation.describe(), problem.seed, self.data.fingerprint, sets]
         )
@@ -281,16 +224,9 @@ class Evaluator:
             if kept.get("identity") == identity:
                 _require_accuracies(path, accuracies, job)
                 return cast(list[list[float]], accuracies)
-        module = EvaluationModule(
-            problem,
-            job.phases,
-            score,
-            job.name,
-            job.members,
-            self.evaluation.spread,
-            self.module.options.compile_networks,
-        )
-        title = f"evaluation: {job.name}, {len(job.phases[0].data)} networks"
+        compile = self.module.options.compile_networks
+        module = EvaluationModule(problem, phases, score, job.name, job.members, self.evaluation.spread, compile)
+        title = f"evaluation: {job.name}, {len(job.members)} networks"
         trainer = self.make_trainer(module.total_steps, [StepProgress(title, module.total_steps)])
         with self.noting(job.label):
             trainer.fit(module)
@@ -306,20 +242,15 @@ class Evaluator:
 
 
 def _require_accuracies(path: Path, accuracies: object, job: Job) -> None:
-    """Refuse kept accuracies that are not one fraction for each network after each phase.
+    """Refuse kept accuracies that are not one fraction for each network after each training.
 
     Raises:
         ArtifactError: Naming the file.
     """
     count = len(job.members)
-    rows = accuracies if isinstance(accuracies, list) and len(accuracies) == len(job.phases) else [None]
+    rows = accuracies if isinstance(accuracies, list) and len(accuracies) == len(job.trainings) else [None]
     for row in rows:
         if not (isinstance(row, list) and len(row) == count and all(type(a) is float and 0 <= a <= 1 for a in row)):
             raise ArtifactError(
-                f"{path} does not hold {len(job.phases)} x {count} accuracies; delete it to have it made again"
+                f"{path} does not hold {len(job.trainings)} x {count} accuracies; delete it to have it made again"
             )
-
-
-def one_stage_directory(run: Path) -> Path:
-    """Where `pdd-cli run` puts the one-stage baseline of a run."""
-    return run / "one_stage"

@@ -1,8 +1,10 @@
 """What is trained and scored in an evaluation: the run's unions, and the baselines beside them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal
+from functools import cache
+from typing import Final, Literal, Self
 
 from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.described import Described
@@ -14,6 +16,9 @@ from pdd_lightning.selection.random import random_images
 from pdd_lightning.stage.subsets import Subset, union_of
 from pdd_lightning.training.recipe import Recipe
 from pdd_lightning.types import Json, LabelledImages
+
+Noting = Callable[[str], AbstractContextManager[None]]
+"""What is being trained -> a block that notes how long that took."""
 
 Order = Literal["progressive", "union", "sequential"]
 
@@ -81,6 +86,35 @@ class Evaluation(Described):
                 raise ConfigError(f"evaluation.{name} must be positive, got {rates}")
 
 
+Images = Callable[[int], LabelledImages]
+"""Number of a network -> what it trains on. Asked for when the training begins, for choosing images may take long."""
+
+TRIALS: Final = 3
+"""Networks that try each candidate rate."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """One part of a job, after which its networks are scored.
+
+    Attributes:
+        images: What each network trains on.
+        examples: How many images that are.
+        rates: Initial learning rate of each network.
+        recipe: How they train.
+    """
+
+    images: Images
+    examples: int
+    rates: Sequence[float]
+    recipe: Recipe
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of each network."""
+        return self.recipe.steps(self.examples)
+
+
 @dataclass(frozen=True)
 class Job:
     """One training of `seeds` networks, and the rows it yields.
@@ -89,26 +123,50 @@ class Job:
         name: Of the set.
         order: How its parts are shown.
         network: What is trained.
-        phases: What to train on.
-        stages: Number of the row after each phase.
-        images_per_class: After each phase; None for the full data.
-        stored_bytes: Of the set after each phase; None for the full data.
+        trainings: What to train on, in order.
+        stages: Number of the row after each training.
+        images_per_class: After each training; None for the full data.
+        stored_bytes: Of the set after each training; None for the full data.
         members: Number of each network; see :class:`EvaluationModule`.
+        candidates: Learning rates of which the best on held-out images is to be used; none where it is known.
+        trial_images: What networks that try a rate train on; None stands for those of the job itself.
     """
 
     name: str
     order: Order
     network: Architecture
-    phases: Sequence[Phase]
+    trainings: Sequence[Training]
     stages: Sequence[int]
     images_per_class: Sequence[float | None]
     stored_bytes: Sequence[int | None]
     members: Sequence[int]
+    candidates: Sequence[float] = ()
+    trial_images: Images | None = None
 
     @property
     def label(self) -> str:
         """Tells it from the other jobs of an evaluation, for people."""
         return f"{self.name} {self.order}, {self.network.name}"
+
+    def phases(self) -> list[Phase]:
+        """The trainings with their images."""
+        return [Phase([part.images(m) for m in self.members], part.rates, part.recipe) for part in self.trainings]
+
+    def trial(self) -> Self | None:
+        """The training of networks that try the candidate rates; None where there is no choice."""
+        if len(self.candidates) < 2:
+            return None
+        # Every rate is tried on the same subsets and initialisations, which differ more than close rates do.
+        rates = [rate for rate in self.candidates for _ in range(TRIALS)]
+        images = self.trial_images
+        trainings = [replace(part, images=images or part.images, rates=rates) for part in self.trainings]
+        members = list(range(TRIALS)) * len(self.candidates)
+        return replace(self, name=f"{self.name}-tuning", trainings=trainings, members=members, candidates=())
+
+    def at(self, rate: float) -> Self:
+        """The job with one learning rate for all its networks."""
+        trainings = [replace(part, rates=[rate] * len(self.members)) for part in self.trainings]
+        return replace(self, trainings=trainings, candidates=())
 
     def describe(self) -> Json:
         """What the rows depend on, apart from the images."""
@@ -118,7 +176,8 @@ class Job:
             "network": self.network.describe(),
             "members": list(self.members),
             "phases": [
-                {"rates": list(p.rates), "recipe": p.recipe.describe(), "examples": len(p.data[0])} for p in self.phases
+                {"rates": list(part.rates), "recipe": part.recipe.describe(), "examples": part.examples}
+                for part in self.trainings
             ],
         }
 
@@ -134,11 +193,11 @@ def distilled_job(
             U_P at alpha_P, for as many steps as the progressive order takes.
         network: What is trained.
         subsets: S_1 ... S_P.
-        recipe: Of each phase.
+        recipe: Of each training.
         seeds: Number of networks.
     """
     unions = [_union(subsets[: k + 1]) for k in range(len(subsets))]
-    shown = {"progressive": unions, "sequential": [s.data for s in subsets], "union": unions[-1:]}[order]
+    shown = {"progressive": unions, "sequential": [s.decoded for s in subsets], "union": unions[-1:]}[order]
     rates = [s.rate for s in subsets][-len(shown) :]
     recipes = [recipe] * len(shown)
     if order == "union":
@@ -149,7 +208,10 @@ def distilled_job(
         name,
         order,
         network,
-        [Phase([d] * seeds, [rate] * seeds, r) for d, rate, r in zip(shown, rates, recipes, strict=True)],
+        [
+            Training(_same(data), len(data), [rate] * seeds, used)
+            for data, rate, used in zip(shown, rates, recipes, strict=True)
+        ],
         [s.stage for s in subsets][-len(shown) :],
         [sum(len(data) for data in held) / classes for held in stored],
         [sum(data.images.nbytes + data.labels.nbytes for data in held) for held in stored],
@@ -157,65 +219,59 @@ def distilled_job(
     )
 
 
-def random_job(
+def real_job(
+    name: str,
     network: Architecture,
     data: ImageDataModule,
     ipc: int,
-    rates: Sequence[float],
+    images: Images,
     recipe: Recipe,
-    seed: int,
-    members: Sequence[int],
-    *keys: str,
+    evaluation: Evaluation,
+    trial_images: Images | None = None,
 ) -> Job:
-    """Train on random real images, a subset of its own for every member.
+    """Train on a subset of the real images, at the best of the candidate rates.
+
+    Args:
+        name: Of the subset.
+        network: What is trained.
+        data: Which it is a subset of.
+        ipc: Images per class.
+        images: The subset.
+        recipe: Of the one training.
+        evaluation: Names seeds and candidate rates.
+        trial_images: See :class:`Job`.
+    """
+    examples, seeds, rates = ipc * data.num_classes, evaluation.seeds, evaluation.random_rates
+    size = examples * (data.train.images[0].nbytes + data.train.labels[0].nbytes)
+    training = Training(images, examples, [rates[0]] * seeds, recipe)
+    return Job(name, "union", network, [training], [1], [ipc], [size], range(seeds), rates, trial_images)
+
+
+def random_job(
+    network: Architecture, data: ImageDataModule, ipc: int, recipe: Recipe, evaluation: Evaluation, seed: int
+) -> Job:
+    """Train on random real images, a subset of its own for every network.
 
     Args:
         network: What is trained.
         data: Where to draw from.
         ipc: Images per class.
-        rates: Learning rate of each network.
-        recipe: Of the one phase.
-        seed: Decides the subsets, with the member and the keys.
-        members: Number of each network; those of one number share their subset.
-        keys: What they are for.
+        recipe: Of the one training.
+        evaluation: Names seeds and candidate rates.
+        seed: Decides the subsets.
     """
-    drawn = {
-        member: LabelledImages(*random_images(data.train, data.class_names, ipc, seed, *keys, member))
-        for member in sorted(set(members))
-    }
-    size = drawn[members[0]].images.nbytes + drawn[members[0]].labels.nbytes
-    phase = Phase([drawn[member] for member in members], rates, recipe)
-    return Job("random", "union", network, [phase], [1], [ipc], [size], members)
 
+    def drawn(purpose: str) -> Images:
+        return cache(lambda m: LabelledImages(*random_images(data.train, data.class_names, ipc, seed, purpose, m)))
 
-def selected_job(
-    name: str,
-    network: Architecture,
-    subset: LabelledImages,
-    ipc: int,
-    rates: Sequence[float],
-    recipe: Recipe,
-    members: Sequence[int],
-) -> Job:
-    """Train on selected real images, the same ones for every network.
-
-    Args:
-        name: Of the selection.
-        network: What is trained.
-        subset: The images.
-        ipc: Images per class.
-        rates: Learning rate of each network.
-        recipe: Of the one phase.
-        members: Number of each network.
-    """
-    size = subset.images.nbytes + subset.labels.nbytes
-    return Job(name, "union", network, [Phase([subset] * len(rates), rates, recipe)], [1], [ipc], [size], members)
+    return real_job("random", network, data, ipc, drawn("random"), recipe, evaluation, drawn("tune"))
 
 
 def full_job(network: Architecture, data: ImageDataModule, evaluation: Evaluation) -> Job:
     """Train on all training images that are not held out."""
-    phase = Phase([data.train] * evaluation.seeds, [evaluation.full_rate] * evaluation.seeds, evaluation.full)
-    return Job("full", "union", network, [phase], [0], [None], [None], range(evaluation.seeds))
+    seeds = evaluation.seeds
+    training = Training(_same(data.train), len(data.train), [evaluation.full_rate] * seeds, evaluation.full)
+    return Job("full", "union", network, [training], [0], [None], [None], range(seeds))
 
 
 def with_steps(recipe: Recipe, examples: int, steps: int) -> Recipe:
@@ -227,6 +283,10 @@ def with_steps(recipe: Recipe, examples: int, steps: int) -> Recipe:
 def progressive_steps(subsets: Sequence[Subset], recipe: Recipe) -> int:
     """Optimiser steps of progressive training on U_1 ... U_P."""
     return sum(recipe.steps(len(_union(subsets[: k + 1]))) for k in range(len(subsets)))
+
+
+def _same(data: LabelledImages) -> Images:
+    return lambda member: data
 
 
 def _union(subsets: Sequence[Subset]) -> LabelledImages:

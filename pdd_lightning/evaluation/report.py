@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pdd_lightning.errors import ArtifactError
+from pdd_lightning.progress import size
 from pdd_lightning.store.digests import fingerprint
 from pdd_lightning.store.files import write_text
 
@@ -247,12 +248,10 @@ def _cells(row: Row) -> list[str]:
     if len(row.accuracies) > 1:  # one seed says nothing about the spread, and "± 0.0" would
         accuracy += f" ± {100 * row.std:.1f}"
     per_class = "-" if row.images_per_class is None else f"{row.images_per_class:.12g}"
-    counts = [str(len(row.accuracies)), f"{row.training_images:,}", f"{row.steps:,}", _human(row.stored_bytes)]
+    counts = [
+        str(len(row.accuracies)),
+        f"{row.training_images:,}",
+        f"{row.steps:,}",
+        "-" if row.stored_bytes is None else size(row.stored_bytes),
+    ]
     return [row.name, row.order, row.network, str(row.stage), per_class, accuracy, *counts, row.protocol]
-
-
-def _human(size: int | None) -> str:
-    if size is None or size < 1024:
-        return "-" if size is None else f"{size} B"
-    exponent = min((size.bit_length() - 1) // 10, 4)
-    return f"{size / 1024**exponent:.1f} {'KMGT'[exponent - 1]}iB"

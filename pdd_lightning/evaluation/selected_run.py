@@ -7,7 +7,7 @@ import torch
 
 from pdd_lightning.errors import ArtifactError, ConfigError
 from pdd_lightning.evaluation.evaluator import Evaluator
-from pdd_lightning.evaluation.protocol import selected_job
+from pdd_lightning.evaluation.protocol import real_job
 from pdd_lightning.selection import RandomSelection, Selection
 from pdd_lightning.selection.base import class_positions
 from pdd_lightning.stage.context import selection_context
@@ -106,12 +106,11 @@ class SelectedRun:
         evaluator.check_rates()
         context = selection_context(self.module.options, self.data, evaluator.device)
         images = self.data.train.take(method.select(context, ipc, self.asked))
-        rate = evaluator.tuned_rate(
-            lambda rates, members: selected_job(
-                method.name, self.module.options.network, images, ipc, rates, evaluator.recipe, members
-            )
+        network = self.module.options.network
+        job = real_job(
+            method.name, network, self.data, ipc, lambda member: images, evaluator.recipe, evaluator.evaluation
         )
-        return Subset(images, rate, 1)
+        return Subset(images, evaluator.best_rate(job), 1)
 
     def write(self, subset: Subset) -> None:
         """Write what :meth:`make` gave as the run's one stage; the manifest comes last."""

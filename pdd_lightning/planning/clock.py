@@ -55,14 +55,14 @@ class StepClock(Callback):
     @property
     def step(self) -> float:
         """Mean seconds of a step. Not the median: some steps hand over to a new network, and some write a log."""
-        warm = min(WARM, len(self._ends) - 1)
+        warm = min(WARM, self.count - 1)
         before = self._ends[warm - 1] if warm else self.train_start
-        return (self._ends[-1] - before) / (len(self._ends) - warm)
+        return (self._ends[-1] - before) / (self.count - warm)
 
     @property
     def opening(self) -> float:
         """Seconds that the first steps took longer than others."""
-        warm = min(WARM, len(self._ends) - 1)
+        warm = min(WARM, self.count - 1)
         return max(0.0, self._ends[warm - 1] - self.train_start - warm * self.step) if warm else 0.0
 
 
@@ -73,11 +73,11 @@ def synchronise(device: torch.device) -> None:
 
 
 def mean_seconds(work: Callable[[int], object], most: int, seconds: float, device: torch.device) -> float:
-    """Mean seconds of a piece of work, after one that is not counted.
+    """Mean seconds of a piece of work, after one that is not counted; 0 where there is none.
 
     Args:
         work: Does the piece of a number.
-        most: How many pieces there are; of none, the mean is 0.
+        most: How many pieces there are.
         seconds: How long to measure, about.
         device: Where the work is done.
     """

@@ -1,45 +1,39 @@
 """`pdd-cli plan`: what a run will take, before it starts.
 
-Two processes, for the peak of memory of a process never goes down: the first rehearses stages and writes what it
-measured to a file, the second measures the evaluation, and puts both together. `pdd_lightning.cli.run` starts them.
+A plan runs the real module, data and trainer for a few steps, for the first and for the last stage, and draws a line
+between the two, for the union grows from stage to stage; then a few steps of every kind of training in the evaluation.
 """
 
 import math
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from statistics import fmean
-from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 from rich.console import Console
 
 from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.errors import ConfigError
+from pdd_lightning.evaluation.evaluator import Evaluator
 from pdd_lightning.evaluation.protocol import SELECTIONS, Evaluation
-from pdd_lightning.planning.clock import mean_seconds
-from pdd_lightning.planning.estimate import Amounts, Line, StageCost, StageWork, stage_lines, stage_memory
-from pdd_lightning.planning.evaluation import PlannedEvaluator
-from pdd_lightning.planning.readings import peak_memory, since_start
-from pdd_lightning.planning.records import EVALUATION, ONE_STAGE, collect, identity, plan_file, stage_name
+from pdd_lightning.evaluation.sets import PlannedSets
+from pdd_lightning.planning.estimate import Amounts, Line, StageCost, StageWork, stage_lines
+from pdd_lightning.planning.evaluation import job_seconds, real_seconds
 from pdd_lightning.planning.rehearsal import MEMBERS, MakeStage, MakeTrainer, rehearse_stage
-from pdd_lightning.planning.report import plan_table
-from pdd_lightning.planning.space import stage_space
+from pdd_lightning.planning.report import EVALUATION, collect, identity, plan_file, plan_table, stage_name
+from pdd_lightning.process.readings import forget_peaks, peak_memory, since_start
+from pdd_lightning.stage.disk import ROW, preprocessing_disk, stage_disk, training_disk
 from pdd_lightning.stage.module import StageModule
-from pdd_lightning.store.files import read_json, write_json
-from pdd_lightning.training.learner import Learner
-from pdd_lightning.training.recipe import Recipe
+from pdd_lightning.stage.one_stage import ONE_STAGE, one_stage_changes, one_stage_options
+from pdd_lightning.stage.options import StageOptions
+from pdd_lightning.store.files import write_json
 from pdd_lightning.types import Json
 
 COLD = ("overhead", "opening", "finish")
 """Costs that every process pays anew, though only the first rehearsal of a plan shows them."""
 
-POOLED = ("state", "preparation", "piece", "checkpoint", "member")
+POOLED = ("state", "preparation", "checkpoint", "member")
 """Costs that do not depend on the size of a stage: the mean of all rehearsals is less noisy than each."""
-
-ROW_BYTES = 3000
-"""Of the results and logs that a job of the evaluation leaves, and of a selection beside its positions."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +41,7 @@ class Planning:
     """How `pdd-cli plan` measures.
 
     Args:
-        seconds: How long to measure, about; starting and preparing two processes comes on top of it.
+        seconds: How long to measure, about; starting and preparing comes on top of it.
     """
 
     seconds: float = 20.0
@@ -66,7 +60,7 @@ class Planner:
         data: Its data, set up.
         evaluation: How it is scored.
         planning: How to measure.
-        checkpoint_every: Optimiser steps between two checkpoints.
+        schedule: Optimiser steps, and minutes, between two checkpoints.
         world: Processes that the run's trainer starts.
         make_stage: Makes modules with other options.
         stage_trainer: Makes trainers for rehearsals.
@@ -77,24 +71,18 @@ class Planner:
     data: ImageDataModule
     evaluation: Evaluation
     planning: Planning
-    checkpoint_every: int
+    schedule: tuple[int, float]
     world: int
     make_stage: MakeStage
     stage_trainer: MakeTrainer
     evaluation_trainer: Callable[[int, Sequence[Callback]], Trainer]
 
-    def run(self, probe: Path) -> None:
-        """Do what is this process's: the first one writes the file, the second one finds it.
-
-        Args:
-            probe: The file.
-        """
-        if not probe.is_file():
-            write_json(probe, self._stages())
-            return
-        measured = read_json(probe)
-        plan, notes = self._combine(measured, *self._jobs()), self._notes()
-        module, used, path = self.module, collect(self.module), plan_file(self.module.run)
+    def run(self) -> None:
+        """Measure, write plan.json unless the run has begun, and print the table."""
+        module, start, notes = self.module, since_start(), self._notes()
+        costs = self._costs()
+        plan = self._evaluation(start, costs, self._stages(start, costs))
+        used, path = collect(module), plan_file(module.run)
         if path.is_file() and module.run.stage(1).directory.is_dir():
             notes.append(f"the run has begun: {path} stays as it is")
         else:
@@ -105,134 +93,88 @@ class Planner:
         for note in notes:
             console.print(f"- {note}", markup=False, highlight=False, soft_wrap=True)
 
-    @property
-    def one_stage(self) -> bool:
-        """Whether `pdd-cli run` makes the baseline of one stage too."""
-        return ONE_STAGE in self.evaluation.baselines
-
-    def _stages(self) -> Json:
+    def _costs(self) -> dict[str, StageCost]:
         """Costs of the smallest and of the largest stage, and of the baseline of one stage."""
-        module, start = self.module, since_start()
-        total, parts = sum(module.options.per_stage), 1 if module.options.discard is None else module.options.stages
+        options = self.module.options
+        parts = 1 if options.discard is None else options.stages
         sizes: dict[str, tuple[Json, int]] = {"first": ({"stage": 1}, parts)}
-        if module.options.stages > 1:
-            sizes["last"] = ({"stage": module.options.stages}, parts)
-            if self.one_stage:
-                sizes[ONE_STAGE] = ({"stage": 1, "stages": 1, "ipc": total}, 1)
+        if options.stages > 1:
+            sizes["last"] = ({"stage": options.stages}, parts)
+            if ONE_STAGE in self.evaluation.baselines:
+                sizes[ONE_STAGE] = ({"stage": 1, **one_stage_changes(options)}, 1)
         # Steps take a half, preparation and transition a quarter each.
         share = self.planning.seconds / 2 / len(sizes) / 2
-        costs: dict[str, object] = {}
-        with tempfile.TemporaryDirectory(prefix="pdd-plan-") as folder:
-            for name, (changes, part) in sizes.items():
-                costs[name] = rehearse_stage(
-                    self.make_stage, self.stage_trainer, self.data, Path(folder) / name, changes, share, part
-                ).to_json()
-        return {"start": start, "costs": costs, "discard": self._discarding(share)}
-
-    def _discarding(self, seconds: float) -> float:
-        """Seconds of the training that tells easy examples from others; 0 without discarding."""
-        module, data = self.module, self.data
-        if module.options.discard is None:
-            return 0.0
-        recipe, rate = module.options.discard.recipe, module.options.discard.learning_rate
-        device = self.evaluation_trainer(1, []).strategy.root_device
-        real = data.train_on(device)
-        problem = module.options.problem(data, device)
-        learner = Learner(problem.network(), device)
-        learner.load(problem.initial_state("plan"))
-        # The training has one too, and is therefore not recorded.
-        learner.network.register_forward_hook(lambda *_: None)
-
-        def step(number: int) -> None:
-            learner.train_steps(real, [number], rate, recipe, problem.augmentation, problem.seed, "plan")
-
-        steps = recipe.steps(len(real))
-        return steps * mean_seconds(step, steps, seconds, device)
-
-    def _jobs(self) -> tuple[float, dict[str, float], dict[str, int | None]]:
-        """Seconds until an evaluation is ready, seconds of its jobs, peak memory of its process."""
-        start = since_start()
-        evaluator = PlannedEvaluator(self.module, self.data, self.evaluation, self.evaluation_trainer)
-        jobs = evaluator.find()
-        seconds = evaluator.seconds(jobs, self.planning.seconds / 2)
-        return start, seconds, peak_memory(evaluator.device)
-
-    def _combine(
-        self, measured: Any, start: float, jobs: dict[str, float], evaluation: dict[str, int | None]
-    ) -> Amounts:
-        """The whole run's amounts.
-
-        Args:
-            measured: What the first process wrote.
-            start: Seconds until this process was ready.
-            jobs: Seconds by the label of the job.
-            evaluation: Peak memory of this process.
-        """
-        module, on_device = self.module, evaluation["device"] is not None
-        # Whoever is first to read the data leaves a cache to the others.
-        start = start if self.data.cache_dir else (start + measured["start"]) / 2
-        costs = {name: StageCost(**cost) for name, cost in measured["costs"].items()}
+        costs = {
+            name: rehearse_stage(self.make_stage, self.stage_trainer, self.data, changes, share, part)
+            for name, (changes, part) in sizes.items()
+        }
         same = {name: max(getattr(cost, name) for cost in costs.values()) for name in COLD}
         same |= {name: fmean(getattr(cost, name) for cost in costs.values()) for name in POOLED}
-        costs = {name: replace(cost, **same) for name, cost in costs.items()}
-        lines: list[Line] = []
-        memory: dict[str, dict[str, int | None]] = {}
-        disk: dict[str, int] = {}
-        preprocessing = sum(tensor.nbytes for tensor in self.data.preprocessing.tensors().values())
-        parts: list[tuple[str, StageCost, StageWork]] = []
-        for stage in range(1, module.options.stages + 1):
-            images = sum(module.options.per_stage[:stage]) * self.data.num_classes * module.options.factor**2
+        return {name: replace(cost, **same) for name, cost in costs.items()}
+
+    def _stages(self, start: float, costs: dict[str, StageCost]) -> Amounts:
+        """What the stages take, and the baseline of one stage."""
+        options, data = self.module.options, self.data
+        plan = Amounts([], {}, {})
+        for stage in range(1, options.stages + 1):
+            images = sum(options.per_stage[:stage]) * data.num_classes * options.factor**2
             cost = StageCost.between(costs["first"], costs.get("last", costs["first"]), images)
-            work = self._work(stage, module.options.iterations)
-            parts.append((stage_name(stage), cost, replace(work, extra=measured["discard"] if stage == 1 else 0.0)))
-        if self.one_stage:
+            plan = self._with_stage(plan, stage_name(stage), start, cost, options, stage)
+        if ONE_STAGE in self.evaluation.baselines:
             # With one stage the run and its baseline are the same.
-            cost = costs.get(ONE_STAGE, costs["first"])
-            work = self._work(1, module.options.iterations * module.options.stages)
-            # The baseline finds the experts of stage 1, unless that read only a part of the data.
-            shared = module.options.discard is None and work.experts > 0
-            parts.append((ONE_STAGE, cost, replace(work, reused=shared, experts=0 if shared else work.experts)))
-        for name, cost, work in parts:
-            lines += stage_lines(name, start, cost, work)
-            memory[name] = stage_memory(cost, work, on_device=on_device)
-            disk[name] = round(cost.stored) + work.bank + work.experts
-            # Once in each run's folder.
-            disk[name] += preprocessing if name in (stage_name(1), ONE_STAGE) else 0
-        if module.options.discard is not None:
-            disk[stage_name(1)] += self._training_bytes(module.options.discard.recipe)
-        selecting = [baseline for baseline in self.evaluation.baselines if baseline in SELECTIONS]
-        chosen = len(selecting) * (ROW_BYTES + 8 * sum(module.options.per_stage) * self.data.num_classes)
-        chosen += self._training_bytes(self.evaluation.full) if selecting else 0
-        lines += [Line(EVALUATION, "start", start), *(Line(EVALUATION, label, s) for label, s in jobs.items())]
-        memory[EVALUATION] = evaluation
-        return Amounts(lines, memory, {**disk, EVALUATION: ROW_BYTES * len(jobs) + chosen})
+            cost, alone = costs.get(ONE_STAGE, costs["first"]), one_stage_options(options)
+            plan = self._with_stage(plan, ONE_STAGE, start, cost, alone, 1)
+        if options.discard is not None:
+            recipe, rate, first = options.discard.recipe, options.discard.learning_rate, stage_name(1)
+            problem = options.problem(data, self.evaluation_trainer(1, []).strategy.root_device)
+            counting = real_seconds(problem, data, recipe, rate, self.planning.seconds / 8)
+            at = (first, "start")
+            lines = [replace(x, seconds=x.seconds + counting * ((x.part, x.work) == at)) for x in plan.lines]
+            disk = {**plan.disk, first: plan.disk[first] + training_disk(options, data, recipe)}
+            plan = Amounts(lines, plan.memory, disk)
+        return plan
 
-    def _training_bytes(self, recipe: Recipe) -> int:
-        """Of a training on the real data that is kept: a state, and which examples were correct in each epoch."""
-        module, data = self.module, self.data
-        network = module.options.problem(data).network()
-        state: int = sum(tensor.nbytes for tensor in network.state_dict().values())
-        return state + recipe.epochs * len(data.train)
-
-    def _work(self, stage: int, iterations: int) -> StageWork:
-        module = self.module
-        space = stage_space(module, self.data, stage)
-        members, state = module.options.dynamics.members, space.bank // max(1, module.options.dynamics.members)
-        fresh = members if stage == 1 or not module.options.transition else 0
+    def _with_stage(
+        self, plan: Amounts, name: str, start: float, cost: StageCost, options: StageOptions, stage: int
+    ) -> Amounts:
+        disk, members = stage_disk(options, self.data, stage), options.dynamics.members
+        # The baseline finds the experts of stage 1, unless that read only a part of the data.
+        reused = name == ONE_STAGE and self.module.options.discard is None and disk.experts > 0
+        every, minutes = self.schedule
+        work = StageWork(
+            fresh=members if stage == 1 or not options.transition else 0,
+            members=members if options.transition else 0,
+            epochs=options.recipe.epochs,
+            steps=options.iterations,
+            checkpoint_every=every,
+            checkpoint_seconds=60 * minutes,
+            reused=reused,
+            shares=self.world,
+        )
         # A bank and the list of states that it is made of. A transition holds its bank, the members that it reads
         # back, the next bank, and the file of that before and after its header is sorted.
-        copies = 5 if module.options.transition else 2
-        return StageWork(
-            fresh=fresh,
-            members=members if module.options.transition else 0,
-            epochs=module.options.recipe.epochs,
-            steps=iterations,
-            checkpoints=iterations // self.checkpoint_every,
-            shares=self.world,
-            bank=space.bank if module.options.transition else 0,
-            copies=copies * max(0, members - MEMBERS) * state,
-            experts=space.experts,
-        )
+        copies = (5 if options.transition else 2) * max(0, members - MEMBERS) * disk.state
+        on_device = self.evaluation_trainer(1, []).strategy.root_device.type == "cuda"
+        memory = {"host": round(cost.host) + copies, "device": round(cost.device) if on_device else None}
+        stored = disk.stage + (0 if reused else disk.experts) + (preprocessing_disk(self.data) if stage == 1 else 0)
+        lines = [*plan.lines, *stage_lines(name, start, cost, work)]
+        return Amounts(lines, {**plan.memory, name: memory}, {**plan.disk, name: stored})
+
+    def _evaluation(self, start: float, costs: dict[str, StageCost], plan: Amounts) -> Amounts:
+        """The plan with what the evaluation takes."""
+        module, evaluation, data = self.module, self.evaluation, self.data
+        sets = PlannedSets(module, data)
+        evaluator = Evaluator(module, data, evaluation, self.evaluation_trainer, sets=sets)
+        forget_peaks(evaluator.device)
+        seconds = job_seconds(evaluator, self.planning.seconds / 2)
+        selecting = [baseline for baseline in evaluation.baselines if baseline in SELECTIONS]
+        stored = ROW * len(seconds) + len(selecting) * (ROW + 8 * sum(module.options.per_stage) * data.num_classes)
+        stored += training_disk(module.options, data, evaluation.full) if selecting else 0
+        # A process of its own will pay for what the stages have warmed up here.
+        lines = [Line(EVALUATION, "start", start + costs["first"].overhead)]
+        lines += [Line(EVALUATION, label, found) for label, found in seconds.items()]
+        memory = {**plan.memory, EVALUATION: peak_memory(evaluator.device)}
+        return Amounts([*plan.lines, *lines], memory, {**plan.disk, EVALUATION: stored})
 
     def _notes(self) -> list[str]:
         """What the estimate rests on."""

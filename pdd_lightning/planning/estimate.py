@@ -10,33 +10,28 @@ from pdd_lightning.types import Json
 
 @dataclass(frozen=True)
 class StageCost:
-    """What a stage of one size costs, measured on a piece of each kind of work.
+    """What a stage of one size costs, in seconds and bytes, measured on a piece of each kind of work.
 
     Attributes:
         images: Training images of the union U_k.
-        overhead: Seconds from the process being ready to the first hook of the fit.
-        state: Seconds for one fresh start state.
-        preparation: Seconds of the dynamics' preparation beside its pieces.
-        pieces: How many pieces the preparation has.
-        piece: Seconds of a piece.
+        overhead: From the process being ready to the first hook of the fit.
+        state: For one fresh start state.
+        preparation: Of the dynamics, by one process.
         parts: Parts of a step's loss, which processes share.
-        step: Seconds of an optimiser step, with what the dynamics does after it.
-        opening: Seconds that the first steps take longer.
-        checkpoint: Seconds of a checkpoint.
-        epoch: Seconds for one member's epoch on the union, in the transition.
-        member: Seconds for one member beside its epochs.
-        finish: Seconds for writing the stage.
-        host: Peak resident memory of the process in bytes.
-        device: Peak memory of tensors on an accelerator in bytes; 0 on the CPU.
-        stored: Bytes of the stage's folder without end states.
+        step: Of an optimiser step, with what the dynamics does after it.
+        opening: What the first steps take longer.
+        checkpoint: Of a checkpoint.
+        epoch: Of one member's epoch on the union, in the transition.
+        member: Of one member beside its epochs.
+        finish: For writing the stage.
+        host: Peak resident memory of the process.
+        device: Peak memory of tensors on an accelerator; 0 on the CPU.
     """
 
     images: float
     overhead: float
     state: float
     preparation: float
-    pieces: float
-    piece: float
     parts: float
     step: float
     opening: float
@@ -46,7 +41,6 @@ class StageCost:
     finish: float
     host: float
     device: float
-    stored: float
 
     @classmethod
     def between(cls, first: Self, last: Self, images: float) -> Self:
@@ -55,10 +49,6 @@ class StageCost:
         share = (images - first.images) / span if span else 0.0
         values = {f.name: (1 - share) * getattr(first, f.name) + share * getattr(last, f.name) for f in fields(cls)}
         return cls(**values)
-
-    def to_json(self) -> Json:
-        """For the other process of a plan."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -70,37 +60,32 @@ class StageWork:
         members: Start states that the transition trains; 0 without transition.
         epochs: Epochs of each in the transition.
         steps: Optimiser steps.
-        checkpoints: How many checkpoints are written on the way.
+        checkpoint_every: Steps between two checkpoints.
+        checkpoint_seconds: Seconds of steps after which there is one all the same.
         reused: Whether the experts are those of another stage that was fitted before.
-        extra: Seconds of what is done once in the run, in this stage: training to discard easy examples.
         shares: Processes that share experts and members.
-        bank: Bytes of all end states on disk.
-        copies: Bytes in memory that the probe, with its small bank, did not hold.
-        experts: Bytes of experts on disk.
     """
 
     fresh: int
     members: int
     epochs: int
     steps: int
-    checkpoints: int
+    checkpoint_every: int
+    checkpoint_seconds: float
     reused: bool = False
-    extra: float = 0.0
     shares: int = 1
-    bank: int = 0
-    copies: int = 0
-    experts: int = 0
+
+    def checkpoints(self, step: float) -> int:
+        """How many checkpoints are written on the way, where a step takes so many seconds."""
+        # The clock begins anew at every checkpoint, and none is sooner than the next step.
+        share = min(1.0, step / self.checkpoint_seconds)
+        intervals, rest = divmod(self.steps, self.checkpoint_every)
+        return intervals * (1 + int((self.checkpoint_every - 1) * share)) + int(rest * share)
 
 
 @dataclass(frozen=True)
 class Line:
-    """Seconds of one work of one part of the run.
-
-    Attributes:
-        part: A stage, the one-stage baseline or the evaluation.
-        work: What is done.
-        seconds: How long.
-    """
+    """Seconds of one work of one part of the run: of a stage, of the one-stage baseline or of the evaluation."""
 
     part: str
     work: str
@@ -149,17 +134,14 @@ class Amounts:
 
     def to_json(self) -> Json:
         """For plan.json."""
-        return {
-            "lines": [{**asdict(line), "seconds": round(line.seconds, 3)} for line in self.lines],
-            "memory": self.memory,
-            "disk": self.disk,
-            "total": {
-                "seconds": round(self.seconds, 3),
-                "host_bytes": self.peak("host"),
-                "device_bytes": self.peak("device"),
-                "disk_bytes": self.stored,
-            },
+        total = {
+            "seconds": round(self.seconds, 3),
+            "host_bytes": self.peak("host"),
+            "device_bytes": self.peak("device"),
+            "disk_bytes": self.stored,
         }
+        lines = [{**asdict(line), "seconds": round(line.seconds, 3)} for line in self.lines]
+        return {"lines": lines, "memory": self.memory, "disk": self.disk, "total": total}
 
 
 def stage_lines(part: str, start: float, cost: StageCost, work: StageWork) -> list[Line]:
@@ -171,18 +153,13 @@ def stage_lines(part: str, start: float, cost: StageCost, work: StageWork) -> li
         cost: At the stage's size.
         work: How much there is to do.
     """
-    preparation = 0.0 if work.reused else (cost.preparation + cost.pieces * cost.piece) / work.shares
+    preparation = 0.0 if work.reused else cost.preparation / work.shares
     # A step's parts are shared out; the rank with the most decides.
     step = cost.step * math.ceil(cost.parts / work.shares) / cost.parts
     members = math.ceil(work.members / work.shares)
     return [
-        Line(part, "start", start + cost.overhead + work.extra),
+        Line(part, "start", start + cost.overhead),
         Line(part, "preparation", work.fresh * cost.state + preparation),
-        Line(part, "distillation", cost.opening + work.steps * step + work.checkpoints * cost.checkpoint),
+        Line(part, "distillation", cost.opening + work.steps * step + work.checkpoints(step) * cost.checkpoint),
         Line(part, "transition", members * (cost.member + work.epochs * cost.epoch) + cost.finish),
     ]
-
-
-def stage_memory(cost: StageCost, work: StageWork, *, on_device: bool) -> dict[str, int | None]:
-    """Peak bytes of a stage's process."""
-    return {"host": round(cost.host) + work.copies, "device": round(cost.device) if on_device else None}

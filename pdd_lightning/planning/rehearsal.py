@@ -14,15 +14,14 @@ from pdd_lightning.dynamics import Dynamics, MatchPoint, Rehearsal, StageContext
 from pdd_lightning.dynamics.bank import StateBank
 from pdd_lightning.planning.clock import StepClock, mean_seconds, timed
 from pdd_lightning.planning.estimate import StageCost
-from pdd_lightning.planning.readings import device_peak, folder_bytes, forget_device_peak, host_peak
+from pdd_lightning.process.readings import device_peak, forget_peaks, host_peak
 from pdd_lightning.stage.callback import StageCallback
 from pdd_lightning.stage.initial_images import initial_images
 from pdd_lightning.stage.module import StageModule
 from pdd_lightning.stage.monitor import ImageMonitor
 from pdd_lightning.stage.subsets import Subset, union_of, write_subset
 from pdd_lightning.stage.transition import make_transition
-from pdd_lightning.training.learner import Learner, train_together
-from pdd_lightning.training.recipe import Recipe
+from pdd_lightning.training.learner import train_together
 from pdd_lightning.types import Json, LabelledImages, State
 
 MEMBERS = 2
@@ -42,19 +41,13 @@ MakeTrainer = Callable[[StageModule, Sequence[Callback]], Trainer]
 
 
 class _Rehearsing(Dynamics):
-    """Stands in a stage for its dynamics, and rehearses where the stage has it prepared.
-
-    Args:
-        inner: The dynamics.
-        seconds: How long to measure the pieces of its preparation.
-    """
+    """Stands in a stage for its dynamics, and rehearses where the stage has it prepared."""
 
     has_target: ClassVar[bool] = True  # for the options were checked with the inner one
 
     def __init__(self, inner: Dynamics, seconds: float) -> None:
-        self.inner, self.seconds = inner, seconds
-        self.rehearsal: Rehearsal | None = None
-        self.piece = 0.0
+        self.inner, self.seconds, self.preparation_seconds = inner, seconds, 0.0
+        self.found: Rehearsal | None = None
 
     @property
     def members(self) -> int:
@@ -64,16 +57,15 @@ class _Rehearsing(Dynamics):
     @property
     def acting(self) -> Dynamics:
         """The dynamics that offers the match points."""
-        assert self.rehearsal is not None, "prepare() comes first"
-        return self.rehearsal.dynamics
+        assert self.found is not None, "prepare() comes first"
+        return self.found.dynamics
 
     def prepare(self, context: StageContext) -> None:
         """Rehearse with a bank of the right size that takes no memory, and time the pieces."""
-        stacked = {
-            name: tensor[None].expand(self.inner.members, *tensor.shape) for name, tensor in context.bank[0].items()
-        }
-        self.rehearsal = found = self.inner.rehearse(replace(context, bank=StateBank(stacked, context.bank.identity)))
-        self.piece = mean_seconds(found.piece, found.pieces, self.seconds, context.device)
+        bank = StateBank.repeated(context.bank[0], self.inner.members, context.bank.identity)
+        self.found = found = self.inner.preparation(replace(context, bank=bank)).rehearse()
+        piece = mean_seconds(found.piece, found.pieces, self.seconds, context.device)
+        self.preparation_seconds = found.seconds + found.pieces * piece
         context.recordings.clear()  # the steps begin without, as those of the run do
 
     def point(self, step: int, index: int) -> MatchPoint:
@@ -94,13 +86,7 @@ class _Rehearsing(Dynamics):
 
 
 def rehearse_stage(
-    make: MakeStage,
-    make_trainer: MakeTrainer,
-    data: ImageDataModule,
-    folder: Path,
-    changes: Json,
-    seconds: float,
-    parts: int = 1,
+    make: MakeStage, make_trainer: MakeTrainer, data: ImageDataModule, changes: Json, seconds: float, parts: int = 1
 ) -> StageCost:
     """Measure a stage of one size.
 
@@ -108,105 +94,84 @@ def rehearse_stage(
         make: Makes the module.
         make_trainer: Makes its trainer.
         data: The run's data, set up.
-        folder: An empty folder, for a run that ends after a few steps.
         changes: The stage, and options of another run.
         seconds: How long to measure the steps; preparation and transition take about as long again.
         parts: Of which the stage reads one of the real data.
     """
-    module = make({**STILL, **changes, "run_dir": str(folder)})
-    dynamics = _Rehearsing(module.options.dynamics, seconds / 2)
-    module.options = replace(module.options, dynamics=dynamics)
-    _place_earlier(module, data)
-    if parts > 1:
-        module.positions = torch.arange(0, len(data.train), parts)
-    clock = StepClock(seconds)
-    trainer = make_trainer(module, [clock, ImageMonitor()])
-    device = trainer.strategy.root_device
-    forget_device_peak(device)
-    trainer.fit(module, datamodule=data)
-    rehearsal = dynamics.rehearsal
-    assert rehearsal is not None
-    checkpoint = timed(lambda: trainer.save_checkpoint(module.folder.checkpoints / "step=0.ckpt", weights_only=False))
-    logs = folder_bytes(module.run.tensorboard)
-    epoch, member, finish = _hand_over(module, trainer, dynamics.inner.members, seconds / 2)
-    module.context.recordings.clear()  # a later rehearsal is not to find their memory taken
-    problem = module.options.problem(data)
-    state = timed(lambda: StateBank.random(problem, MEMBERS)) / MEMBERS
-    ends = module.folder.end_states
-    return StageCost(
-        images=_union_size(module),
-        overhead=clock.fit_start - clock.made,
-        state=state,
-        preparation=rehearsal.seconds,
-        pieces=rehearsal.pieces,
-        piece=dynamics.piece,
-        parts=module.options.points * module.options.objective.parts(module.context),
-        step=clock.step,
-        opening=clock.opening,
-        checkpoint=checkpoint,
-        epoch=epoch,
-        member=member,
-        finish=finish,
-        host=host_peak(),
-        device=device_peak(device) or 0,
-        stored=folder_bytes(module.folder.directory) - (ends.stat().st_size if ends.is_file() else 0) + logs,
-    )
+    with TemporaryDirectory(prefix="pdd-plan-") as folder:
+        module = make({**changes, **STILL, "run_dir": folder})
+        dynamics = _Rehearsing(module.options.dynamics, seconds / 2)
+        module.options = replace(module.options, dynamics=dynamics)
+        _place_earlier(module, data)
+        if parts > 1:
+            module.positions = torch.arange(0, len(data.train), parts)
+        clock = StepClock(seconds)
+        trainer = make_trainer(module, [clock, ImageMonitor()])
+        device = trainer.strategy.root_device
+        forget_peaks(device)
+        trainer.fit(module, datamodule=data)
+        path, problem = module.folder.checkpoints / "step=0.ckpt", module.options.problem(data)
+        checkpoint = timed(lambda: trainer.save_checkpoint(path, weights_only=False))
+        union = union_of([*module.previous, module.subset()])
+        assert union is not None
+        epoch, member, finish = _hand_over(module, trainer, union.to(device), dynamics.inner.members, seconds / 2)
+        module.context.recordings.clear()  # a later rehearsal is not to find their memory taken
+        return StageCost(
+            images=len(union),
+            overhead=clock.fit_start - clock.made,
+            state=timed(lambda: StateBank.random(problem, MEMBERS)) / MEMBERS,
+            preparation=dynamics.preparation_seconds,
+            parts=module.options.points * module.options.objective.parts(module.context),
+            step=clock.step,
+            opening=clock.opening,
+            checkpoint=checkpoint,
+            epoch=epoch,
+            member=member,
+            finish=finish,
+            host=host_peak(),
+            device=device_peak(device) or 0,
+        )
 
 
 def _place_earlier(module: StageModule, data: ImageDataModule) -> None:
     """Complete stages before this one, with real images and fresh states in place of learned ones."""
-    previous = None
+    previous, options = None, module.options
     for stage in range(1, module.stage):
-        folder, ipc = module.run.stage(stage), module.options.per_stage[stage - 1]
-        images, labels = initial_images(module.options, stage, data.train, data.class_names, ipc)
-        write_subset(
-            folder, Subset(LabelledImages(images, labels), module.options.learning_rate, stage, module.options.factor)
-        )
-        if module.options.transition and stage == module.stage - 1:
-            StateBank.random(module.options.problem(data), MEMBERS).write(folder.end_states)
-        folder.finish(module.options.settings(stage), data.fingerprint, previous, {})
+        folder = module.run.stage(stage)
+        images = initial_images(options, stage, data.train, data.class_names, options.per_stage[stage - 1])
+        write_subset(folder, Subset(LabelledImages(*images), options.learning_rate, stage, options.factor))
+        if options.transition and stage == module.stage - 1:
+            StateBank.random(options.problem(data), MEMBERS).write(folder.end_states)
+        folder.finish(options.settings(stage), data.fingerprint, previous, {})
         previous = folder.fingerprint()
 
 
-def _union_size(module: StageModule) -> int:
-    union = union_of([*module.previous, module.subset()])
-    assert union is not None
-    return len(union)
-
-
-def _hand_over(module: StageModule, trainer: Trainer, members: int, seconds: float) -> tuple[float, float, float]:
+def _hand_over(
+    module: StageModule, trainer: Trainer, union: LabelledImages, members: int, seconds: float
+) -> tuple[float, float, float]:
     """Seconds of an epoch of the transition, of a member beside its epochs, and of what is done once in a stage."""
-    context = module.context
-    union = union_of([*module.previous, module.subset()])
-    assert union is not None
-    union = union.to(context.device)
+    context, rate = module.context, module.options.learning_rate
     epoch = member = opening = 0.0
     steps = members * module.options.recipe.steps(len(union))
     # One epoch for each member; the callback then finds the members on the disk.
     recipe = replace(module.options.recipe, epochs=1)
     module.options = replace(module.options, recipe=recipe, iterations=trainer.global_step)
     if module.options.transition:
-        size = min(members, context.networks_at_once)
-        train = _epoch_of(
-            context, context.learners(size, steps), union, module.options.learning_rate, module.options.recipe
-        )
+        learners = context.learners(min(members, context.networks_at_once), steps)
+        for learner in learners:
+            learner.load(context.bank[0])
+        keys = [("rehearsal", index) for index in range(len(learners))]
+
+        def train(number: int) -> None:
+            train_together(learners, union, rate, recipe, context.augmentation, context.seed, keys)
+
         opening = timed(lambda: train(0))
-        epoch = mean_seconds(train, ENDLESS, seconds, context.device) / size
-        opening = max(0.0, opening - size * epoch)
-        waiting = module.folder.directory / "transition"
-        rate = module.subset().rate
+        epoch = mean_seconds(train, ENDLESS, seconds, context.device) / len(learners)
+        opening = max(0.0, opening - len(learners) * epoch)
         with TemporaryDirectory() as aside:  # so that the next one finds what a GPU records
-            make_transition(context, union, rate, module.options.recipe, Path(aside))
-        member = timed(lambda: make_transition(context, union, rate, module.options.recipe, waiting)) / MEMBERS - epoch
+            make_transition(context, union, rate, recipe, Path(aside))
+        # Where the callback looks for members: under the rate that the subset has.
+        waiting, learned = module.folder.directory / "transition", module.subset().rate
+        member = timed(lambda: make_transition(context, union, learned, recipe, waiting)) / MEMBERS - epoch
     finish = timed(lambda: StageCallback().on_fit_end(trainer, module))
     return epoch, max(0.0, member), opening + finish
-
-
-def _epoch_of(
-    context: StageContext, learners: Sequence[Learner], union: LabelledImages, rate: float, recipe: Recipe
-) -> Callable[[int], None]:
-    """Trains one member, or a group of them, for the recipe's single epoch."""
-    for learner in learners:
-        learner.load(context.bank[0])
-    keys = [("rehearsal", index) for index in range(len(learners))]
-    return lambda number: train_together(learners, union, rate, recipe, context.augmentation, context.seed, keys)

@@ -1,35 +1,92 @@
-"""Plans and comparisons as tables for the terminal."""
+"""A plan, and what a run noted of itself, side by side."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 from rich.box import SIMPLE
+from rich.console import Console
 from rich.table import Table
 
-from pdd_lightning.planning.estimate import Amounts
+from pdd_lightning.errors import ArtifactError
+from pdd_lightning.evaluation.protocol import Evaluation
+from pdd_lightning.planning.estimate import Amounts, Line
+from pdd_lightning.process.readings import folder_bytes
+from pdd_lightning.progress import duration, size
+from pdd_lightning.stage.module import StageModule
+from pdd_lightning.stage.one_stage import ONE_STAGE, one_stage_options
+from pdd_lightning.stage.usage import FILE, WORKS, read_usage
+from pdd_lightning.store.digests import fingerprint
+from pdd_lightning.store.files import read_json
+from pdd_lightning.store.folders import RunFolder
+
+EVALUATION = "evaluation"
+"""What the last part of a run is called in a plan."""
 
 _TITLES = {"start": "start, data", "preparation": "experts / preparation", "transition": "transition, writing"}
 _MEMORY = {"host": "peak memory", "device": "peak memory, device"}
-_ALL = "all"
 
 
-def duration(seconds: float) -> str:
-    """Seconds as people say them, with the units that matter."""
-    if seconds < 99.95:
-        return f"{seconds:.1f} s"
-    if seconds < 3599.5:
-        minutes, rest = divmod(round(seconds), 60)
-        return f"{minutes} min {rest:02d} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes:02d} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+def stage_name(stage: int) -> str:
+    """What a stage is called in a plan."""
+    return f"stage {stage}"
 
 
-def size(count: float) -> str:
-    """Bytes with a binary unit."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"
+def plan_file(run: RunFolder) -> Path:
+    """Where a run's plan lies."""
+    return run.directory / "plan.json"
+
+
+def identity(module: StageModule, data: str, evaluation: Evaluation) -> str:
+    """Fingerprint of everything that a plan was made for.
+
+    Args:
+        module: The run.
+        data: Fingerprint of its data.
+        evaluation: How it is scored.
+    """
+    return fingerprint([module.options.settings(1), module.options.per_stage, data, evaluation.describe()])
+
+
+def collect(module: StageModule) -> Amounts:
+    """What the run's stages and its evaluation noted; parts that are not complete are left out."""
+    run, baseline, lines = module.run, one_stage_options(module.options).run, list[Line]()
+    memory: dict[str, dict[str, int | None]] = {}
+    disk: dict[str, int] = {}
+    discards = module.options.discard is not None
+    folders = {stage_name(stage): (run, run.stage(stage)) for stage in range(1, module.options.stages + 1)}
+    for name, (of, folder) in {**folders, ONE_STAGE: (baseline, baseline.stage(1))}.items():
+        usage = read_usage(folder.directory / FILE)
+        seconds, stored, peaks = (usage.get(key) for key in ("seconds", "bytes", "peak_memory"))
+        if folder.complete and isinstance(seconds, dict) and isinstance(stored, dict) and isinstance(peaks, dict):
+            lines += [Line(name, work, float(seconds.get(work, 0.0))) for work in WORKS]
+            memory[name] = peaks
+            disk[name] = folder_bytes(folder.directory) + folder_bytes(of.tensorboard / folder.directory.name)
+            disk[name] += int(stored.get("experts", 0))
+            if folder.stage == 1:
+                disk[name] += of.preprocessing.stat().st_size if of.preprocessing.is_file() else 0
+                disk[name] += folder_bytes(of.forgetting) if discards else 0
+    usage = read_usage(run.evaluation / FILE)
+    jobs, start, peaks = (usage.get(key) for key in ("jobs", "start", "peak_memory"))
+    if isinstance(jobs, dict) and isinstance(start, (int, float)) and isinstance(peaks, dict):
+        lines.append(Line(EVALUATION, "start", float(start)))
+        lines += [Line(EVALUATION, label, float(seconds)) for label, seconds in jobs.items()]
+        memory[EVALUATION] = peaks
+        left = [run.evaluation, run.tensorboard / "evaluation", run.selection, *([] if discards else [run.forgetting])]
+        disk[EVALUATION] = sum(map(folder_bytes, left))
+    return Amounts(lines, memory, disk)
+
+
+def compare_with_plan(module: StageModule, data: str, evaluation: Evaluation) -> None:
+    """Print the run's plan beside what it used, if there is a plan for these settings; see :func:`identity`."""
+    try:
+        found = read_json(plan_file(module.run))
+        if found.get("identity") != identity(module, data, evaluation):
+            return
+        plan = Amounts.from_json(found)
+    except (ArtifactError, KeyError, TypeError):
+        return
+    if (used := collect(module)).lines:
+        Console().print(plan_table(plan, used))
 
 
 def plan_table(plan: Amounts, used: Amounts | None = None) -> Table:
@@ -48,24 +105,22 @@ def plan_table(plan: Amounts, used: Amounts | None = None) -> Table:
     def row(part: str, title: str, planned: float, known: float | None, show: Callable[[float], str]) -> None:
         cells = [show(planned)]
         if used is not None:
-            ratio = f"{planned / known:.2f}" if known else "-"
-            cells += ["-" if known is None else show(known), ratio]
-        table.add_row(part, title, *cells, style="bold" if part == _ALL else None)
+            cells += ["-" if known is None else show(known), f"{planned / known:.2f}" if known else "-"]
+        table.add_row(part, title, *cells, style="bold" if part == "all" else None)
 
     spent = {(line.part, line.work): line.seconds for line in used.lines} if used else {}
     parts = dict.fromkeys(line.part for line in plan.lines)
     for part in parts:
-        lines = [line for line in plan.lines if line.part == part]
-        for number, line in enumerate(lines):
-            known = spent.get((part, line.work))
-            row("" if number else part, _TITLES.get(line.work, line.work), line.seconds, known, duration)
+        for number, line in enumerate(line for line in plan.lines if line.part == part):
+            title = _TITLES.get(line.work, line.work)
+            row("" if number else part, title, line.seconds, spent.get((part, line.work)), duration)
         for where, title in _MEMORY.items():
             if (peak := plan.memory.get(part, {}).get(where)) is not None:
                 row("", title, peak, used.memory.get(part, {}).get(where) if used else None, size)
         row("", "disk", plan.disk.get(part, 0), used.disk.get(part) if used else None, size)
         table.add_section()
     whole = used if used is not None and parts.keys() <= {line.part for line in used.lines} else None
-    row(_ALL, "time", plan.seconds, whole.seconds if whole else None, duration)
+    row("all", "time", plan.seconds, whole.seconds if whole else None, duration)
     for where, title in _MEMORY.items():
         if (largest := plan.peak(where)) is not None:
             row("", title, largest, whole.peak(where) if whole else None, size)

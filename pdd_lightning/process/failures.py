@@ -1,13 +1,15 @@
-"""How a command ends after an error: one line for what the user can mend, and never a process that waits for ever."""
+"""How a command ends after an error: one line for what the user can mend, and never a process that waits for ever.
+
+Imports no torch: a command that needs none may fail too.
+"""
 
 import errno
 import os
 import re
 import sys
 import traceback
+from types import ModuleType
 from typing import Final
-
-import torch
 
 from pdd_lightning.errors import PDDError
 
@@ -34,7 +36,7 @@ def ended_line(error: BaseException) -> str | None:
             f"the disk failed{where}: {error.strerror}. Free space, mend permissions or bring the folder back, then "
             "run the same command again: everything finished before is intact"
         )
-    if several() and isinstance(error, RuntimeError) and _LOST.search(str(error)):
+    if _others() is not None and isinstance(error, RuntimeError) and _LOST.search(str(error)):
         return (
             "another process of this run ended or cannot be reached; its own message says why. Run the same command "
             f"again to continue ({' '.join(str(error).split())[:160]})"
@@ -42,10 +44,11 @@ def ended_line(error: BaseException) -> str | None:
     return None
 
 
-def several() -> bool:
-    """Whether this process works together with others."""
-    distributed = torch.distributed
-    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+def _others() -> ModuleType | None:
+    """torch.distributed, if this process works together with others."""
+    found = sys.modules.get("torch.distributed")
+    together = found is not None and found.is_available() and found.is_initialized() and found.get_world_size() > 1
+    return found if together else None
 
 
 def end(error: Exception) -> None:
@@ -58,13 +61,13 @@ def end(error: Exception) -> None:
         SystemExit: With status 2 after a mistake or a state that the user can mend.
         Exception: The error itself if it is a fault of the program, for its traceback.
     """
-    line = ended_line(error)
-    if not several():
+    line, others = ended_line(error), _others()
+    if others is None:
         if line is None:
             raise error
         print(f"pdd-cli: error: {line}", file=sys.stderr)
         raise SystemExit(2) from None
-    rank = torch.distributed.get_rank()
+    rank = others.get_rank()
     if line is None:
         traceback.print_exception(error, file=sys.stderr)
         line = f"{type(error).__name__}: {' '.join(str(error).split())}"

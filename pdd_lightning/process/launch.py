@@ -38,23 +38,6 @@ class _NoSignals(_SignalConnector):
         self.received_sigterm = False
 
 
-class PDDTrainer(Trainer):
-    """Lightning's trainer, with the commands that the parser offers beside `fit`."""
-
-    def evaluate(self) -> None:
-        """Train fresh networks on the finished run and report their test accuracy after every stage."""
-        # LightningCLI looks commands up here; PDDCLI.evaluate does the work, with one trainer for each fit.
-        raise RuntimeError("use `pdd-cli evaluate`")
-
-    def select(self) -> None:
-        """Choose real images in place of distilled ones, as a finished run of one stage that `evaluate` scores."""
-        raise RuntimeError("use `pdd-cli select`")
-
-    def plan(self) -> None:
-        """Say what a run will take, before it starts: time, memory and disk, from a short measurement."""
-        raise RuntimeError("use `pdd-cli plan`")
-
-
 def adopt(trainer: Trainer) -> Trainer:
     """Make a trainer behave as part of a command; returns it."""
     trainer._signal_connector = _NoSignals(trainer)

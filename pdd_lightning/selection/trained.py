@@ -4,6 +4,7 @@ import json
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -81,6 +82,17 @@ class RealTraining:
     correct: Tensor
 
 
+def _file(context: SelectionContext, rate: float, recipe: Recipe) -> tuple[Path, Json]:
+    """Where a training is stored, and under which settings."""
+    settings: Json = {**context.settings(), "learning_rate": rate, "recipe": recipe.describe()}
+    return RunFolder(context.folder).forgetting / f"{fingerprint(settings)}.safetensors", settings
+
+
+def is_trained_on_real(context: SelectionContext, rate: float, recipe: Recipe) -> bool:
+    """Whether :func:`train_on_real` finds its training stored; the arguments are its."""
+    return _file(context, rate, recipe)[0].is_file()
+
+
 def train_on_real(context: SelectionContext, rate: float, recipe: Recipe) -> RealTraining:
     """Train a network on the real data once, or read what an earlier call left.
 
@@ -100,8 +112,7 @@ def train_on_real(context: SelectionContext, rate: float, recipe: Recipe) -> Rea
         ConfigError: If the training diverges.
         ArtifactError: If the stored training is damaged or was made under other settings.
     """
-    settings: Json = {**context.settings(), "learning_rate": rate, "recipe": recipe.describe()}
-    path = RunFolder(context.folder).forgetting / f"{fingerprint(settings)}.safetensors"
+    path, settings = _file(context, rate, recipe)
     if path.is_file():
         tensors = read_checked(path, settings)
         correct = tensors.pop("correct", torch.empty(0))

@@ -1,11 +1,13 @@
 """The hand-over from one stage to the next."""
 
 import shutil
+from collections.abc import Sequence
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch.utils.tensorboard import SummaryWriter
+from lightning.pytorch.loggers import Logger
 
+from pdd_lightning.stage.logs import finish, scalars
 from pdd_lightning.stage.module import StageModule
 from pdd_lightning.stage.pictures import draw_pictures
 from pdd_lightning.stage.subsets import Subset, union_of, write_subset
@@ -18,7 +20,13 @@ class StageCallback(Callback):
 
     The subset is written first, then the end states of every member of the bank, then the manifest that declares
     the stage complete: an interruption in between continues where it was.
+
+    Args:
+        loggers: Told of how good the end states are, one step for each stage.
     """
+
+    def __init__(self, loggers: Sequence[Logger] = ()) -> None:
+        self.loggers = loggers
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Finish the stage, if all its steps are done (PDD section 4.1)."""
@@ -66,10 +74,15 @@ class StageCallback(Callback):
         previous = module.run.stage(module.stage - 1).fingerprint() if module.stage > 1 else None
         folder.finish(module.settings(), module.data.fingerprint, previous, summary)
         if len(accuracies):
-            with SummaryWriter(str(module.run.tensorboard / "stages")) as writer:
-                writer.add_scalar("validation accuracy/mean", accuracies.mean().item(), module.stage)
-                writer.add_scalar("validation accuracy/std", accuracies.std(correction=0).item(), module.stage)
-                writer.add_scalar("alpha", subset.rate, module.stage)
+            rate = {"alpha": subset.rate}
+            values = {
+                "validation accuracy/mean": accuracies.mean().item(),
+                "validation accuracy/std": accuracies.std(correction=0).item(),
+            }
+            scalars(self.loggers, values, module.stage)
+            # The trainer's own loggers have alpha by optimiser steps, for which the number of a stage would pass.
+            scalars([logger for logger in self.loggers if logger not in trainer.loggers], rate, module.stage)
+            finish(self.loggers)
 
     def _draw(self, module: StageModule, subsets: list[Subset]) -> None:
         images, labels = (torch.cat([getattr(s.data, name) for s in subsets]) for name in ("images", "labels"))

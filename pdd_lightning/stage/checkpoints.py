@@ -19,6 +19,22 @@ from pdd_lightning.store.digests import SEAL, seal_of
 from pdd_lightning.store.files import atomic_write
 
 
+def check_schedule(steps: int, minutes: float) -> None:
+    """Refuse a schedule of checkpoints that is not positive.
+
+    Args:
+        steps: Optimiser steps between two checkpoints.
+        minutes: Minutes between two checkpoints.
+
+    Raises:
+        ConfigError: Naming the option.
+    """
+    if steps < 1:
+        raise ConfigError(f"--checkpoint_every must be at least 1, got {steps}")
+    if not minutes > 0:
+        raise ConfigError(f"--checkpoint_minutes must be positive, got {minutes}")
+
+
 class StageCheckpoint(Checkpoint):
     """Saves every so many steps, every so many minutes, and when a signal asks the process to stop.
 
@@ -35,10 +51,7 @@ class StageCheckpoint(Checkpoint):
     """
 
     def __init__(self, folder: Path, steps: int, minutes: float, clock: Callable[[], float] = time.monotonic) -> None:
-        if steps < 1:
-            raise ConfigError(f"--checkpoint_every must be at least 1, got {steps}")
-        if not minutes > 0:
-            raise ConfigError(f"--checkpoint_minutes must be positive, got {minutes}")
+        check_schedule(steps, minutes)
         self.folder, self.steps, self.seconds, self._clock = folder, steps, 60 * minutes, clock
         self._saved_at, self._saved_step = 0.0, -1
         self._stack = ExitStack()

@@ -7,6 +7,8 @@ from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.dynamics import Ranks, StageContext
 from pdd_lightning.dynamics.bank import StateBank
 from pdd_lightning.selection import SelectionContext
+from pdd_lightning.selection.trained import is_trained_on_real
+from pdd_lightning.stage.initial_images import real_images_needed
 from pdd_lightning.stage.options import StageOptions
 from pdd_lightning.store.digests import fingerprint
 from pdd_lightning.store.files import read_metadata
@@ -76,6 +78,32 @@ def stage_context(
         networks_at_once=at_once,
         compile_networks=options.compile_networks,
     )
+
+
+def planned_context(options: StageOptions, stage: int, data: ImageDataModule) -> StageContext:
+    """The context that a stage will have, with start states of the right size in place of those that it will read.
+
+    Where easy examples are discarded and it is not known yet which, the stage is given none of the real images.
+
+    Args:
+        options: Of the run.
+        stage: Number of the stage.
+        data: The run's data, set up.
+
+    Raises:
+        ArtifactError: If the stage before is complete and its end states are damaged.
+    """
+    device, problem = torch.device("cpu"), options.problem(data)
+    before = options.run.stage(stage - 1).end_states if stage > 1 and options.transition else None
+    start = "" if before is not None and not before.is_file() else start_identity(options, stage, problem)
+    bank = StateBank.repeated(problem.initial_state("shape"), options.dynamics.members, start)
+    positions: torch.Tensor | None = None
+    if options.discard is not None:
+        context, needed = selection_context(options, data, device), real_images_needed(options, max(options.per_stage))
+        positions = torch.empty(0, dtype=torch.int64)
+        if is_trained_on_real(context, options.discard.learning_rate, options.discard.recipe):
+            positions = options.discard.positions(context, options.stages, needed)[stage - 1]
+    return stage_context(options, stage, bank, data, device, positions=positions)
 
 
 def selection_context(options: StageOptions, data: ImageDataModule, device: torch.device) -> SelectionContext:

@@ -1,20 +1,20 @@
-"""What a person sees while a stage is fitted: a progress bar, and pictures in TensorBoard."""
+"""What a person sees while a stage is fitted: a progress bar, and pictures in its logs."""
 
 from contextlib import ExitStack
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.progress import Progress, Task
+from pdd_lightning.stage.logs import picture
 from pdd_lightning.stage.module import StageModule
 from pdd_lightning.stage.pictures import grid_tensor
 
 
 class ImageMonitor(Callback):
-    """Sends a grid of the synthetic images to TensorBoard as they develop.
+    """Sends a grid of the synthetic images to the trainer's loggers as they develop.
 
     Args:
         every: Steps between two grids.
@@ -38,13 +38,12 @@ class ImageMonitor(Callback):
 
     @torch.no_grad()
     def _send(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        logger = trainer.logger
-        if not isinstance(logger, TensorBoardLogger) or not isinstance(pl_module, StageModule):
+        if not trainer.loggers or not trainer.is_global_zero or not isinstance(pl_module, StageModule):
             return
         subset, data = pl_module.subset().data, pl_module.data
         pixels = data.preprocessing.invert(subset.images).clamp(0, 1)
         grid = grid_tensor(pixels, subset.labels, data.num_classes)
-        logger.experiment.add_image("synthetic images", grid, trainer.global_step)
+        picture(trainer.loggers, "synthetic images", grid, trainer.global_step)
 
 
 class StepProgress(Callback):

@@ -1,4 +1,4 @@
-"""Pictures of synthetic images: a labelled PNG for people and a bare grid for TensorBoard."""
+"""Pictures of synthetic images: a labelled PNG for people and a bare grid for logs."""
 
 import io
 import logging
@@ -83,7 +83,7 @@ def save_grid(
     max_per_stage: int = 10,
     max_classes: int = 20,
 ) -> None:
-    """Save the synthetic images as a PNG: one row per class, the columns grouped by stage.
+    """Save the synthetic images as a PNG, whole or not at all: one row per class, the columns grouped by stage.
 
     Images are enlarged by a whole factor without interpolation. What is left out is said under the title. A class
     whose name would look like another's, or that the font cannot draw, bears its number too.
@@ -100,6 +100,7 @@ def save_grid(
 
     Raises:
         ValueError: If there are no images, or the shapes, channels, labels or limits are not as above.
+        ArtifactError: If the file cannot be written.
     """
     _check(images, labels, len(class_names))
     if stages.shape != labels.shape:
@@ -132,7 +133,7 @@ def save_grid(
 
 
 def grid_tensor(images: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-    """Arrange images for TensorBoard: one row per class, one pixel of white around each.
+    """Arrange images for a logger: one row per class, one pixel of white around each.
 
     Args:
         images: Shape (N, C, H, W), floating point in [0, 1], C = 1 or 3. Clamped; NaN is black.

@@ -91,6 +91,11 @@ def test_a_foreign_callable_is_not_called(refused: Refused, monkeypatch: pytest.
 FILES = {
     "misspelt option": ("model: {ipcc: 3}", ["--model.ipcc", "did you mean model.ipc?"]),
     "misspelt section": ("modle: {ipc: 3}", ["--modle.ipc", "did you mean model.ipc?"]),
+    "misspelt nested option": (
+        "evaluation: {full: {epoch: 3}}",
+        ["--evaluation.full.epoch", "evaluation.full.epochs?"],
+    ),
+    "misspelt option of the run": ("run_dirr: x", ["--run_dirr: there is no such option, did you mean run_dir?"]),
     "wrong type": ("model: {ipc: many}", ["--model.ipc=many", "an integer"]),
     "malformed": ("model: {ipc: 3\n foo: [\n", ["mistake.yaml", "not valid YAML", "line 2"]),
     "no options": ("hello", ["mistake.yaml", "no options"]),

@@ -13,7 +13,7 @@ import pytest
 from commandline import CONFIG, Refused, call
 from processes import ROOT, environment
 
-import pdd_lightning.cli.run as whole
+from pdd_lightning.cli import children
 from pdd_lightning.cli.main import main
 from pdd_lightning.process.signals import RESUME
 from pdd_lightning.store.files import read_tensors
@@ -67,7 +67,7 @@ def test_machines_that_cannot_meet_are_not_waited_for(
 
 
 def test_a_run_of_several_machines_is_planned_on_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(whole, "_call", call)
+    monkeypatch.setattr(children, "call", call)
     assert plan(tmp_path / "run", "--trainer.num_nodes", "2")["total"]["seconds"] > 0
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pdd_lightning.cli.main import PDDCLI, main
+from pdd_lightning.cli.application import application
+from pdd_lightning.cli.main import main
 from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.evaluation.protocol import Evaluation
 from pdd_lightning.networks import ConvNet, build_template
@@ -76,15 +77,8 @@ class Used:
 
 
 def use(config: Path) -> Used:
-    seen: list[Used] = []
-
-    def instead_of_fitting(cli: PDDCLI, **_: object) -> None:
-        seen.append(Used(cli.model, cli.datamodule, cli._get(cli.config_init, "evaluation")))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(PDDCLI, "fit", instead_of_fitting)
-        main(["fit", "--config", str(config), "--trainer.accelerator", "cpu"])
-    return seen[0]
+    with application("fit", ["--config", str(config), "--trainer.accelerator", "cpu"]) as app:
+        return Used(app.model, app.datamodule, app.evaluation)
 
 
 @pytest.mark.parametrize("config", PUBLISHED, ids=named)

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from commandline import call
 
-import pdd_lightning.cli.run as whole
+from pdd_lightning.cli import children
 from pdd_lightning.cli.main import main
 from pdd_lightning.store.digests import file_digest
 from pdd_lightning.store.folders import RunFolder
@@ -38,8 +38,8 @@ def digests(run: Path) -> list[str]:
 
 def test_it_runs_as_it_is_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = tmp_path / "run"
-    monkeypatch.setattr(whole, "_call", call)
-    assert whole.main(["--config", str(CONFIG), "--run_dir", str(run)]) == 0
+    monkeypatch.setattr(children, "call", call)
+    main(["run", "--config", str(CONFIG), "--run_dir", str(run)])
     rows = json.loads((run / "evaluation" / "results.json").read_text())
     assert [(row["name"], row["stage"]) for row in rows] == [("random", 1), ("pdd", 1), ("pdd", 2), ("full", 0)]
     means = {(row["name"], row["stage"]): row["mean"] for row in rows}

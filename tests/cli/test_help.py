@@ -2,14 +2,18 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import cast
 
 import pytest
 import yaml
 from commandline import CONFIG, call
 
-import pdd_lightning.cli.run as whole
+from pdd_lightning.cli import children, commands
+from pdd_lightning.cli.commands import COMMANDS, Command
 from pdd_lightning.cli.main import main
 
 
@@ -28,8 +32,71 @@ def printed(capsys: pytest.CaptureFixture[str], *args: str) -> str:
 @pytest.mark.parametrize("args", [(), ("--help",), ("-h",)])
 def test_the_overview_lists_every_command(args: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     lines = printed(capsys, *args).splitlines()
-    for command in ("run", "fit", "evaluate", "select", "plan", "compare"):
-        assert sum(line.startswith(f"  {command} ") for line in lines) == 1
+    for name, command in COMMANDS.items():
+        assert sum(line.split() == [name, *command.help.split()] for line in lines) == 1
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_is_a_file_and_a_row(name: str) -> None:
+    assert COMMANDS[name].module == f"pdd_lightning.cli.{name}"
+    assert callable(COMMANDS[name].load())
+
+
+def test_no_command_lacks_its_row() -> None:
+    files = [path.stem for path in Path(commands.__file__).parent.glob("*.py") if "\ndef main(" in path.read_text()]
+    assert sorted(files) == sorted([*COMMANDS, "main"])
+
+
+def test_a_new_command_is_found_by_its_row(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    given: list[Sequence[str]] = []
+
+    def echo(args: Sequence[str]) -> int:
+        given.append(args)
+        return 3
+
+    monkeypatch.setitem(sys.modules, "echo", cast(ModuleType, SimpleNamespace(main=echo)))
+    monkeypatch.setitem(COMMANDS, "echo", Command("echo", "Say it again."))
+    assert "  echo       Say it again.\n" in printed(capsys, "--help")
+    with pytest.raises(SystemExit) as exit_:
+        main(["echo", "a", "--b"])
+    assert (exit_.value.code, given) == (3, [["a", "--b"]])
+
+
+@pytest.mark.parametrize("args", [("--config", str(CONFIG), "fit"), ("--run_dir=x",)])
+def test_the_command_comes_first(args: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(args)
+    assert exit_.value.code == 2
+    assert (
+        capsys.readouterr().err
+        == f"pdd-cli: error: {args[0]}: the command comes first, as in `pdd-cli fit --config FILE`\n"
+    )
+
+
+def test_no_option_at_all_names_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["fit"])
+    assert exit_.value.code == 2
+    line = capsys.readouterr().err
+    assert line.startswith("pdd-cli: error: --model.network, --model.objective, --model.dynamics, --data: required")
+
+
+@pytest.mark.parametrize("command", ["fit", "evaluate", "select", "plan"])
+def test_one_file_serves_every_command(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sections of other commands are accepted, and kept."""
+    path = tmp_path / "all.yaml"
+    path.write_text("select: {ipc: 3}\nplan: {seconds: 7.0}\nevaluation: {seeds: 4}\ncheckpoint_minutes: 2.5\n")
+    monkeypatch.setattr(children, "call", call)
+    shown = yaml.safe_load(printed(capsys, command, "--config", str(CONFIG), "--config", str(path), "--print_config"))
+    found = (
+        shown["select"]["ipc"],
+        shown["plan"]["seconds"],
+        shown["evaluation"]["seeds"],
+        shown["checkpoint_minutes"],
+    )
+    assert found == (3, 7.0, 4, 2.5)
 
 
 def test_the_release_is_named(capsys: pytest.CaptureFixture[str]) -> None:
@@ -37,7 +104,9 @@ def test_the_release_is_named(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_run_of_nothing_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
-    assert whole.main([]) == 2
+    with pytest.raises(SystemExit) as exit_:
+        main(["run"])
+    assert exit_.value.code == 2
     assert "run needs a configuration" in capsys.readouterr().err
 
 
@@ -50,13 +119,14 @@ def test_the_overview_needs_no_torch() -> None:
 
 
 def test_each_command_has_help(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(whole, "_call", call)
+    monkeypatch.setattr(children, "call", call)
     assert "every stage that is not complete" in " ".join(printed(capsys, "run", "--help").split())
     for command in ("fit", "evaluate", "select", "plan"):
         shown = printed(capsys, command, "--help")
         assert ("Distil the next unfinished stage" in shown) == (command == "fit")
         assert "rehearsal" not in shown  # of a plan, which nobody chooses
-        assert f"pdd-cli [options] {command}" in shown
+        assert shown.startswith(f"usage: pdd-cli {command} ")
+        assert not any(option in shown for option in ("--ckpt_path", "--weights_only", "--optimizer", "--model.model"))
         for option in ("--model.ipc", "--run_dir", "--stage", "--evaluation.seeds", "--trainer.devices"):
             assert option in shown
 

@@ -12,13 +12,13 @@ import pytest
 from commandline import CONFIG, Fit, Refused, call, fit_into
 from safetensors.torch import load_file
 
-import pdd_lightning.cli.run as whole
+from pdd_lightning.cli import children
 from pdd_lightning.cli.main import main
 from pdd_lightning.dynamics import ExpertTrajectories
 from pdd_lightning.objectives import TrajectoryMatching
 from pdd_lightning.planning import command
-from pdd_lightning.planning.readings import folder_bytes
 from pdd_lightning.planning.rehearsal import rehearse_stage
+from pdd_lightning.process.readings import folder_bytes
 from pdd_lightning.process.signals import Interrupted
 from pdd_lightning.stage.module import StageModule
 from pdd_lightning.store.folders import RunFolder
@@ -35,13 +35,11 @@ Usage = namedtuple("Usage", "total used free")
 
 @pytest.fixture(autouse=True)
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(whole, "_call", call)
+    monkeypatch.setattr(children, "call", call)
 
 
 def plan(run: Path, *args: str, config: Path = CONFIG) -> dict[str, Any]:
-    with pytest.raises(SystemExit) as exit_:
-        main(["plan", "--config", str(config), "--run_dir", str(run), *QUICK, *args])
-    assert exit_.value.code == 0
+    main(["plan", "--config", str(config), "--run_dir", str(run), *QUICK, *args])
     found: dict[str, Any] = json.loads((run / "plan.json").read_text())
     return found
 
@@ -130,6 +128,11 @@ class TestPlan:
             assert works(many, "stage 2")[work] > 10 * works(few, "stage 2")[work], work
         assert many["total"]["disk_bytes"] > 10 * few["total"]["disk_bytes"]
 
+    def test_checkpoints_by_the_clock_are_counted(self, run: Path) -> None:
+        steps = ("--model.iterations", "2000", "--checkpoint_every", "2000")
+        few, many = (plan(run, *steps, "--checkpoint_minutes", minutes) for minutes in ("10", "1e-6"))
+        assert works(many, "stage 2")["distillation"] > 1.3 * works(few, "stage 2")["distillation"]
+
     def test_the_run_starts_as_without_a_plan(self, run: Path, first_stage: Path, fit: Fit) -> None:
         plan(run)
         fit()
@@ -141,6 +144,8 @@ class TestPlan:
         [
             (("--plan.seconds", "0"), "plan.seconds must be positive and finite, got 0"),
             (("--model.ipc", "5000"), "model.ipc=5000"),
+            (("--checkpoint_every", "0"), "--checkpoint_every must be at least 1, got 0"),
+            (("--checkpoint_minutes", "0"), "--checkpoint_minutes must be positive, got 0"),
             (("--model.ipcc", "1"), "did you mean model.ipc?"),
             (("--model.dynamics.learning_rate", "1e30"), "learning_rate=1e+30"),
         ],
@@ -266,7 +271,7 @@ class TestSpace:
         assert line.endswith("are free")
 
     def test_a_whole_run_counts_every_stage(self, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        assert whole.main(["--config", str(CONFIG), "--run_dir", str(run)]) == 0
+        main(["run", "--config", str(CONFIG), "--run_dir", str(run)])
         lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("disk: ")]
         assert [line.split(" will take ")[0] for line in lines] == ["disk: stages 1 to 2", "disk: stage 2"]
 
@@ -320,17 +325,16 @@ class TestSpace:
         assert ("the experts are in" in line) == present
         assert ("KiB of experts in" in line) != present
 
-    def test_experts_of_a_part_of_the_data_count_in_the_runs_own_folder(
+    def test_experts_of_a_part_of_the_data_are_known_once_the_part_is(
         self, run: Path, fit: Fit, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        """Which part it is comes out later."""
-        for folder, present in ((run / "experts", True), (tmp_path / "shared", False)):
+        for folder in (run / "experts", tmp_path / "shared"):
             shutil.rmtree(run, ignore_errors=True)
             args = (*DISCARD, "--experts_dir", str(folder))
             fit(*args, "--trainer.max_steps", "4", "--checkpoint_every", "2")
             fit(*args)
             lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("disk: ")]
-            assert ["the experts are in" in line for line in lines] == [False, present]
+            assert ["the experts are in" in line for line in lines] == [False, True]
 
     def test_experts_of_a_later_stage_are_known_by_where_they_start(
         self, two_stages: Path, run: Path, capsys: pytest.CaptureFixture[str]
@@ -347,7 +351,7 @@ class TestSpace:
         told = []
         for baselines in ("[random]", "[one-stage]"):
             args = ["--config", str(CONFIG), "--run_dir", str(run), "--evaluation.baselines", baselines]
-            assert whole.main(args) == 0
+            main(["run", *args])
             lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("disk: ")]
             told.append([line.partition(" will take ")[0] for line in lines])
             shutil.rmtree(run)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from commandline import CONFIG, call
 
-import pdd_lightning.cli.run as whole
+from pdd_lightning.cli import children
 from pdd_lightning.cli.main import main
 
 ROOT = Path(__file__).parents[2]
@@ -75,7 +75,7 @@ def test_a_command_of_the_documentation(
     elif program == "pdd-cli":
         named = [arg for arg in args if arg.endswith(".yaml")]
         assert all((ROOT / name.rpartition("=")[2]).is_file() for name in named), f"{named} must exist"
-        monkeypatch.setattr(whole, "_call", call)
+        monkeypatch.setattr(children, "call", call)
         run_pdd(args, runs)
     else:
         # The documentation speaks from the root of the repository; what is written goes elsewhere.

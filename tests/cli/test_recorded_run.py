@@ -12,7 +12,7 @@ from commandline import CONFIG, call, fit_into
 from pretended import PretendedGPU, pretend
 from safetensors.torch import load_file
 
-import pdd_lightning.cli.run as whole
+from pdd_lightning.cli import children
 from pdd_lightning.cli.main import main
 from pdd_lightning.dynamics import ExpertTrajectories
 from pdd_lightning.evaluation.module import EvaluationModule
@@ -79,7 +79,7 @@ def test_a_run_that_is_recorded_is_the_run_as_it_comes(method: str, tmp_path: Pa
 
 def test_a_run_that_is_recorded_can_be_planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     left: list[int] = []
-    monkeypatch.setattr(whole, "_call", call)
+    monkeypatch.setattr(children, "call", call)
     gpu = pretend(monkeypatch)
     monkeypatch.setattr(_Rehearsing, "prepare", counted(_Rehearsing.prepare, gpu, left))
     with warnings.catch_warnings():

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from commandline import CONFIG, Fit, call, fit_into
 
+from pdd_lightning.cli import children
+from pdd_lightning.cli.main import main
 from pdd_lightning.process.signals import RESUME
 from pdd_lightning.store.digests import file_digest
 from pdd_lightning.store.folders import RunFolder
@@ -112,8 +114,6 @@ def test_a_run_goes_on_after_its_first_stage(
     first_stage: Path, two_stages: Path, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`run` finds one of two stages complete; its child commands run inside this process."""
-    import pdd_lightning.cli.run as whole
-
     commands: list[str] = []
 
     def noted(command: str, args: list[str], **environment: str) -> int:
@@ -121,18 +121,18 @@ def test_a_run_goes_on_after_its_first_stage(
         return call(command, args, **environment)
 
     shutil.copytree(first_stage, run)
-    monkeypatch.setattr(whole, "_call", noted)
-    assert whole.main(["--config", str(CONFIG), "--run_dir", str(run)]) == 0
+    monkeypatch.setattr(children, "call", noted)
+    main(["run", "--config", str(CONFIG), "--run_dir", str(run)])
     assert commands == ["fit", "evaluate"]
     assert subset_digest(run, 2) == subset_digest(two_stages, 2)
     assert (run / "evaluation" / "results.json").is_file()
 
 
 def test_a_run_stops_with_the_status_of_its_child(monkeypatch: pytest.MonkeyPatch, run: Path) -> None:
-    import pdd_lightning.cli.run as whole
-
-    monkeypatch.setattr(whole, "_call", lambda *args, **environment: 2)
-    assert whole.main(["--config", str(CONFIG), "--run_dir", str(run)]) == 2
+    monkeypatch.setattr(children, "call", lambda *args, **environment: 2)
+    with pytest.raises(SystemExit) as exit_:
+        main(["run", "--config", str(CONFIG), "--run_dir", str(run)])
+    assert exit_.value.code == 2
 
 
 def obey_interrupts() -> None:

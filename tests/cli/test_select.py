@@ -12,7 +12,7 @@ from commandline import CONFIG, fit_into
 
 from pdd_lightning.cli.main import main
 from pdd_lightning.datamodules import DigitsData
-from pdd_lightning.evaluation.evaluator import TUNING_REPEATS
+from pdd_lightning.evaluation.protocol import TRIALS
 from pdd_lightning.evaluation.report import read_results
 from pdd_lightning.stage.subsets import read_run
 from pdd_lightning.store.digests import file_digest
@@ -79,8 +79,8 @@ def test_the_rate_is_the_best_on_held_out_images(herding: Path) -> None:
     kept = json.loads(path.read_text())
     assert kept["job"]["name"] == "herding-tuning"
     rates, accuracies = kept["job"]["phases"][0]["rates"], kept["accuracies"][-1]
-    assert rates == [0.01] * TUNING_REPEATS + [0.1] * TUNING_REPEATS
-    best = 0.01 if sum(accuracies[:TUNING_REPEATS]) >= sum(accuracies[TUNING_REPEATS:]) else 0.1
+    assert rates == [0.01] * TRIALS + [0.1] * TRIALS
+    best = 0.01 if sum(accuracies[:TRIALS]) >= sum(accuracies[TRIALS:]) else 0.1
     assert read_run(RunFolder(herding))[0].rate == pytest.approx(best)
 
 

@@ -11,7 +11,8 @@ import pytest
 from commandline import call
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
-import pdd_lightning.cli.run as whole
+from pdd_lightning.cli import children
+from pdd_lightning.cli.main import main
 from pdd_lightning.store.files import read_tensors
 from pdd_lightning.store.folders import RunFolder
 
@@ -101,8 +102,8 @@ def test_a_finished_run_is_read_from_disk(
     parts = ("stage_01", "stage_02", "experts", "evaluation/rows")
     before = {path: path.stat().st_mtime_ns for part in parts for path in (run / part).rglob("*")}
     results = rows(run)
-    monkeypatch.setattr(whole, "_call", call)
-    assert whole.main(["--config", str(CONFIG), "--run_dir", str(run)]) == 0
+    monkeypatch.setattr(children, "call", call)
+    main(["run", "--config", str(CONFIG), "--run_dir", str(run)])
     printed = capsys.readouterr().err
     assert "nothing to do" in printed
     assert "evaluation:" not in printed  # no network was trained

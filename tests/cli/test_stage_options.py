@@ -96,7 +96,7 @@ class TestMultiFormation:
             (["--model.augmentation.operations", "[color,cutmix]"], "model.recipe.cutmix"),
             (
                 ["--model.factor", "6", "--model.initial", "mixed", "--model.ipc", "4"],
-                "ipc x model.factor^2=144: class",
+                "model.ipc=4 with model.factor=6 takes 144 images of each class: class",
             ),
         ],
         ids=str,

@@ -174,7 +174,7 @@ def test_a_rehearsal_counts_the_steps_of_groups(at_once: int, tmp_path: Path, mo
     for module in ("pdd_lightning.training.learner", "pdd_lightning.dynamics.experts"):
         monkeypatch.setattr(f"{module}.step_together", counting)
     dynamics = experts(experts=6)
-    rehearsal = dynamics.rehearse(replace(context, experts=tmp_path / "rehearsal"))
+    rehearsal = dynamics.preparation(replace(context, experts=tmp_path / "rehearsal")).rehearse()
     widths.clear()
     rehearsal.piece(1)
     assert widths == [at_once]

@@ -59,12 +59,18 @@ def test_the_command_prints_and_writes(runs: list[str], tmp_path: Path, capsys: 
 
 @pytest.mark.parametrize(
     ("add", "words"),
-    [("absent", "results.json cannot be read"), ("mtt", "two runs are called mtt: give each folder once")],
+    [
+        ("--nope", "unrecognized arguments: --nope; `pdd-cli compare --help`"),
+        ("absent", "results.json cannot be read"),
+        ("mtt", "two runs are called mtt: give each folder once"),
+    ],
 )
 def test_a_mistake_is_one_line(
     add: str, words: str, runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as exit_:
-        main(["compare", *runs, str(tmp_path / add)])
+        main(["compare", *runs, add if add.startswith("-") else str(tmp_path / add)])
     assert exit_.value.code == 2
-    assert words in capsys.readouterr().err
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("pdd-cli: error: ")
+    assert words in line

@@ -233,28 +233,37 @@ def test_progressive_epochs_cost_what_half_as_many_and_a_bit_cost_on_everything(
 @pytest.mark.parametrize("order", ["progressive", "union"])
 def test_the_claim_holds_for_the_steps_that_are_really_made(order: Any) -> None:
     job = distilled_job("pdd", order, INSTANCE, SUBSETS[:3], Recipe(epochs=2, batch_size=3), 2)
-    module = fit(job.phases, name=job.name)
+    module = fit(job.phases(), name=job.name)
     assert module.steps == (2 * 6 + 2 * 12 + 2 * 18) // 3
     assert len(module.accuracies) == len(job.stages) == {"progressive": 3, "union": 1}[order]
 
 
 def test_progressive_phases_show_the_unions_at_their_own_rates() -> None:
     job = distilled_job("pdd", "progressive", INSTANCE, SUBSETS, RECIPE, 2)
-    assert [len(phase.data[0]) for phase in job.phases] == [6, 12, 18, 24, 30]
-    assert [phase.rates for phase in job.phases] == [[subset.rate] * 2 for subset in SUBSETS]
-    assert_images(job.phases[1].data[1], SUBSETS[:2])
+    assert [len(phase.data[0]) for phase in job.phases()] == [6, 12, 18, 24, 30]
+    assert [phase.rates for phase in job.phases()] == [[subset.rate] * 2 for subset in SUBSETS]
+    assert_images(job.phases()[1].data[1], SUBSETS[:2])
 
 
 def test_the_union_is_shown_at_the_rate_of_the_last_stage() -> None:
-    (phase,) = distilled_job("pdd", "union", INSTANCE, SUBSETS, RECIPE, 2).phases
+    (phase,) = distilled_job("pdd", "union", INSTANCE, SUBSETS, RECIPE, 2).phases()
     assert phase.rates == [SUBSETS[-1].rate] * 2
     assert_images(phase.data[0], SUBSETS)
 
 
 def test_sequential_phases_show_one_subset_each() -> None:
     job = distilled_job("pdd", "sequential", INSTANCE, SUBSETS, RECIPE, 2)
-    for phase, subset in zip(job.phases, SUBSETS, strict=True):
+    for phase, subset in zip(job.phases(), SUBSETS, strict=True):
         assert_images(phase.data[0], [subset])
+
+
+def test_sequential_phases_show_what_is_decoded() -> None:
+    """With multi-formation a stored image holds several that networks train on."""
+    stored = replace(SUBSETS[0], factor=2)
+    job = distilled_job("pdd", "sequential", INSTANCE, [stored], RECIPE, 1)
+    (phase,) = job.phases()
+    assert job.trainings[0].examples == len(phase.data[0]) == 4 * len(stored.data)
+    assert torch.equal(phase.data[0].images, stored.decoded.images)
 
 
 def assert_images(found: LabelledImages, parts: Sequence[Subset]) -> None:

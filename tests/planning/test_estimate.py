@@ -5,15 +5,13 @@ from typing import Any
 
 import pytest
 
-from pdd_lightning.planning.estimate import Amounts, Line, StageCost, StageWork, stage_lines, stage_memory
+from pdd_lightning.planning.estimate import Amounts, Line, StageCost, StageWork, stage_lines
 
 COST = StageCost(
     images=10,
     overhead=1,
     state=0.5,
-    preparation=3,
-    pieces=10,
-    piece=0.2,
+    preparation=5,
     parts=1,
     step=0.1,
     opening=2,
@@ -23,9 +21,8 @@ COST = StageCost(
     finish=4,
     host=1000,
     device=500,
-    stored=70,
 )
-WORK = StageWork(fresh=6, members=6, epochs=100, steps=50, checkpoints=4)
+WORK = StageWork(fresh=6, members=6, epochs=100, steps=50, checkpoint_every=12, checkpoint_seconds=60)
 
 
 def seconds(cost: StageCost = COST, **changes: Any) -> dict[str, float]:
@@ -36,7 +33,7 @@ def test_every_work_is_counted() -> None:
     assert seconds() == pytest.approx(
         {
             "start": 7 + 1,
-            "preparation": 6 * 0.5 + 3 + 10 * 0.2,
+            "preparation": 6 * 0.5 + 5,
             "distillation": 2 + 50 * 0.1 + 4 * 0.25,
             "transition": 6 * (0.3 + 100 * 0.01) + 4,
         }
@@ -49,7 +46,6 @@ def test_every_work_is_counted() -> None:
         ({"fresh": 0}, "preparation", 5.0),  # a later stage reads its start states
         ({"reused": True}, "preparation", 3.0),  # experts that another run left
         ({"members": 0}, "transition", 4.0),  # without transition
-        ({"extra": 9.0}, "start", 17.0),  # training to discard
         ({"shares": 4}, "preparation", 3 + 5 / 4),
         ({"shares": 4}, "transition", 2 * 1.3 + 4),  # two of six members fall to the busiest process
         ({"shares": 4}, "distillation", 8.0),  # a single part cannot be shared
@@ -64,22 +60,33 @@ def test_each_option_changes_its_work(changes: dict[str, Any], work: str, wanted
         }
 
 
+@pytest.mark.parametrize(
+    ("every", "each", "checkpoints"),
+    [
+        (10, 60.0, 5),
+        (10, 1.0, 5),  # ten steps take a second: the clock never comes first
+        (10, 0.25, 5 * (1 + 3)),  # after 2.5 steps, three times in the nine before the next one
+        (1000, 1.0, 5),  # by the clock alone
+        (40, 1.0, 1 + 3 + 1),
+        (10, 0.01, 50),  # never more than one in a step
+        (10, float("inf"), 5),
+    ],
+)
+def test_checkpoints_come_by_steps_and_by_the_clock(every: int, each: float, checkpoints: int) -> None:
+    found = seconds(checkpoint_every=every, checkpoint_seconds=each)["distillation"]
+    assert found == pytest.approx(2 + 50 * 0.1 + checkpoints * 0.25)
+
+
 def test_the_process_with_most_parts_decides_a_step() -> None:
     assert seconds(replace(COST, parts=10), shares=4)["distillation"] == pytest.approx(2 + 50 * 0.1 * 3 / 10 + 1)
 
 
 def test_between_two_sizes_costs_lie_on_a_line() -> None:
-    last = replace(COST, images=50, step=0.5, host=3000, stored=170)
+    last = replace(COST, images=50, step=0.5, host=3000)
     middle = StageCost.between(COST, last, 20)
-    assert (middle.images, middle.step, middle.host, middle.stored) == pytest.approx((20, 0.2, 1500, 95))
+    assert (middle.images, middle.step, middle.host) == pytest.approx((20, 0.2, 1500))
     assert middle.epoch == COST.epoch
     assert StageCost.between(COST, COST, 10) == COST
-
-
-def test_memory_counts_what_the_small_bank_left_out() -> None:
-    work = replace(WORK, copies=24)
-    assert stage_memory(COST, work, on_device=True) == {"host": 1024, "device": 500}
-    assert stage_memory(COST, work, on_device=False) == {"host": 1024, "device": None}
 
 
 def test_totals_add_time_and_take_the_largest_peak() -> None:

@@ -4,7 +4,8 @@ import pytest
 from rich.console import Console
 
 from pdd_lightning.planning.estimate import Amounts, Line
-from pdd_lightning.planning.report import duration, plan_table, size
+from pdd_lightning.planning.report import plan_table
+from pdd_lightning.progress import duration, size
 
 PLAN = Amounts(
     [Line("stage 1", "distillation", 30.0), Line("evaluation", "pdd progressive, ConvNet", 10.0)],

@@ -1,3 +1,4 @@
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from matplotlib.image import imread
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pdd_lightning.errors import ArtifactError
 from pdd_lightning.stage import pictures
 from pdd_lightning.stage.pictures import draw_pictures, grid_tensor, save_grid
 
@@ -200,3 +202,18 @@ def test_grid_tensor_of_one_image_is_padded_too() -> None:
     grid = grid_tensor(torch.zeros(1, 1, 4, 5), torch.tensor([0]), 1)
     assert grid.shape == (1, 6, 7)
     assert grid.sum() == 6 * 7 - 4 * 5
+
+
+def test_a_picture_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, labels = tmp_path / "grid.png", torch.tensor([0])
+    save_grid(path, constant([(10, 20, 30)]), labels, labels, ["cat"])
+    before = path.read_bytes()
+
+    def fails(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", fails)
+    with pytest.raises(ArtifactError, match=r"cannot write .*grid\.png"):
+        save_grid(path, constant([(90, 20, 30)]), labels, labels, ["cat"])
+    assert path.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["grid.png"]

@@ -1,5 +1,6 @@
 """How long this process has been at work, how much memory it took, and how much a folder holds."""
 
+import ctypes
 import gc
 import os
 import resource
@@ -61,9 +62,12 @@ def device_peak(device: torch.device) -> int | None:
     return torch.cuda.max_memory_reserved(device) if device.type == "cuda" else None
 
 
-def forget_device_peak(device: torch.device) -> None:
-    """Measure an accelerator's peak from here on, without what earlier work has left in cycles of references."""
+def forget_peaks(device: torch.device) -> None:
+    """Measure peaks from here on, without what earlier work has left; on the host, where Linux lets a process do so."""
     gc.collect()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM; see proc(5)
     if device.type == "cuda" and torch.cuda.max_memory_reserved(device):  # before its first use CUDA knows no device
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)

@@ -5,7 +5,7 @@ import sys
 import time
 from pathlib import Path
 
-from pdd_lightning.planning.readings import begin_command, folder_bytes, since_start
+from pdd_lightning.process.readings import begin_command, folder_bytes, since_start
 
 
 def test_a_second_command_of_a_process_begins_anew() -> None:
@@ -19,7 +19,7 @@ def test_a_second_command_of_a_process_begins_anew() -> None:
 CODE = """
 import time
 time.sleep(0.3)
-from pdd_lightning.planning.readings import host_peak, since_start
+from pdd_lightning.process.readings import host_peak, since_start
 before = host_peak()
 block = b"x" * (100 * 2**20)
 del block

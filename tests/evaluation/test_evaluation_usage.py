@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from pdd_lightning.planning import usage
-from pdd_lightning.planning.usage import EvaluationUsage
+from pdd_lightning.evaluation import usage
+from pdd_lightning.evaluation.usage import EvaluationUsage
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,58 @@
+"""`pdd-cli plan`: what a run will take, before it starts."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from pdd_lightning.cli.application import application
+from pdd_lightning.evaluation.selected_run import refuse_selected
+from pdd_lightning.planning.command import Planner
+from pdd_lightning.stage.logs import loggers_of
+from pdd_lightning.store.files import require_writable
+
+ALONE: Final[dict[str, Any]] = {"devices": 1, "num_nodes": 1, "strategy": "auto", "max_time": None}
+"""Options of the trainer in a rehearsal, which is a process by itself."""
+
+
+def main(args: Sequence[str]) -> int:
+    """Measure, and print the plan.
+
+    Args:
+        args: The options.
+
+    Returns:
+        Exit status 0.
+
+    Raises:
+        PDDError: If the user can mend what is wrong.
+    """
+    # A stage named in the file is for `fit`; a plan is of all.
+    with application("plan", [*args, "--stage=null"]) as app:
+        module, data, processes = app.model, app.datamodule, app.trainer_of(logger=False)
+        data.prepare_data()
+        data.setup("fit")
+        refuse_selected(module.run)
+        module.verify_finished(data.fingerprint)
+        module.check(data)
+        app.evaluator().check()
+        require_writable(module.run.directory, "--run_dir")
+        # The logs of a rehearsal go where it works, not to loggers that keep them.
+        logs = app.option("trainer").logger is not False
+        planner = Planner(
+            module,
+            data,
+            evaluation=app.evaluation,
+            planning=app.option("plan"),
+            schedule=(app.option("checkpoint_every"), app.option("checkpoint_minutes")),
+            world=processes.num_devices * processes.num_nodes,
+            make_stage=app.stage,
+            stage_trainer=lambda stage, callbacks: app.stage_trainer(
+                stage,
+                callbacks,
+                logger=loggers_of(logs, stage.run, stage.folder.directory.name),
+                enable_checkpointing=False,
+                **ALONE,
+            ),
+            evaluation_trainer=lambda steps, callbacks: app.evaluation_trainer(steps, callbacks, **ALONE),
+        )
+        planner.run()
+    return 0

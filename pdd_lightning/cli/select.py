@@ -1,0 +1,38 @@
+"""`pdd-cli select`: real images in place of distilled ones, as a finished run of one stage that `evaluate` scores."""
+
+from collections.abc import Sequence
+
+from pdd_lightning.cli.application import application, say
+from pdd_lightning.evaluation.selected_run import SelectedRun
+from pdd_lightning.process.launch import load_data
+from pdd_lightning.store.files import require_writable
+
+
+def main(args: Sequence[str]) -> int:
+    """Choose real images, tune their learning rate and write them as a finished run.
+
+    Args:
+        args: The options.
+
+    Returns:
+        Exit status 0.
+
+    Raises:
+        PDDError: If the user can mend what is wrong.
+    """
+    with application("select", args) as app:
+        run, selecting, processes = app.model.run, app.option("select"), app.processes()
+        load_data(processes, app.datamodule, "fit")
+        selected = SelectedRun(app.evaluator(), selecting)
+        if selected.complete:
+            say(f"the images are selected already in {run.directory}: nothing to do")
+            return 0
+        require_writable(run.stage(1).directory, "--run_dir")
+        app.take()
+        if processes.is_global_zero:
+            app.keep(run.stage(1).directory)
+        subset = selected.make()
+        if processes.is_global_zero:
+            selected.write(subset)
+        say(f"{len(subset.data)} images selected by {selecting.method.name}: {run.stage(1).synthetic}")
+    return 0

@@ -1,0 +1,133 @@
+"""How much disk a run takes, by arithmetic: for its plan, and for the line that a stage says before it starts."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from pdd_lightning.datamodules import ImageDataModule
+from pdd_lightning.errors import ConfigError
+from pdd_lightning.progress import size
+from pdd_lightning.stage.checkpoints import KEPT
+from pdd_lightning.stage.context import planned_context
+from pdd_lightning.stage.module import StageModule
+from pdd_lightning.stage.one_stage import one_stage_options
+from pdd_lightning.stage.options import StageOptions
+from pdd_lightning.training.recipe import Recipe
+
+LOGS = 50_000
+"""Bytes of a stage's configuration, manifest, notes and logs; pictures in the logs come on top."""
+
+ROW = 3000
+"""Bytes of results and logs that a row of an evaluation leaves, and a selection beside its positions."""
+
+
+@dataclass(frozen=True)
+class Disk:
+    """Bytes of one stage on disk.
+
+    Attributes:
+        experts: What the dynamics stores.
+        found: What of it is there already.
+        stage: What the stage leaves in its folder: images, their picture, end states, logs.
+        passing: What it needs beside that while it runs: checkpoints, members that wait for the end states.
+        state: A single start state.
+    """
+
+    experts: int
+    found: int
+    stage: int
+    passing: int
+    state: int
+
+
+def preprocessing_disk(data: ImageDataModule) -> int:
+    """Bytes of what turns images back into pictures, once in each run's folder."""
+    return sum(tensor.nbytes for tensor in data.preprocessing.tensors().values())
+
+
+def stage_disk(options: StageOptions, data: ImageDataModule, stage: int) -> Disk:
+    """What a stage takes.
+
+    Args:
+        options: Of the run.
+        data: Its data, set up.
+        stage: Number of the stage.
+    """
+    context = planned_context(options, stage, data)
+    state = sum(tensor.nbytes for tensor in context.bank[0].values())
+    channels, height, width = data.image_shape
+    pixels = channels * height * width * data.num_classes
+    images, ends = 4 * pixels * options.per_stage[stage - 1], state * len(context.bank) if options.transition else 0
+    preparation = options.dynamics.preparation(context)
+    return Disk(
+        experts=preparation.stored,
+        found=preparation.found,
+        stage=ends + images + pixels * sum(options.per_stage[:stage]) + LOGS,
+        passing=ends + (KEPT + 1) * (3 * images + state + 8 * context.network.layout.size),
+        state=state,
+    )
+
+
+def training_disk(options: StageOptions, data: ImageDataModule, recipe: Recipe) -> int:
+    """Bytes of a training on the real data that is kept: a state, and which examples were correct in each epoch."""
+    state: int = sum(tensor.nbytes for tensor in options.problem(data).network().state_dict().values())
+    return state + recipe.epochs * len(data.train)
+
+
+def state_disk(module: StageModule, data: ImageDataModule, *, whole_run: bool, one_stage: bool = False) -> str:
+    """One line that says what the disk must hold.
+
+    Args:
+        module: The stage that is to be fitted.
+        data: Its data, set up.
+        whole_run: Require room for all stages that are left, not for this one only.
+        one_stage: Require room for the baseline of one stage too.
+
+    Raises:
+        ConfigError: If the disk has visibly too little free space.
+    """
+    options, first = module.options, module.stage
+    last = options.stages if whole_run else first
+    disks = [stage_disk(options, data, stage) for stage in range(first, last + 1)]
+    who = f"stage {last}" if last == first else f"stages {first} to {last}"
+    # Whether the experts of later stages are there, only their start states tell.
+    experts = sum(disk.experts for disk in disks) - disks[0].found
+    if one_stage:
+        who = f"{who} and the one-stage baseline"
+        disks.append(stage_disk(one_stage_options(options), data, 1))
+        # It finds the experts of stage 1, unless those read only a part of the data.
+        experts += 0 if options.discard is None else disks[-1].experts
+    stages = sum(disk.stage for disk in disks) + max(disk.passing for disk in disks)
+    told = f"{who} will take about {size(stages)} in {module.run.directory} with checkpoints"
+    if experts:
+        told += f" and {size(experts)} of experts in {options.experts_folder}"
+    elif disks[0].experts:
+        told += f"; the experts are in {options.experts_folder} already"
+    _require({"--run_dir": (module.run.directory, stages), "--experts_dir": (options.experts_folder, experts)}, told)
+    return f"disk: {told}; {size(_free(module.run.directory))} are free"
+
+
+def _require(needs: dict[str, tuple[Path, int]], told: str) -> None:
+    """Refuse if a disk has less free space than the folders on it are to take."""
+    disks: dict[int, list[str]] = {}
+    for option, (folder, needed) in needs.items():
+        if needed:
+            disks.setdefault(_existing(folder).stat().st_dev, []).append(option)
+    for options in disks.values():
+        needed = sum(needs[option][1] for option in options)
+        folder = needs[options[0]][0]
+        free = _free(folder)
+        if needed > free:
+            raise ConfigError(
+                f"{' and '.join(options)}: {told}, and only {size(free)} are free on the disk of {folder}: free "
+                f"{size(needed - free)} there, or name a folder on another disk with {' or '.join(options)}"
+            )
+
+
+def _free(folder: Path) -> int:
+    return shutil.disk_usage(_existing(folder)).free
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
+    return next(path for path in (folder, *folder.absolute().parents) if path.exists())

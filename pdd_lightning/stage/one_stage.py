@@ -1,0 +1,41 @@
+"""The baseline of one stage: as many images and iterations as all stages of a run together, learned at once."""
+
+from dataclasses import replace
+from typing import Final
+
+from pdd_lightning.stage.options import StageOptions
+from pdd_lightning.types import Json
+
+ONE_STAGE: Final = "one-stage"
+"""What the baseline is called among those of an evaluation."""
+
+
+def one_stage_changes(options: StageOptions) -> Json:
+    """Options of the model in which the baseline differs from a stage of the run."""
+    return {
+        "stages": 1,
+        "ipc": sum(options.per_stage),
+        "iterations": options.iterations * options.stages,
+        "discard": None,  # it is to learn from all real images, where the stages may divide them
+    }
+
+
+def one_stage_options(options: StageOptions) -> StageOptions:
+    """The options of the baseline, which lies in the run's folder and finds the experts of its first stage.
+
+    Args:
+        options: Of the run.
+    """
+    folders = {"run_dir": str(options.run.directory / "one_stage"), "experts_dir": str(options.experts_folder)}
+    changes: dict[str, object] = {**one_stage_changes(options), **folders, "stage": 1}
+    return replace(options, **changes)  # type: ignore[arg-type]
+
+
+def one_stage_arguments(options: StageOptions) -> list[str]:
+    """What turns the command line of the run's `fit` into that of the baseline."""
+    alone = one_stage_options(options)
+    changes = {name: "null" if value is None else value for name, value in one_stage_changes(options).items()}
+    return [
+        *(f"--{name}={getattr(alone, name)}" for name in ("run_dir", "experts_dir")),
+        *(f"--model.{name}={value}" for name, value in changes.items()),
+    ]
