@@ -49,6 +49,11 @@ class LabelledImages:
         indices = sent(indices, self.labels.device)
         return type(self)(self.images[indices], self.labels[indices])
 
+    def by_class(self, num_classes: int) -> tuple[Tensor, ...]:
+        """Where the examples of each class are: ascending positions on the CPU, one tensor for each class."""
+        labels = self.labels.cpu()
+        return tuple((labels == label).nonzero().flatten() for label in range(num_classes))
+
     def append(self, other: "LabelledImages") -> Self:
         """These examples followed by others."""
         return type(self)(

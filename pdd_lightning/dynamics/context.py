@@ -112,8 +112,7 @@ class StageContext:
     @cached_property
     def positions(self) -> tuple[Tensor, ...]:
         """Where the real images of each class are: one tensor of positions, on the CPU, for each class."""
-        labels = self.real.labels.cpu()
-        return tuple((labels == label).nonzero().flatten() for label in range(self.num_classes))
+        return self.real.by_class(self.num_classes)
 
     def real_images(self, label: int, count: int, *keys: Key) -> Tensor:
         """Random real images of one class, without repetition.

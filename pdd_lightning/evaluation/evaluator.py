@@ -106,7 +106,7 @@ class Evaluator:
             count = needed.get(baseline, 0)
             factor = f" x model.factor={options.factor}^2" if count > total else ""
             asked = f"{options.total_asked}{factor}, for {baseline!r} of evaluation.baselines"
-            class_positions(data.train.labels, data.class_names, count, asked)
+            class_positions(data.train, data.class_names, count, asked)
 
     def check_rates(self) -> None:
         """Refuse to compare learning rates without held-out images to compare them on.

@@ -54,7 +54,7 @@ class SelectedRun:
         self.ipc = sum(options.per_stage) if selecting.ipc is None else selecting.ipc
         self.asked = options.total_asked if selecting.ipc is None else f"select.ipc={selecting.ipc}"
         # Before anything is written.
-        class_positions(self.data.train.labels, self.data.class_names, self.ipc, self.asked)
+        class_positions(self.data.train, self.data.class_names, self.ipc, self.asked)
 
     def settings(self) -> Json:
         """Everything that the images and their learning rate depend on, apart from the data."""
@@ -83,8 +83,8 @@ class SelectedRun:
                     "images"
                 )
             return False
-        found = folder.read_manifest()["settings"]
-        if run.selected_by is None or not isinstance(found, dict):
+        found = folder.read_manifest().settings
+        if run.selected_by is None:
             raise ArtifactError(
                 f"--run_dir={run.directory} holds distilled images; choose another folder for selected ones"
             )

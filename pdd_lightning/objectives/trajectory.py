@@ -5,7 +5,7 @@ algorithm 1; inside PDD (arXiv 2310.06982, equation 4) the synthetic side is the
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -48,7 +48,9 @@ class TrajectoryMatching(SideBySide):
 
     Args:
         syn_steps: Synthetic steps N.
-        syn_batch_size: Synthetic images per step, drawn from the union; null takes all of them.
+        syn_batch_size: Training images of each synthetic step: the next ones of a random order of the union, without
+            replacement until it is used up, not balanced by class. "stage" takes as many as the stage itself learns, so
+            that a step costs the same at every stage; "union" takes the whole union in every step.
         recompute: Build each step's graph again going back, so that memory does not grow with the steps. False
             keeps the graphs: faster where they fit in memory, and the same numbers. Null keeps them if they take at
             most half of the memory that is free when the stage begins, and not where a GPU records the steps that are
@@ -66,13 +68,16 @@ class TrajectoryMatching(SideBySide):
     def __init__(
         self,
         syn_steps: int = 20,
-        syn_batch_size: int | None = None,
+        syn_batch_size: int | Literal["stage", "union"] = "stage",
         recompute: bool | None = None,
         compile: bool = False,
     ) -> None:
-        for name, value in {"syn_steps": syn_steps, "syn_batch_size": syn_batch_size}.items():
-            if value is not None and value < 1:
-                raise ConfigError(f"objective.{name} must be at least 1, got {value}")
+        if syn_steps < 1:
+            raise ConfigError(f"objective.syn_steps must be at least 1, got {syn_steps}")
+        if syn_batch_size not in ("stage", "union") and not (isinstance(syn_batch_size, int) and syn_batch_size >= 1):
+            raise ConfigError(
+                f"objective.syn_batch_size must be at least 1, or one of stage and union, got {syn_batch_size}"
+            )
         if compile and recompute is False:
             raise ConfigError(
                 "objective.recompute=false keeps graphs that objective.compile=true never builds: leave one of them out"
@@ -131,10 +136,16 @@ class TrajectoryMatching(SideBySide):
             self._stores[size] = needed <= free_memory(context.device) / 2
         return self._stores[size]
 
+    def _batch_size(self, synthetic: SyntheticSide) -> int | None:
+        """Training images of a step; None takes all (PDD section 4.1: conditioning does not raise a stage's cost)."""
+        if isinstance(self.syn_batch_size, int):
+            return self.syn_batch_size
+        return len(synthetic.decoded) if self.syn_batch_size == "stage" else None
+
     def _data(self, synthetic: SyntheticSide, context: StageContext, work: Work) -> StepData:
         """Minibatches and augmentation of the walk, drawn once: going back must see what going forward saw."""
         keys = context.keys("walk", work.step, work.index)
-        batches = Batches(len(synthetic), self.syn_batch_size, context.seed, *keys)
+        batches = Batches(len(synthetic), self._batch_size(synthetic), context.seed, *keys)
         draws = generator(context.seed, *keys, "augment")
         labels = synthetic.all_labels
         drawn: list[tuple[Tensor, AugmentParams]] = []

@@ -84,7 +84,7 @@ class Selection(Described, ABC):
             ConfigError: If a class has fewer images, or the network does not suit the method.
             ArtifactError: If the stored choice is damaged or was made under other settings.
         """
-        classes = class_positions(context.real.labels, context.class_names, ipc, asked)
+        classes = class_positions(context.real, context.class_names, ipc, asked)
         settings: Json = {**context.settings(), "selection": self.describe(), "ipc": ipc}
         path = RunFolder(context.folder).selection / f"{self.name}-{fingerprint(settings)[:12]}.safetensors"
         if path.is_file():
@@ -97,11 +97,13 @@ class Selection(Described, ABC):
         return positions
 
 
-def class_positions(labels: Tensor, class_names: Sequence[str], ipc: int, asked: str | None = None) -> list[Tensor]:
+def class_positions(
+    real: LabelledImages, class_names: Sequence[str], ipc: int, asked: str | None = None
+) -> tuple[Tensor, ...]:
     """Where the images of each class are.
 
     Args:
-        labels: Shape (N,).
+        real: The images.
         class_names: In the order of the labels.
         ipc: Images needed of each class.
         asked: What the user gave to have so many, for the message; ``model.ipc=<ipc>`` by default.
@@ -112,8 +114,7 @@ def class_positions(labels: Tensor, class_names: Sequence[str], ipc: int, asked:
     Raises:
         ConfigError: If a class has fewer images than needed.
     """
-    labels = labels.cpu()
-    found = [(labels == label).nonzero().flatten() for label in range(len(class_names))]
+    found = real.by_class(len(class_names))
     for name, positions in zip(class_names, found, strict=True):
         if len(positions) < ipc:
             raise ConfigError(

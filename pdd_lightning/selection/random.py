@@ -44,7 +44,7 @@ def random_images(
     Raises:
         ConfigError: If a class has fewer images.
     """
-    classes = class_positions(real.labels, class_names, ipc, asked)
+    classes = class_positions(real, class_names, ipc, asked)
     chosen = [_draw(positions, ipc, seed, *keys, label) for label, positions in enumerate(classes)]
     subset = real.take(torch.cat(chosen))
     return subset.images.clone(), subset.labels.clone()

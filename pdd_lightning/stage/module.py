@@ -60,6 +60,7 @@ class StageModule(LightningModule):
         self.positions: Tensor | None = None
         self.saving: Saving | None = None
         self.previous: list[Subset] = []
+        self._verified: str | None = None
         self._conditioning: LabelledImages | None = None
         self._context: StageContext | None = None
         self._resumed: State | None = None
@@ -89,12 +90,14 @@ class StageModule(LightningModule):
         return self.options.settings(self.stage)
 
     def verify_finished(self, data: str) -> None:
-        """Check every finished stage up to this one against the present settings and data.
+        """Check every finished stage up to this one against the present settings and data, once for each data.
 
         Raises:
             ArtifactError: If something changed, or if an earlier stage is not complete.
         """
-        verify_finished(self.run, self.stage, self.options.settings, data)
+        if self._verified != data:
+            verify_finished(self.run, self.stage, self.options.settings, data)
+            self._verified = data
 
     def check(self, data: ImageDataModule) -> None:
         """Refuse parts that cannot be recorded or do not suit the data, before anything is written.

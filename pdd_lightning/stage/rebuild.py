@@ -35,8 +35,7 @@ def rebuild_end_states(module: StageModule, data: ImageDataModule, device: torch
     run, made = module.run, []
     for stage in range(1, run.completed(module.options.stages) + 1):
         folder = run.stage(stage)
-        files = folder.read_manifest()["files"]
-        if isinstance(files, dict) and folder.end_states.name in files and not _intact(folder):
+        if folder.end_states.name in folder.read_manifest().files and not _intact(folder):
             _rebuild(module, data, device, stage)
             made.append(folder.end_states)
     return made
@@ -62,9 +61,7 @@ def _rebuild(module: StageModule, data: ImageDataModule, device: torch.device, s
     transition = make_transition(context, union.to(device), subsets[-1].rate, options.recipe, waiting)
     again = waiting / folder.end_states.name
     transition.bank.write(again)
-    files = folder.read_manifest()["files"]
-    assert isinstance(files, dict)
-    if file_digest(again) != files[folder.end_states.name]:
+    if file_digest(again) != folder.read_manifest().files[folder.end_states.name]:
         shutil.rmtree(waiting)
         raise ArtifactError(
             f"--rebuild: training on the subsets of stages 1 to {stage} again leads to other end states than "

@@ -29,6 +29,31 @@ from pdd_lightning.types import Json
 
 
 @dataclass(frozen=True)
+class Manifest:
+    """What a finished stage was made of and what came out.
+
+    Attributes:
+        settings: Everything that the result depends on.
+        data: Fingerprint of the data.
+        previous: Fingerprint of the stage before; None at stage 1.
+        files: Digest of each file.
+        summary: Figures worth keeping.
+    """
+
+    settings: Json
+    data: str
+    previous: str | None
+    files: dict[str, str]
+    summary: Json
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of the finished stage."""
+        made = {"settings": self.settings, "data": self.data, "previous": self.previous, "files": self.files}
+        return fingerprint(made)
+
+
+@dataclass(frozen=True)
 class StageFolder:
     """One stage's artifacts."""
 
@@ -80,43 +105,41 @@ class StageFolder:
             summary: Figures worth keeping.
         """
         files = {path.name: file_digest(path) for path in (self.synthetic, self.end_states) if path.is_file()}
-        write_json(
-            self.manifest,
-            {
-                "format": FORMAT,
-                "stage": self.stage,
-                "settings": settings,
-                "data": data,
-                "previous": previous,
-                "files": files,
-                "summary": summary,
-            },
-        )
+        manifest = Manifest(settings, data, previous, files, summary)
+        write_json(self.manifest, {"format": FORMAT, "stage": self.stage, **vars(manifest)})
 
-    def read_manifest(self) -> Json:
+    def read_manifest(self) -> Manifest:
         """The manifest, checked for form.
 
         Raises:
             ArtifactError: If it is damaged or of another format.
         """
-        manifest = read_json(self.manifest)
-        require_format(self.manifest, manifest.get("format"))
-        if manifest.get("stage") != self.stage or not isinstance(manifest.get("files"), dict):
+        found = read_json(self.manifest)
+        require_format(self.manifest, found.get("format"))
+        parts = [found.get(key) for key in ("settings", "data", "previous", "files", "summary")]
+        settings, data, previous, files, summary = parts
+        if (
+            not (isinstance(settings, dict) and isinstance(files, dict) and isinstance(summary, dict))
+            or not (isinstance(data, str) and (previous is None or isinstance(previous, str)))
+            or found.get("stage") != self.stage
+        ):
             raise ArtifactError(f"{self.manifest} is not the manifest of stage {self.stage}; restore it from a copy")
-        return manifest
+        return Manifest(settings, data, previous, files, summary)
 
     def fingerprint(self) -> str:
         """Identity of the finished stage: what it was made of and what came out."""
-        manifest = self.read_manifest()
-        return fingerprint({key: manifest.get(key) for key in ("settings", "data", "previous", "files")})
+        return self.read_manifest().fingerprint
 
-    def verify(self, settings: Json | None, data: str | None, previous: str | None) -> None:
+    def verify(self, settings: Json | None, data: str | None, previous: str | None) -> Manifest:
         """Check that the stage is what the present settings would make, and that its files are untouched.
 
         Args:
             settings: The present settings of this stage; None does not compare them.
             data: The present data's fingerprint; None does not compare it.
             previous: Fingerprint of the stage before.
+
+        Returns:
+            The stage's manifest.
 
         Raises:
             ArtifactError: Naming what differs and what to do.
@@ -126,40 +149,40 @@ class StageFolder:
             f"Restore the old options, choose another --run_dir, or delete {self.directory} and the later stages to "
             "make them again."
         )
-        old = manifest.get("settings")
-        if not isinstance(old, dict):
-            raise ArtifactError(f"{self.manifest} does not say under which settings it was made. {remedy}")
-        if settings is not None and (changed := differing_keys(old, settings, "model.")):
+        if settings is not None and (changed := differing_keys(manifest.settings, settings, "model.")):
             raise ArtifactError(
                 f"stage {self.stage} in {self.directory} was made under other settings: {'; '.join(changed)}. {remedy}"
             )
-        if data is not None and manifest.get("data") != data:
+        if data is not None and manifest.data != data:
             raise ArtifactError(
-                f"stage {self.stage} in {self.directory} was made from other data: fingerprint {manifest.get('data')} "
+                f"stage {self.stage} in {self.directory} was made from other data: fingerprint {manifest.data} "
                 f"then, {data} now (images, split or preprocessing changed). {remedy}"
             )
-        if manifest.get("previous") != previous:
+        if manifest.previous != previous:
             raise ArtifactError(
                 f"stage {self.stage - 1} changed under the finished stage {self.stage} in {self.directory}. {remedy}"
             )
-        files = manifest["files"]
-        assert isinstance(files, dict)
-        for name in files:
-            self.verify_file(self.directory / Path(str(name)).name)
+        for name in manifest.files:
+            self.verify_file(self.directory / Path(name).name, manifest)
+        return manifest
 
-    def verify_file(self, path: Path) -> None:
+    def verify_file(self, path: Path, manifest: Manifest | None = None) -> None:
         """Check that a file of the finished stage is the one that the stage wrote.
+
+        Args:
+            path: The file.
+            manifest: Of the stage, where it is read already.
 
         Raises:
             ArtifactError: If it is missing or was changed.
         """
-        files = self.read_manifest()["files"]
+        files = (manifest or self.read_manifest()).files
         remedy = f"Restore it from a copy, or delete {self.directory} and the later stages to make them again."
         if path == self.end_states:
             remedy = f"Run again with --rebuild true to make it from the subsets. {remedy}"
         if not path.is_file():
             raise ArtifactError(f"{path} is missing though stage {self.stage} is complete. {remedy}")
-        if not isinstance(files, dict) or file_digest(path) != files.get(path.name):
+        if file_digest(path) != files.get(path.name):
             raise ArtifactError(f"{path} was changed after stage {self.stage} was complete. {remedy}")
 
 
@@ -187,8 +210,7 @@ class RunFolder:
     @property
     def selected_by(self) -> str | None:
         """The name of the selection that made the run; None for a distillation, and where nothing is complete."""
-        settings = self.stage(1).read_manifest().get("settings") if self.stage(1).complete else None
-        select = settings.get("select") if isinstance(settings, dict) else None
+        select = self.stage(1).read_manifest().settings.get("select") if self.stage(1).complete else None
         return str(select["name"]) if isinstance(select, dict) else None
 
     @property
@@ -244,8 +266,7 @@ def verify_finished(run: RunFolder, stage: int, settings: Callable[[int], Json],
                     f"(--stage {k}, or leave --stage out to fit the next unfinished one)"
                 )
             return
-        folder.verify(settings(k), data, previous)
-        previous = folder.fingerprint()
+        previous = folder.verify(settings(k), data, previous).fingerprint
 
 
 def origin(run: RunFolder, stage: int, data: str) -> Json:

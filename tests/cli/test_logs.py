@@ -3,6 +3,7 @@
 import csv
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commandline import CONFIG, call, fit_into
@@ -76,7 +77,7 @@ def test_csv_holds_the_numbers_and_the_pictures(tmp_path: Path) -> None:
         assert found.keys() == STAGE | STAGES
         assert [step for step, _ in found["alpha"]] == [9, 11]
         ((step, mean),) = found["validation accuracy/mean"]
-        accuracies = RunFolder(run).stage(number).read_manifest()["summary"]["validation_accuracies"]  # type: ignore[index]
+        accuracies: Any = RunFolder(run).stage(number).read_manifest().summary["validation_accuracies"]
         assert step == number
         assert mean == pytest.approx(sum(accuracies) / len(accuracies), abs=1e-5)
         (picture,) = folder.glob("*.png")

@@ -63,9 +63,9 @@ def test_the_result_is_a_finished_run(herding: Path, data: DigitsData) -> None:
         assert bool((real == image).flatten(1).all(1).any())
     stage = folder.stage(1)
     manifest = stage.read_manifest()
-    assert manifest["data"] == data.fingerprint
-    assert isinstance(manifest["settings"], dict)
-    assert manifest["settings"]["select"]["method"]["class_path"] == "pdd_lightning.selection.Herding"
+    assert manifest.data == data.fingerprint
+    select: Any = manifest.settings["select"]
+    assert select["method"]["class_path"] == "pdd_lightning.selection.Herding"
     assert folder.preprocessing.is_file()
     assert stage.pictures.is_file()
     config = yaml.safe_load((stage.directory / "config.yaml").read_text())

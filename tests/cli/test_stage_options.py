@@ -24,7 +24,7 @@ DISCARD = ("--model.discard.epochs", "6", "--model.discard.learning_rate", "0.05
 
 
 def settings(run: Path, stage: int = 1) -> dict[str, Any]:
-    found = RunFolder(run).stage(stage).read_manifest()["settings"]
+    found = RunFolder(run).stage(stage).read_manifest().settings
     assert isinstance(found, dict)
     return found
 

@@ -20,6 +20,7 @@ from pdd_lightning.errors import ConfigError
 from pdd_lightning.objectives import SyntheticSide, TrajectoryMatching, Work
 from pdd_lightning.objectives.trajectory import normalised_distance
 from pdd_lightning.objectives.walk import Walk, walk_ends
+from pdd_lightning.rng import generator
 from pdd_lightning.training.augmentation import DSA
 from pdd_lightning.types import ImageShape
 
@@ -60,17 +61,25 @@ def match_point(shape: ImageShape, dtype: torch.dtype = torch.float64) -> MatchP
     return MatchPoint(layout.flatten(states[0]), layout.flatten(states[1]))
 
 
-def equation_2(synthetic: SyntheticSide, shape: ImageShape, steps: int) -> Tensor:
-    """||theta_{t+N} - theta*_{t+M}||^2 / ||theta*_t - theta*_{t+M}||^2, after N steps on the whole union."""
+def equation_2(synthetic: SyntheticSide, shape: ImageShape, steps: int, size: int | None = None) -> Tensor:
+    """||theta_{t+N} - theta*_{t+M}||^2 / ||theta*_t - theta*_{t+M}||^2, after N steps on the union.
+
+    With a size, each step takes the next so many images of a random order, and what is left where it ends.
+    """
     start, target = (toy_state(shape=shape, key=key, dtype=torch.float64) for key in range(2))
     module = toy_module(start, shape=shape)
-    images, labels = synthetic.images, synthetic.labels
+    images, labels = synthetic.decoded, synthetic.all_labels
     if synthetic.previous is not None:
         images = torch.cat([synthetic.previous.images, images])
-        labels = torch.cat([synthetic.previous.labels, labels])
     theta = {name: tensor.clone().requires_grad_() for name, tensor in start.items()}
-    for _ in range(steps):
-        loss = F.cross_entropy(functional_call(module, theta, (images,)), labels)
+    left: list[Tensor] = []
+    for step in range(steps):
+        if not left:
+            draw = generator(0, "stage", 1, "walk", 0, 0, "epoch", step // -(-len(images) // (size or len(images))))
+            order = torch.randperm(len(images), generator=draw) if size else torch.arange(len(images))
+            left = [*torch.split(order, size or len(images))]
+        chosen = left.pop(0)
+        loss = F.cross_entropy(functional_call(module, theta, (images[chosen],)), labels[chosen])
         gradient = torch.autograd.grad(loss, list(theta.values()), create_graph=True)
         theta = {name: t - synthetic.rate * g for (name, t), g in zip(theta.items(), gradient, strict=True)}
     above = torch.stack([(theta[name] - target[name]).square().sum() for name in theta]).sum()
@@ -87,12 +96,31 @@ def test_the_loss_and_its_gradients_are_those_of_equation_2(
     synthetic = side(shape, previous)
     learned = (synthetic.images, synthetic.rate)
     context = toy_context(tmp_path, shape=shape)
-    matching = TrajectoryMatching(syn_steps=3, recompute=recompute)
+    matching = TrajectoryMatching(syn_steps=3, syn_batch_size="union", recompute=recompute)
     found = matching.loss(synthetic, Work(match_point(shape), 0, 0), context)
     wanted = equation_2(synthetic, shape, steps=3)
     torch.testing.assert_close(found, wanted, rtol=1e-8, atol=0)
     for mine, naive in zip(torch.autograd.grad(found, learned), torch.autograd.grad(wanted, learned), strict=True):
         assert (mine - naive).norm() < 1e-8 * naive.norm()
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+@pytest.mark.parametrize("recompute", [True, False], ids=["recompute", "store"])
+def test_a_step_of_a_later_stage_takes_as_many_images_as_the_stage_learns(
+    recompute: bool, factor: int, tmp_path: Path
+) -> None:
+    """Of the union, in a random order: the paper's claim that conditioning does not raise the cost (section 4.1)."""
+    shape = (1, 8, 8)
+    synthetic = replace(side(shape, previous=True), factor=factor)
+    learned, size = (synthetic.images, synthetic.rate), 6 * factor**2
+    found = TrajectoryMatching(syn_steps=5, recompute=recompute).loss(
+        synthetic, Work(match_point(shape), 0, 0), toy_context(tmp_path, shape=shape)
+    )
+    wanted = equation_2(synthetic, shape, 5, size)
+    torch.testing.assert_close(found, wanted, rtol=1e-8, atol=0)
+    for mine, naive in zip(torch.autograd.grad(found, learned), torch.autograd.grad(wanted, learned), strict=True):
+        assert (mine - naive).norm() < 1e-8 * naive.norm()
+    assert abs(wanted - equation_2(synthetic, shape, 5)) > 1e-6 * wanted
 
 
 @pytest.fixture
@@ -197,9 +225,10 @@ def test_batch_norm_leaves_no_trace_between_losses(tmp_path: Path) -> None:
     assert first == second
 
 
-@pytest.mark.parametrize("options", [{"syn_steps": 0}, {"syn_batch_size": 0}], ids=str)
+@pytest.mark.parametrize("options", [{"syn_steps": 0}, {"syn_batch_size": 0}, {"syn_batch_size": "all"}], ids=str)
 def test_options_must_be_positive(options: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=f"objective.{next(iter(options))} must be at least 1, got 0"):
+    ((name, value),) = options.items()
+    with pytest.raises(ConfigError, match=f"objective.{name} must be at least 1.*, got {value}"):
         TrajectoryMatching(**options)
 
 

@@ -257,7 +257,7 @@ def test_the_manifest_of_another_stage_is_refused(finished: StageFolder) -> None
 
 def test_settings_survive_json(finished: StageFolder) -> None:
     """What is compared is what JSON gives back, so settings are made of what JSON can hold."""
-    assert json.loads(json.dumps(SETTINGS)) == finished.read_manifest()["settings"]
+    assert json.loads(json.dumps(SETTINGS)) == finished.read_manifest().settings
 
 
 def test_a_stage_is_identified_by_what_it_was_made_of_and_what_came_out(finished: StageFolder) -> None:
