@@ -79,7 +79,7 @@ def test_rows_of_another_augmentation_are_not_taken_from_disk(two_stages: Path, 
     ("args", "words"),
     [
         (["--data.validation_fraction", "0", "--evaluation.random_rates", "[0.1, 0.2]"], "validation_fraction=0"),
-        (["--model.ipc", "100"], "model.ipc=200"),
+        (["--model.ipc", "100"], "model.ipc=100 in each of model.stages=2, 200 in all"),
         (["--evaluation.networks", "[{class_path: ConvNet, init_args: {depth: 9}}]"], "depth"),
         (["--evaluation.orders", "[union, union]"], "name each once"),
         (["--model.learning_rate_lr", "-1"], "learning_rate_lr must be at least 0"),
