@@ -184,7 +184,6 @@ class Evaluator:
                     steps=steps,
                     stored_bytes=job.stored_bytes[index],
                     learning_rate=tuple(earlier.rates[0] for earlier in job.trainings[: index + 1]),
-                    protocol="held-out",
                 )
             )
         return rows

@@ -23,7 +23,7 @@ from pdd_lightning.compute.lowering import MANY_CHANNELS
 from pdd_lightning.compute.step_products import CompiledStepMath, StepGraph, StepMath, graph_bytes
 from pdd_lightning.networks import Architecture, ConvNet, ResNet
 from pdd_lightning.networks.convnet import Activation, Norm, Pooling
-from pdd_lightning.objectives.walk import StepData, Walk, walk_end, walk_ends
+from pdd_lightning.objectives.walk import StepData, Walk, walk_ends
 from pdd_lightning.rng import generator
 from pdd_lightning.training.augmentation import DSA, Augmentation, NoAugmentation
 from pdd_lightning.types import State
@@ -109,6 +109,10 @@ def meta_gradients(end: Callable[[Tensor, Tensor], Tensor], alpha: float = 0.1) 
     assert images.grad is not None
     assert rate.grad is not None
     return arrived.detach(), images.grad, rate.grad
+
+
+def walk_end(images: Tensor, rate: Tensor, walk: Walk) -> Tensor:
+    return walk_ends(images, rate, [walk])[0]
 
 
 def relative_error(found: Tensor, wanted: Tensor) -> float:
