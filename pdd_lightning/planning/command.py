@@ -20,7 +20,7 @@ from pdd_lightning.evaluation.sets import PlannedSets
 from pdd_lightning.planning.estimate import Amounts, Line, StageCost, StageWork, stage_lines
 from pdd_lightning.planning.evaluation import job_seconds, real_seconds
 from pdd_lightning.planning.rehearsal import MEMBERS, MakeStage, MakeTrainer, rehearse_stage
-from pdd_lightning.planning.report import EVALUATION, collect, identity, plan_file, plan_table, stage_name
+from pdd_lightning.planning.report import EVALUATION, collect, identity, plan_table, stage_name
 from pdd_lightning.process.readings import forget_peaks, peak_memory, since_start
 from pdd_lightning.stage.disk import ROW, preprocessing_disk, stage_disk, training_disk
 from pdd_lightning.stage.module import StageModule
@@ -82,7 +82,7 @@ class Planner:
         module, start, notes = self.module, since_start(), self._notes()
         costs = self._costs()
         plan = self._evaluation(start, costs, self._stages(start, costs))
-        used, path = collect(module), plan_file(module.run)
+        used, path = collect(module), module.run.plan
         if path.is_file() and module.run.stage(1).directory.is_dir():
             notes.append(f"the run has begun: {path} stays as it is")
         else:

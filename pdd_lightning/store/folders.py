@@ -11,6 +11,7 @@ A run folder holds::
     experts/stage_01-<fingerprint>/             expert trajectories, one file per expert
     forgetting/, selection/            what selecting real images computed
     preprocessing.safetensors          how to turn the images back into pictures
+    plan.json                          what the run was expected to take
     evaluation/                        results
     tensorboard/                       logs
 
@@ -210,6 +211,11 @@ class RunFolder:
     def preprocessing(self) -> Path:
         """How to turn images of the networks' space back into pictures."""
         return self.directory / "preprocessing.safetensors"
+
+    @property
+    def plan(self) -> Path:
+        """What `pdd-cli plan` said before the run."""
+        return self.directory / "plan.json"
 
     @property
     def evaluation(self) -> Path:

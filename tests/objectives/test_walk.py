@@ -354,7 +354,7 @@ from pdd_lightning.compute.functional import FunctionalNetwork
 from pdd_lightning.compute.memory import keep_freed_memory
 from pdd_lightning.networks import ConvNet, build_template
 from pdd_lightning.compute.step_products import graph_bytes
-from pdd_lightning.objectives.walk import Walk, walk_end
+from pdd_lightning.objectives.walk import Walk, walk_ends
 
 keep_freed_memory()
 torch.set_num_threads(1)
@@ -363,7 +363,8 @@ start = network.layout.flatten(build_template(ConvNet(width=32), (3, 32, 32), 10
 images, labels = torch.randn(20, 3, 32, 32).requires_grad_(), torch.arange(20) % 10
 assert graph_bytes(network, start, images.detach(), labels) > 14e6
 rate = torch.tensor(0.01, requires_grad=True)
-walk_end(images, rate, Walk(network, start, int(sys.argv[1]), lambda x, _: (x, labels))).square().sum().backward()
+(end,) = walk_ends(images, rate, [Walk(network, start, int(sys.argv[1]), lambda x, _: (x, labels))])
+end.square().sum().backward()
 status = Path("/proc/self/status").read_text()
 print(int(status.partition("VmHWM:")[2].split()[0]) * 1024)
 """
