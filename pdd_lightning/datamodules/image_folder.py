@@ -41,6 +41,18 @@ class ImageFolderData(ImageDataModule):
 
     Raises:
         ConfigError: If an option has an impossible value.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from PIL import Image
+        >>> with TemporaryDirectory() as root:
+        ...     for number, name in enumerate(["cat", "dog"] * 5):
+        ...         Path(root, name).mkdir(exist_ok=True)
+        ...         Image.new("RGB", (8, 8), color=(25 * number, 0, 255)).save(Path(root, name, f"{number}.png"))
+        ...     data = ImageFolderData(root, test_fraction=0.2)
+        ...     data.setup()
+        >>> data.class_names, data.image_shape, len(data.test)
+        (('cat', 'dog'), (3, 8, 8), 2)
     """
 
     def __init__(

@@ -22,6 +22,12 @@ class TinyImageNetData(ImageDataModule):
     Args:
         root: The unpacked folder ``tiny-imagenet-200``, or the folder that holds it.
         **kwargs: The options of every data module.
+
+    Example:
+        >>> TinyImageNetData(root="elsewhere", cache_dir="cache").load_raw()
+        Traceback (most recent call last):
+        ...
+        pdd_lightning.errors.DataError: root='elsewhere': found no wnids.txt in elsewhere ...
     """
 
     def __init__(self, root: str, **kwargs: Any) -> None:

@@ -68,6 +68,13 @@ class Row:
 
     Raises:
         ValueError: If a value is outside its domain; percentages in place of fractions are the usual cause.
+
+    Example:
+        >>> row = Row("mine", "union", "ConvNet", 1, 1, (0.8, 0.9), 10, 50, 2640, (0.1,))
+        >>> round(row.mean, 3), round(row.std, 3)
+        (0.85, 0.071)
+        >>> markdown_table([row]).splitlines()[-1]
+        '| mine | union | ConvNet | 1 | 1 | 85.0 ± 7.1 | 2 | 10 | 50 | 2.6 KiB | held-out |'
     """
 
     name: str

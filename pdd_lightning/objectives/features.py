@@ -38,6 +38,11 @@ class FeatureAlignment(Objective):
 
     Raises:
         ConfigError: If an option is out of range.
+
+    Example:
+        >>> from pdd_lightning.networks import ConvNet
+        >>> network = ConvNet(width=4, depth=2).build((1, 8, 8), num_classes=10)
+        >>> FeatureAlignment(layer_weights=[1.0, 1.0, 0.5]).check(network)  # of two blocks, and of the features
     """
 
     def __init__(

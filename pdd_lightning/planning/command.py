@@ -42,6 +42,12 @@ class Planning:
 
     Args:
         seconds: How long to measure, about; starting and preparing comes on top of it.
+
+    Example:
+        >>> Planning(seconds=0)
+        Traceback (most recent call last):
+        ...
+        pdd_lightning.errors.ConfigError: plan.seconds must be positive and finite, got 0
     """
 
     seconds: float = 20.0

@@ -13,7 +13,15 @@ from pdd_lightning.types import LabelledImages
 
 @dataclass(frozen=True)
 class RandomSelection(Selection):
-    """Images drawn without replacement, class by class."""
+    """Images drawn without replacement, class by class.
+
+    Example:
+        >>> images = LabelledImages(torch.zeros(6, 1, 8, 8), torch.arange(6) % 2)
+        >>> random_images(images, ("even", "odd"), 2, 0, "example")[1]  # as this class chooses them
+        tensor([0, 0, 1, 1])
+        >>> RandomSelection().name
+        'random'
+    """
 
     @property
     def name(self) -> str:

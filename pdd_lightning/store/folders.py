@@ -31,7 +31,13 @@ from pdd_lightning.types import Json
 
 @dataclass(frozen=True)
 class StageFolder:
-    """One stage's artifacts."""
+    """One stage's artifacts.
+
+    Example:
+        >>> folder = StageFolder(Path("checkpoints/mine/stage_01"), stage=1)
+        >>> folder.complete, folder.synthetic.name
+        (False, 'synthetic.safetensors')
+    """
 
     directory: Path
     stage: int
@@ -166,7 +172,15 @@ class StageFolder:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run's artifacts."""
+    """A run's artifacts.
+
+    Example:
+        >>> run = RunFolder(Path("checkpoints/mine"))
+        >>> run.completed()  # a run that has not begun
+        0
+        >>> run.stage(2).end_states.as_posix()
+        'checkpoints/mine/stage_02/end_states.safetensors'
+    """
 
     directory: Path
 
