@@ -19,11 +19,12 @@ class Architecture(Described, ABC):
     itself must not become one, or the command line would stop accepting subclasses in its place.
 
     Example:
+        >>> import math
         >>> class Linear(Architecture):
         ...     def build(self, image_shape, num_classes):
-        ...         return Classifier(nn.Flatten(), nn.LazyLinear(num_classes))
-        >>> Linear().name
-        'Linear'
+        ...         return Classifier(nn.Flatten(), nn.Linear(math.prod(image_shape), num_classes))
+        >>> Linear().build((1, 8, 8), num_classes=10).head
+        Linear(in_features=64, out_features=10, bias=True)
     """
 
     @abstractmethod
