@@ -97,6 +97,11 @@ class ImageDataModule(LightningDataModule, ABC):
             DataError: If it is missing or not of the promised form.
         """
 
+    def prepare_data(self) -> None:
+        """Fill the cache, if there is one, in one process before all others read it."""
+        if self.cache_dir is not None:
+            self.setup()
+
     def setup(self, stage: str | None = None) -> None:
         """Read, split and preprocess, the first time it is called.
 

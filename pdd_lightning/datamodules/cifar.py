@@ -34,13 +34,16 @@ class CIFAR10Data(ImageDataModule):
         self.download = download
 
     def prepare_data(self) -> None:
-        """Fetch the archive where asked to.
+        """Fetch the archive where asked to, and fill the cache.
 
         Raises:
             DataError: If the download fails.
         """
-        if not self.download:
-            return
+        if self.download:
+            self._fetch()
+        super().prepare_data()
+
+    def _fetch(self) -> None:
         try:
             self.source(self.root, download=True)
         except (OSError, RuntimeError) as error:

@@ -73,11 +73,6 @@ class ImageFolderData(ImageDataModule):
         self.grey = grey
         self.test_fraction = test_fraction
 
-    def prepare_data(self) -> None:
-        """Fill the cache, if there is one, in one process before all others read it."""
-        if self.cache_dir is not None:
-            self.setup()
-
     def load_raw(self) -> RawData:
         """Decode all files.
 

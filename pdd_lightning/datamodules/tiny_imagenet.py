@@ -34,11 +34,6 @@ class TinyImageNetData(ImageDataModule):
         super().__init__(**kwargs)
         self.root = root
 
-    def prepare_data(self) -> None:
-        """Fill the cache, if there is one, in one process before all others read it."""
-        if self.cache_dir is not None:
-            self.setup()
-
     def load_raw(self) -> RawData:
         """Decode all labelled images; the few grey ones are read as colour.
 
