@@ -59,6 +59,12 @@ class Progress:
         enabled: False shows nothing; give it on all ranks but the first.
         console: Where to show it; standard error by default, which leaves standard output to results.
         clock: Seconds from any origin, never going back.
+
+    Example:
+        >>> with Progress() as progress:
+        ...     squares = [number**2 for number in progress.track(range(4), description="squares")]
+        >>> squares
+        [0, 1, 4, 9]
     """
 
     _active: "Progress | None" = None

@@ -21,6 +21,13 @@ class LabelledImages:
     Attributes:
         images: Shape (N, C, H, W), floating point.
         labels: Shape (N,), int64, in [0, number of classes).
+
+    Example:
+        >>> images = LabelledImages(torch.zeros(3, 1, 8, 8), labels=torch.tensor([0, 1, 0]))
+        >>> images.take((images.labels == 0).nonzero().flatten()).labels
+        tensor([0, 0])
+        >>> len(images.append(images))
+        6
     """
 
     images: Tensor

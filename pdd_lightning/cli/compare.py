@@ -34,6 +34,20 @@ def main(args: Sequence[str]) -> int:
     Raises:
         ConfigError: If two runs would bear the same label.
         ArtifactError: If a run was not evaluated, or its results are damaged.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from pdd_lightning.evaluation.report import Row, write_results
+        >>> with TemporaryDirectory() as folder:
+        ...     for label, accuracy in {"mine": 0.8, "yours": 0.7}.items():
+        ...         row = Row("pdd", "progressive", "ConvNet", 5, 50, (accuracy,), 500, 6000, 132_000, (0.01,))
+        ...         write_results([row], Path(folder, label, "evaluation"))
+        ...     main([f"{folder}/mine", f"{folder}/yours"])
+        Results
+        ...
+        mine ... 80.0 ...
+        yours ... 70.0 ...
+        0
     """
     parser = _Parser("pdd-cli compare", description=COMMANDS["compare"].help)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="Folder of a run that was evaluated.")

@@ -22,6 +22,18 @@ def main(args: Sequence[str]) -> int:
 
     Raises:
         PDDError: If the user can mend what is wrong.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from pdd_lightning.cli import select
+        >>> few = ["--evaluation.baselines=[]", "--evaluation.random_rates=[0.1]"]
+        >>> with TemporaryDirectory() as run:  # of selected images, which are made fastest
+        ...     options = ["--config=configs/smoke/stage.yaml", f"--run_dir={run}", *few]
+        ...     print(select.main(options), main(options))
+        Results
+        ...
+        random progressive ...
+        0 0
     """
     with application("evaluate", args) as app:
         module, data, processes = app.model, app.datamodule, app.processes()

@@ -32,6 +32,15 @@ def main(args: Sequence[str]) -> int:
 
     Raises:
         PDDError: If the user can mend what is wrong.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> few = ["--model.iterations=2", "--model.recipe.epochs=1"]
+        >>> with TemporaryDirectory() as run:
+        ...     main(["--config=configs/smoke/stage.yaml", f"--run_dir={run}", *few])
+        ...     sorted(path.name for path in Path(run, "stage_01").glob("*.safetensors"))
+        0
+        ['end_states.safetensors', 'synthetic.safetensors']
     """
     with application("fit", args) as app:
         module, data, trainer = app.model, app.datamodule, _trainer(app)

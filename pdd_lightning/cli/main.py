@@ -21,6 +21,13 @@ def main(args: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: With a status other than 0: 2 after a mistake that the user can mend, of which one line on the
             standard error tells.
+
+    Example:
+        >>> main(["--help"])
+        usage: pdd-cli COMMAND --config FILE [--OPTION VALUE ...]
+        ...
+        >>> main(["--version"])
+        pdd-cli ...
     """
     arguments = sys.argv[1:] if args is None else [str(arg) for arg in args]
     if (text := about(arguments)) is not None:

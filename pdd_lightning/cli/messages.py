@@ -4,7 +4,6 @@ jsonargparse explains a mistake by all that it tried, below several pages of usa
 the value and the remedy in that text; what they do not recognise is passed on, folded into one line.
 """
 
-import inspect
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from jsonargparse import Namespace, set_parsing_settings
 from lightning.pytorch.cli import LightningArgumentParser
 
 from pdd_lightning.cli.classes import class_of, fault_of, join, suggest
+from pdd_lightning.described import options_of
 from pdd_lightning.errors import ConfigError, PDDError
 from pdd_lightning.selection.discard import EasyDiscard
 from pdd_lightning.training import Recipe
@@ -227,15 +227,7 @@ def _wanted(text: str) -> str:
 def _options_of(class_path: str | None) -> list[str]:
     """The options of a class that was imported already, those that it hands on to its bases included."""
     cls: object = locate(class_path) if class_path else None
-    if not isinstance(cls, type):
-        return []
-    names: dict[str, None] = {}
-    for part in cls.__mro__[:-1]:
-        parameters = inspect.signature(part).parameters.values()
-        names.update({p.name: None for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)})
-        if all(p.kind is not p.VAR_KEYWORD for p in parameters):
-            break
-    return list(names)
+    return options_of(cls) if isinstance(cls, type) else []
 
 
 def _fold(text: str) -> str:

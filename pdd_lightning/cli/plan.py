@@ -24,6 +24,18 @@ def main(args: Sequence[str]) -> int:
 
     Raises:
         PDDError: If the user can mend what is wrong.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> few = ["--model.stages=1", "--model.transition=false", "--evaluation.baselines=[]", "--plan.seconds=0.1"]
+        >>> with TemporaryDirectory() as run:
+        ...     main(["--config=configs/smoke/stage.yaml", f"--run_dir={run}", *few])
+        Plan
+        ...
+        stage 1 start, data ...
+        evaluation start, data ...
+        all time ...
+        0
     """
     # A stage named in the file is for `fit`; a plan is of all.
     with application("plan", [*args, "--stage=null"]) as app:

@@ -45,6 +45,16 @@ def main(args: Sequence[str]) -> int:
     Raises:
         ConfigError: If there is no configuration, or a stage is named.
         BusyError: If another process works in the run's folder.
+
+    Example:
+        >>> main(["--help"])
+        usage: pdd-cli run --config FILE [--OPTION VALUE ...]
+        ...
+        0
+        >>> main(["--config", "configs/smoke/stage.yaml", "--stage=2"])
+        Traceback (most recent call last):
+        ...
+        pdd_lightning.errors.ConfigError: --stage belongs to `pdd-cli fit`; leave it out, for `run` does every stage
     """
     if any(arg in ("--help", "-h") for arg in args):
         print(USAGE, end="")

@@ -19,6 +19,18 @@ def main(args: Sequence[str]) -> int:
 
     Raises:
         PDDError: If the user can mend what is wrong.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> from pdd_lightning.stage.subsets import read_run
+        >>> from pdd_lightning.store.folders import RunFolder
+        >>> options = ["--config=configs/smoke/stage.yaml", "--select.ipc=3", "--evaluation.random_rates=[0.1]"]
+        >>> with TemporaryDirectory() as run:
+        ...     main([*options, f"--run_dir={run}"])
+        ...     [len(subset.data) for subset in read_run(RunFolder(Path(run)))]
+        0
+        [30]
     """
     with application("select", args) as app:
         run, selecting, processes = app.model.run, app.option("select"), app.processes()

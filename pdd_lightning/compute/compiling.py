@@ -16,17 +16,16 @@ def pays_to_compile(wanted: bool, steps: int) -> bool:
     return wanted and steps >= COMPILED_FROM
 
 
-def warn_uncompiled(option: str, error: Exception, stacklevel: int = 4) -> None:
+def warn_uncompiled(option: str, error: Exception) -> None:
     """Say that a network is computed as it comes.
 
     Args:
         option: That asked for a compiler.
         error: Of the compiler. One that has nothing to do with compiling comes again without.
-        stacklevel: See :func:`warnings.warn`.
     """
     first = str(error).strip().partition("\n")[0]
     warnings.warn(
         f"{option}=true: this network cannot be compiled here ({type(error).__name__}: {first}); going on "
         "without. Install a C++ compiler such as g++, or set it to false",
-        stacklevel=stacklevel,
+        stacklevel=4,
     )

@@ -48,6 +48,16 @@ class ImageDataModule(LightningDataModule, ABC):
 
     Raises:
         ConfigError: If an option has an impossible value.
+
+    Example:
+        >>> class Blank(ImageDataModule):
+        ...     def load_raw(self):
+        ...         images, labels = torch.zeros(20, 1, 8, 8, dtype=torch.uint8), torch.arange(20) % 2
+        ...         return RawData(images, labels, images, labels, class_names=("even", "odd"))
+        >>> data = Blank(validation_fraction=0.2)
+        >>> data.setup()
+        >>> len(data.train), len(data.validation), data.image_shape
+        (16, 4, (1, 8, 8))
     """
 
     def __init__(
@@ -86,6 +96,11 @@ class ImageDataModule(LightningDataModule, ABC):
         Raises:
             DataError: If it is missing or not of the promised form.
         """
+
+    def prepare_data(self) -> None:
+        """Fill the cache, if there is one, in one process before all others read it."""
+        if self.cache_dir is not None:
+            self.setup()
 
     def setup(self, stage: str | None = None) -> None:
         """Read, split and preprocess, the first time it is called.

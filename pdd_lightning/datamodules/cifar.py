@@ -18,6 +18,12 @@ class CIFAR10Data(ImageDataModule):
         root: Folder that holds ``cifar-10-batches-py``.
         download: Whether to fetch the archive into ``root`` when it is not there yet.
         **kwargs: The options of every data module.
+
+    Example:
+        >>> CIFAR10Data("elsewhere", zca=True).setup()  # which needs the archive, or download=True and prepare_data()
+        Traceback (most recent call last):
+        ...
+        pdd_lightning.errors.DataError: root='elsewhere': cifar-10-batches-py is missing there ...
     """
 
     source: ClassVar[type[CIFAR10]] = CIFAR10
@@ -28,13 +34,16 @@ class CIFAR10Data(ImageDataModule):
         self.download = download
 
     def prepare_data(self) -> None:
-        """Fetch the archive where asked to.
+        """Fetch the archive where asked to, and fill the cache.
 
         Raises:
             DataError: If the download fails.
         """
-        if not self.download:
-            return
+        if self.download:
+            self._fetch()
+        super().prepare_data()
+
+    def _fetch(self) -> None:
         try:
             self.source(self.root, download=True)
         except (OSError, RuntimeError) as error:
@@ -71,6 +80,11 @@ class CIFAR100Data(CIFAR10Data):
         root: Folder that holds ``cifar-100-python``.
         download: Whether to fetch the archive into ``root`` when it is not there yet.
         **kwargs: The options of every data module.
+
+    Example:
+        >>> data = CIFAR100Data(root="data", validation_fraction=0.02, zca=True)
+        >>> data.source.base_folder  # what `root` holds
+        'cifar-100-python'
     """
 
     source: ClassVar[type[CIFAR10]] = CIFAR100

@@ -19,6 +19,12 @@ class DigitsData(ImageDataModule):
 
     Raises:
         ConfigError: If an option has an impossible value.
+
+    Example:
+        >>> data = DigitsData(test_fraction=0.2, validation_fraction=0.1)
+        >>> data.setup()
+        >>> len(data.train), len(data.validation), len(data.test), data.image_shape
+        (1295, 143, 359, (1, 8, 8))
     """
 
     def __init__(self, test_fraction: float = 0.2, **kwargs: Any) -> None:

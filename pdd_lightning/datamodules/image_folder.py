@@ -41,6 +41,18 @@ class ImageFolderData(ImageDataModule):
 
     Raises:
         ConfigError: If an option has an impossible value.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from PIL import Image
+        >>> with TemporaryDirectory() as root:
+        ...     for number, name in enumerate(["cat", "dog"] * 5):
+        ...         Path(root, name).mkdir(exist_ok=True)
+        ...         Image.new("RGB", (8, 8), color=(25 * number, 0, 255)).save(Path(root, name, f"{number}.png"))
+        ...     data = ImageFolderData(root, test_fraction=0.2)
+        ...     data.setup()
+        >>> data.class_names, data.image_shape, len(data.test)
+        (('cat', 'dog'), (3, 8, 8), 2)
     """
 
     def __init__(
@@ -60,11 +72,6 @@ class ImageFolderData(ImageDataModule):
         self.image_size = image_size
         self.grey = grey
         self.test_fraction = test_fraction
-
-    def prepare_data(self) -> None:
-        """Fill the cache, if there is one, in one process before all others read it."""
-        if self.cache_dir is not None:
-            self.setup()
 
     def load_raw(self) -> RawData:
         """Decode all files.

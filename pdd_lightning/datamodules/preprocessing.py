@@ -36,6 +36,12 @@ class Whitening:
         mean: Shape (D,), D = C * H * W.
         matrix: Shape (D, D), symmetric.
         inverse: Shape (D, D), the inverse of ``matrix``.
+
+    Example:
+        >>> covariance = torch.tensor([[4.0, 0.0], [0.0, 0.25]]).double()
+        >>> white = Whitening.from_covariance(torch.zeros(2).double(), covariance, eps=1e-9)
+        >>> torch.tensor([2.0, 0.5]).double() @ white.matrix  # both are one standard deviation
+        tensor([1.0000, 1.0000], dtype=torch.float64)
     """
 
     mean: Tensor
@@ -71,6 +77,14 @@ class Preprocessing:
         mean: Shape (C,), of images in [0, 1].
         std: Shape (C,), positive.
         whitening: Fitted on normalised images, or None.
+
+    Example:
+        >>> images = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1)
+        >>> preprocessing = Preprocessing.fit(images)
+        >>> preprocessing.apply(images).flatten()
+        tensor([-1.,  1.])
+        >>> preprocessing.invert(preprocessing.apply(images)).flatten()
+        tensor([0., 1.])
     """
 
     mean: Tensor

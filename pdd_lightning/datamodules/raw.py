@@ -22,6 +22,13 @@ class RawData:
 
     Raises:
         DataError: If the parts do not fit together.
+
+    Example:
+        >>> images, labels = torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 2, 0])
+        >>> RawData(images, labels, images, labels, class_names=("cat", "dog"))
+        Traceback (most recent call last):
+        ...
+        pdd_lightning.errors.DataError: train labels run from 0 to 2, but 2 classes are named: labels must lie in 0..1
     """
 
     train_images: Tensor

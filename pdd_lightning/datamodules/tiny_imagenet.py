@@ -22,16 +22,17 @@ class TinyImageNetData(ImageDataModule):
     Args:
         root: The unpacked folder ``tiny-imagenet-200``, or the folder that holds it.
         **kwargs: The options of every data module.
+
+    Example:
+        >>> TinyImageNetData(root="elsewhere", cache_dir="cache").load_raw()
+        Traceback (most recent call last):
+        ...
+        pdd_lightning.errors.DataError: root='elsewhere': found no wnids.txt in elsewhere ...
     """
 
     def __init__(self, root: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.root = root
-
-    def prepare_data(self) -> None:
-        """Fill the cache, if there is one, in one process before all others read it."""
-        if self.cache_dir is not None:
-            self.setup()
 
     def load_raw(self) -> RawData:
         """Decode all labelled images; the few grey ones are read as colour.

@@ -38,6 +38,14 @@ class DynamicTraining(EvolvingNetwork):
 
     Raises:
         ConfigError: If an option is out of range.
+
+    Example:
+        >>> DynamicTraining(watch=10, query=64).members
+        20
+        >>> DynamicTraining(outer_threshold=4)
+        Traceback (most recent call last):
+        ...
+        pdd_lightning.errors.ConfigError: dynamics.outer_threshold is a difference of accuracies in [0, 1], got 4
     """
 
     def __init__(

@@ -20,6 +20,12 @@ class StateBank:
     Args:
         stacked: Parameters and buffers by name, each of shape (M, ...) for M members.
         identity: Fingerprint of how the states were made.
+
+    Example:
+        >>> from pdd_lightning.networks import ConvNet
+        >>> bank = StateBank.random(Problem(ConvNet(width=4), (1, 8, 8), num_classes=2), members=3)
+        >>> len(bank), bank[0]["head.weight"].shape
+        (3, torch.Size([2, 16]))
     """
 
     def __init__(self, stacked: Mapping[str, Tensor], identity: str) -> None:

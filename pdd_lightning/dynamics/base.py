@@ -20,6 +20,11 @@ class MatchPoint:
     Attributes:
         start: Parameters at which both begin, shape (P,).
         target: Parameters at which training on real data arrived, shape (P,); None if the dynamics has none.
+
+    Example:
+        >>> import torch
+        >>> MatchPoint(start=torch.zeros(3)).target is None  # as a dynamics without targets gives it
+        True
     """
 
     start: Tensor
@@ -35,6 +40,11 @@ class Rehearsal:
         seconds: What preparing takes beside the pieces.
         pieces: How many equal pieces of work preparing has.
         piece: Does the piece of this number, counted from 0.
+
+    Example:
+        >>> from pdd_lightning.dynamics import StartStates
+        >>> Rehearsal(StartStates(), seconds=0.5, pieces=100, piece=print).piece(0)  # of 100, for the plan to time
+        0
     """
 
     dynamics: "Dynamics"
@@ -51,6 +61,12 @@ class Preparation:
         rehearse: Does a part of it, and says how much there is.
         stored: Bytes that it leaves in the experts' folder, where other runs of the same settings find them.
         found: How many of them are there already.
+
+    Example:
+        >>> from pdd_lightning.dynamics import StartStates
+        >>> preparation = Preparation(lambda: Rehearsal(StartStates(), seconds=0.5), stored=1000, found=400)
+        >>> preparation.stored - preparation.found  # bytes that are left to write
+        600
     """
 
     rehearse: Callable[[], Rehearsal]
@@ -59,7 +75,20 @@ class Preparation:
 
 
 class Dynamics(Described, ABC):
-    """Offers a match point for every step. Subclass it and name your class by ``class_path``."""
+    """Offers a match point for every step. Subclass it and name your class by ``class_path``.
+
+    Example:
+        >>> class FirstState(Dynamics):
+        ...     members = 1
+        ...
+        ...     def prepare(self, context):
+        ...         self.context = context
+        ...
+        ...     def point(self, step, index):
+        ...         return MatchPoint(self.context.network.layout.flatten(self.context.bank[0]))
+        >>> FirstState().describe()["class_path"].rpartition(".")[2], FirstState.has_target
+        ('FirstState', False)
+    """
 
     has_target: ClassVar[bool] = False
     """Whether its match points have a target."""

@@ -28,6 +28,10 @@ class Ranks:
         rank: Position, from 0.
         world: Number of processes.
         barrier: Waits until every process has come.
+
+    Example:
+        >>> list(Ranks(rank=1, world=2).share(5))
+        [1, 3]
     """
 
     rank: int = 0
@@ -55,6 +59,15 @@ class StageContext:
         networks_at_once: How many networks are trained on real data, or on the union, at once.
         compile_networks: Let PyTorch compile their steps on a GPU.
         recordings: What a GPU has recorded of them.
+
+    Example:
+        >>> from pdd_lightning.networks import ConvNet
+        >>> problem = Problem(ConvNet(width=4), (1, 8, 8), num_classes=2)
+        >>> images = LabelledImages(torch.zeros(6, 1, 8, 8), torch.arange(6) % 2)
+        >>> context = StageContext(problem, 1, StateBank.random(problem, 3), images, images, "", Path("experts"))
+
+        >>> len(context.bank), context.real_images(0, 2, "example").shape
+        (3, torch.Size([2, 1, 8, 8]))
     """
 
     problem: Problem

@@ -59,6 +59,11 @@ class ExpertTrajectories(Dynamics):
 
     Raises:
         ConfigError: If matches would reach beyond what the experts hold.
+
+    Example:
+        >>> experts = ExpertTrajectories(experts=20, epochs=2, min_start_epoch=5, max_start_epoch=6)
+        >>> experts.train_epochs, experts.read  # of which snapshots a match can begin or end at these
+        (8, [5, 6, 7, 8])
     """
 
     has_target: ClassVar[bool] = True

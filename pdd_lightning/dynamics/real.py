@@ -30,6 +30,11 @@ class RealTraining(EvolvingNetwork):
 
     Raises:
         ConfigError: If an option is out of range.
+
+    Example:
+        >>> dynamics = RealTraining(episode=100, examples=500, cutmix=0.5)
+        >>> dynamics.ends(98), dynamics.ends(99)  # after 100 steps another network begins
+        (False, True)
     """
 
     def __init__(

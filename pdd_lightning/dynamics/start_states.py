@@ -17,6 +17,19 @@ class StartStates(Dynamics):
 
     Args:
         start_states: Size of the bank.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from pdd_lightning.dynamics.bank import StateBank
+        >>> from pdd_lightning.networks import ConvNet
+        >>> from pdd_lightning.training.problem import Problem
+        >>> from pdd_lightning.types import LabelledImages
+        >>> problem = Problem(ConvNet(width=4), (1, 8, 8), num_classes=2)
+        >>> images = LabelledImages(torch.zeros(6, 1, 8, 8), torch.arange(6) % 2)
+        >>> bank, dynamics = StateBank.random(problem, members=3), StartStates(3)
+        >>> dynamics.prepare(StageContext(problem, 1, bank, images, images, "", Path("experts")))
+        >>> dynamics.point(step=0, index=0).start.shape
+        torch.Size([238])
     """
 
     def __init__(self, start_states: int = 100) -> None:

@@ -23,6 +23,11 @@ class SyntheticTraining(EvolvingNetwork):
 
     Raises:
         ConfigError: If an option is out of range.
+
+    Example:
+        >>> dynamics = SyntheticTraining(episode=10, epochs=50)
+        >>> dynamics.place(25)  # the sixth step of the third network
+        (2, 5)
     """
 
     def __init__(

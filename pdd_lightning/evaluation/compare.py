@@ -36,5 +36,5 @@ def merged_rows(runs: Mapping[str, Sequence[Row]], *, every_stage: bool = False)
     return [*(row for row in shared if row.stage), *own, *full]
 
 
-def _kind(row: Row) -> tuple[str, str, str, str]:
-    return row.name, row.order, row.network, row.protocol
+def _kind(row: Row) -> tuple[str, str, str]:
+    return row.name, row.order, row.network

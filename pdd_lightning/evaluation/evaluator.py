@@ -57,6 +57,21 @@ class Evaluator:
         noting: Told of every training by the label of its job.
         loggers: Told of the accuracies, one step for each stage.
         sets: Where the images come from; None reads those of the run.
+
+    Example:
+        >>> from lightning.pytorch import Trainer
+        >>> from pdd_lightning.datamodules import DigitsData
+        >>> from pdd_lightning.dynamics import StartStates
+        >>> from pdd_lightning.evaluation.sets import PlannedSets
+        >>> from pdd_lightning.networks import ConvNet
+        >>> from pdd_lightning.objectives import MeanEmbedding
+        >>> module = StageModule(network=ConvNet(), objective=MeanEmbedding(), dynamics=StartStates())
+        >>> data = DigitsData()
+        >>> data.setup()
+        >>> sets = PlannedSets(module, data)  # as if the run were finished
+        >>> evaluator = Evaluator(module, data, Evaluation(), lambda steps, _: Trainer(max_steps=steps), sets=sets)
+        >>> [job.label for job in evaluator.jobs()]
+        ['random union, ConvNet', 'pdd progressive, ConvNet', 'full union, ConvNet']
     """
 
     def __init__(
@@ -184,7 +199,6 @@ class Evaluator:
                     steps=steps,
                     stored_bytes=job.stored_bytes[index],
                     learning_rate=tuple(earlier.rates[0] for earlier in job.trainings[: index + 1]),
-                    protocol="held-out",
                 )
             )
         return rows

@@ -36,6 +36,11 @@ class Phase:
         data: What each network trains on, one entry for each network.
         rates: Initial learning rate of each network.
         recipe: How they train. Momentum starts anew in every phase.
+
+    Example:
+        >>> images = LabelledImages(torch.zeros(10, 1, 8, 8), torch.arange(10))
+        >>> Phase([images] * 3, rates=[0.1] * 3, recipe=Recipe(epochs=20, batch_size=5)).steps
+        40
     """
 
     data: Sequence[LabelledImages]
@@ -66,6 +71,15 @@ class EvaluationModule(LightningModule):
             default. Two networks of one number differ in nothing but their rates.
         spread: Give each network to one of several devices, instead of splitting every minibatch over all of them.
         compile: Let PyTorch compile the networks' steps, where they are recorded on a GPU and many.
+
+    Example:
+        >>> from pdd_lightning.networks import ConvNet
+        >>> images = LabelledImages(torch.zeros(10, 1, 8, 8), torch.arange(10))
+        >>> phase = Phase([images] * 3, rates=[0.1] * 3, recipe=Recipe(epochs=20))
+        >>> problem = Problem(ConvNet(width=4), (1, 8, 8), num_classes=10)
+        >>> module = EvaluationModule(problem, [phase, phase], score=images, name="mine")
+        >>> len(module.networks), module.total_steps
+        (3, 40)
     """
 
     def __init__(

@@ -58,6 +58,11 @@ class Evaluation(Described):
         full_rate: Learning rate on the full data.
         spread: On several devices, give each network to one of them, instead of splitting every minibatch: faster for
             several seeds of a small network. The accuracies are the same.
+
+    Example:
+        >>> evaluation = Evaluation(seeds=3, orders=["progressive", "union"], full_rate=0.05, spread=True)
+        >>> evaluation.describe()["seeds"], "spread" in evaluation.describe()
+        (3, False)
     """
 
     unrecorded = ("spread",)
@@ -130,6 +135,14 @@ class Job:
         members: Number of each network; see :class:`EvaluationModule`.
         candidates: Learning rates of which the best on held-out images is to be used; none where it is known.
         trial_images: What networks that try a rate train on; None stands for those of the job itself.
+
+    Example:
+        >>> import torch
+        >>> from pdd_lightning.networks import ConvNet
+        >>> subset = Subset(LabelledImages(torch.zeros(10, 1, 8, 8), torch.arange(10)), rate=0.1, stage=1)
+        >>> job = distilled_job("mine", "union", ConvNet(), [subset], Recipe(epochs=30), seeds=5)
+        >>> job.label, job.trainings[0].steps, len(job.members)
+        ('mine union, ConvNet', 30, 5)
     """
 
     name: str

@@ -20,7 +20,8 @@ from pdd_lightning.store.files import write_text
 ORDERS: Final = ("progressive", "union", "sequential")
 
 
-PROTOCOLS: Final = ("held-out", "official")
+PROTOCOL: Final = "held-out"
+"""Whatever is tuned is tuned on held-out training images; the test set chooses nothing."""
 
 
 _DERIVED: Final = ("mean", "std")
@@ -47,9 +48,6 @@ _COLUMNS: Final = ("set", "order", "network", *_NUMERIC, "protocol")
 _OFTEN_COMMON: Final = ("network", "seeds", "protocol")
 
 
-_NOTE: Final = "Rows labelled official follow another protocol than held-out rows: do not compare the two."
-
-
 @dataclass(frozen=True)
 class Row:
     """What one set of images is worth to one kind of network.
@@ -66,10 +64,17 @@ class Row:
         steps: Optimiser steps in total.
         stored_bytes: Size of the images and labels in bytes, None if not stored.
         learning_rate: One per phase of the training.
-        protocol: "held-out" or "official".
+        protocol: How rates were chosen; see `PROTOCOL`.
 
     Raises:
         ValueError: If a value is outside its domain; percentages in place of fractions are the usual cause.
+
+    Example:
+        >>> row = Row("mine", "union", "ConvNet", 1, 1, (0.8, 0.9), 10, 50, 2640, (0.1,))
+        >>> round(row.mean, 3), round(row.std, 3)
+        (0.85, 0.071)
+        >>> markdown_table([row]).splitlines()[-1]
+        '| mine | union | ConvNet | 1 | 1 | 85.0 ± 7.1 | 2 | 10 | 50 | 2.6 KiB | held-out |'
     """
 
     name: str
@@ -82,14 +87,14 @@ class Row:
     steps: int
     stored_bytes: int | None
     learning_rate: tuple[float, ...]
-    protocol: str
+    protocol: str = PROTOCOL
 
     def __post_init__(self) -> None:
         # Checked here rather than on reading only, so that no file is written that could not be read back.
         if self.order not in ORDERS:
             raise ValueError(f"order is {self.order!r}, expected one of {', '.join(ORDERS)}")
-        if self.protocol not in PROTOCOLS:
-            raise ValueError(f"protocol is {self.protocol!r}, expected one of {', '.join(PROTOCOLS)}")
+        if self.protocol != PROTOCOL:
+            raise ValueError(f"protocol is {self.protocol!r}, expected {PROTOCOL}")
         if not self.accuracies or not all(0 <= value <= 1 for value in self.accuracies):  # also refuses NaN
             raise ValueError(f"accuracies are {self.accuracies}, expected one fraction in [0, 1] per seed")
         if not all(math.isfinite(rate) and rate >= 0 for rate in self.learning_rate):
@@ -159,8 +164,6 @@ def write_results(rows: Sequence[Row], directory: Path) -> None:
     # Both are rendered before either is written: a fault in the rendering must leave the old pair.
     document = json.dumps([row.to_json() for row in rows], indent=2, allow_nan=False) + "\n"
     table = "# Results\n\n" + markdown_table(rows)
-    if any(row.protocol == "official" for row in rows):
-        table += f"\n{_NOTE}\n"
     directory.mkdir(parents=True, exist_ok=True)
     write_text(directory / "results.json", document)
     write_text(directory / "results.md", table)
@@ -198,20 +201,15 @@ def render_table(rows: Sequence[Row]) -> Table:
         if column in _OFTEN_COMMON and len({row[index] for row in cells}) == 1
     }
     notes = [f"{_COLUMNS[index]}: {value}" for index, value in common.items()]
-    official = any(row.protocol == "official" for row in rows)
-    caption = "\n".join(([", ".join(notes)] if notes else []) + ([_NOTE] if official else []))
-    table = Table(title="Results", box=SIMPLE, padding=0, caption=caption or None)
+    table = Table(title="Results", box=SIMPLE, padding=0, caption=", ".join(notes) or None)
     shown = [index for index in range(len(_COLUMNS)) if index not in common]
     for column in (_COLUMNS[index] for index in shown):
         justify: Literal["left", "right"] = "right" if column in _NUMERIC else "left"
         # On a narrow terminal values are folded rather than cut off, and these stay whole.
-        whole = column in ("set", "order", "accuracy %", "protocol")
+        whole = column in ("set", "order", "accuracy %")
         table.add_column(column, justify=justify, overflow="fold", no_wrap=whole)
-    for row, values in zip(rows, cells, strict=True):
-        texts = [Text(values[index]) for index in shown]  # Text, because a name may look like rich's markup
-        if row.protocol == "official":
-            texts[-1].stylize("bold yellow")
-        table.add_row(*texts)
+    for values in cells:
+        table.add_row(*(Text(values[index]) for index in shown))  # Text, because a name may look like rich's markup
     return table
 
 
@@ -221,10 +219,7 @@ def markdown_table(rows: Sequence[Row]) -> str:
     lines = [list(_COLUMNS), rules]
     for row in rows:
         # A bar would start a new cell and a line break a new row.
-        cells = [" ".join(cell.split()).replace("|", "\\|") for cell in _cells(row)]
-        if row.protocol == "official":
-            cells[-1] = f"**{cells[-1]}**"
-        lines.append(cells)
+        lines.append([" ".join(cell.split()).replace("|", "\\|") for cell in _cells(row)])
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 

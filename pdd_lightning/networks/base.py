@@ -17,6 +17,14 @@ class Architecture(Described, ABC):
     Subclass it to bring your own network; in a configuration it is chosen by ``class_path``. Subclasses are
     best frozen dataclasses: they compare and hash by value, and their fields are their options. This class
     itself must not become one, or the command line would stop accepting subclasses in its place.
+
+    Example:
+        >>> import math
+        >>> class Linear(Architecture):
+        ...     def build(self, image_shape, num_classes):
+        ...         return Classifier(nn.Flatten(), nn.Linear(math.prod(image_shape), num_classes))
+        >>> Linear().build((1, 8, 8), num_classes=10).head
+        Linear(in_features=64, out_features=10, bias=True)
     """
 
     @abstractmethod
@@ -50,6 +58,13 @@ class Classifier(nn.Module):
         head: From features (N, F) to logits (N, number of classes).
         layers: Names of modules within `features`, in the order in which they are computed: their outputs are what an
             objective that aligns layers compares, beside the features themselves.
+
+    Example:
+        >>> import torch
+        >>> network = Classifier(nn.Flatten(), nn.Linear(64, 10))
+        >>> images = torch.zeros(5, 1, 8, 8)
+        >>> network.embed(images).shape, network(images).shape
+        (torch.Size([5, 64]), torch.Size([5, 10]))
     """
 
     def __init__(self, features: nn.Module, head: nn.Linear, layers: Sequence[str] = ()) -> None:

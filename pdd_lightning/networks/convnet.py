@@ -62,6 +62,12 @@ class ConvNet(Architecture):
 
     Raises:
         ConfigError: If an option is out of range, or, when building, if ``depth`` pools the images away.
+
+    Example:
+        >>> ConvNet(width=128).depth_for((3, 32, 32))
+        3
+        >>> ConvNet(width=8, norm="batch").build((1, 8, 8), num_classes=10).layers
+        ('block1.activation', 'block2.activation')
     """
 
     width: int = 128

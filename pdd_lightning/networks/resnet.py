@@ -29,6 +29,11 @@ class ResNet(Architecture):
 
     Raises:
         ConfigError: If an option is none of these.
+
+    Example:
+        >>> network = ResNet(depth=10, norm="instance")
+        >>> network.name, network.build((3, 32, 32), num_classes=10).layers
+        ('ResNet10', ('stem', 'layer1', 'layer2', 'layer3', 'layer4'))
     """
 
     depth: Literal[10, 18] = 18

@@ -27,6 +27,12 @@ class SyntheticSide:
         rate: Learning rate alpha_k, a scalar, requires grad.
         previous: U_{k-1}, decoded; None at the first stage or without conditioning.
         factor: Of multi-formation: each stored image holds factor**2 training images.
+
+    Example:
+        >>> images, labels, rate = torch.zeros(2, 1, 8, 8), torch.tensor([0, 1]), torch.tensor(0.1)
+        >>> side = SyntheticSide(images, labels, rate, previous=LabelledImages(images, labels), factor=2)
+        >>> len(side), side.of_class(0).shape  # one image of the earlier subset, and four of the learned one
+        (10, torch.Size([5, 1, 8, 8]))
     """
 
     images: Tensor
@@ -82,6 +88,11 @@ class Work:
         step: Optimiser step of the stage, from 0: random draws are keyed by it.
         index: Which of the step's match points it is.
         part: Which part of its loss, below :meth:`Objective.parts`.
+
+    Example:
+        >>> point = MatchPoint(start=torch.zeros(3))
+        >>> [(work.step, work.part) for work in (Work(point, step=7, part=part) for part in range(2))]
+        [(7, 0), (7, 1)]
     """
 
     point: MatchPoint
@@ -91,7 +102,16 @@ class Work:
 
 
 class Objective(Described, ABC):
-    """A loss between the synthetic and the real side. Subclass it and name your class by ``class_path``."""
+    """A loss between the synthetic and the real side. Subclass it and name your class by ``class_path``.
+
+    Example:
+        >>> class Dark(Objective):
+        ...     def loss(self, synthetic, work, context):
+        ...         return synthetic.images.square().mean()
+        >>> side = SyntheticSide(torch.full((2, 1, 8, 8), 0.5), torch.tensor([0, 1]), rate=torch.tensor(0.1))
+        >>> Dark().loss(side, Work(MatchPoint(torch.zeros(3)), step=0), None)
+        tensor(0.2500)
+    """
 
     needs_target: ClassVar[bool] = False
     """Whether it needs match points with a target."""

@@ -24,6 +24,12 @@ class MeanEmbedding(Objective):
 
     Raises:
         ConfigError: If it is not positive.
+
+    Example:
+        >>> MeanEmbedding(real_batch_size=64).check(nn.Linear(64, 10))
+        Traceback (most recent call last):
+        ...
+        pdd_lightning.errors.ConfigError: model.network builds a Linear, whose features are unknown: build a ...
     """
 
     def __init__(self, real_batch_size: int = 256) -> None:

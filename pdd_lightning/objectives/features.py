@@ -38,6 +38,15 @@ class FeatureAlignment(Objective):
 
     Raises:
         ConfigError: If an option is out of range.
+
+    Example:
+        >>> from pdd_lightning.networks import ConvNet
+        >>> network = ConvNet(width=4, depth=2).build((1, 8, 8), num_classes=10)
+        >>> FeatureAlignment(layer_weights=[1.0, 1.0, 0.5]).check(network)  # two blocks and the features
+        >>> FeatureAlignment(layer_weights=[1.0, 1.0]).check(network)
+        Traceback (most recent call last):
+        ...
+        pdd_lightning.errors.ConfigError: objective.layer_weights=[1.0, 1.0] has 2 numbers, and ...
     """
 
     def __init__(

@@ -51,6 +51,12 @@ class GradientMatching(SideBySide):
 
     Raises:
         ConfigError: If an option is unknown or not positive.
+
+    Example:
+        >>> objective = GradientMatching(distance="mse", layers="convolutions", real_batch_size=64)
+        >>> mine, target = [torch.tensor([[1.0, 2.0]])], [torch.tensor([[1.0, 0.0]])]
+        >>> gradient_distance(mine, target, objective.distance)
+        tensor(4.)
     """
 
     def __init__(

@@ -60,6 +60,14 @@ class TrajectoryMatching(SideBySide):
 
     Raises:
         ConfigError: If an option is not positive, or steps are to be both compiled and kept.
+
+    Example:
+        >>> from pdd_lightning.dynamics import ExpertTrajectories
+        >>> from pdd_lightning.networks import ConvNet
+        >>> from pdd_lightning.stage.options import StageOptions
+        >>> options = StageOptions(ConvNet(), TrajectoryMatching(syn_steps=30), ExpertTrajectories(experts=20), ipc=10)
+        >>> options.objective.needs_target and options.dynamics.has_target
+        True
     """
 
     needs_target: ClassVar[bool] = True

@@ -106,30 +106,16 @@ def _common(walks: Sequence[Walk]) -> tuple[FunctionalNetwork, int, bool, StepMa
     return first.network, first.steps, first.store, first.math or StepMath(first.network)
 
 
-def walk_end(images: Tensor, alpha: Tensor, walk: Walk) -> Tensor:
+def walk_ends(images: Tensor, alpha: Tensor, walks: Sequence[Walk]) -> tuple[Tensor, ...]:
     """Parameters after training on the synthetic images, differentiable in the images and the learning rate.
 
     Args:
         images: Images of the learned subset, shape (n, C, H, W).
         alpha: Learning rate, a scalar tensor.
-        walk: The rest of the walk.
+        walks: Go step by step side by side. They differ in their starts and in what their steps train on.
 
     Returns:
-        theta_N, shape (P,).
-    """
-    return walk_ends(images, alpha, [walk])[0]
-
-
-def walk_ends(images: Tensor, alpha: Tensor, walks: Sequence[Walk]) -> tuple[Tensor, ...]:
-    """The same for several walks, which go step by step side by side.
-
-    Args:
-        images: See :func:`walk_end`.
-        alpha: See :func:`walk_end`.
-        walks: They differ in their starts and in what their steps train on.
-
-    Returns:
-        theta_N of each.
+        theta_N of each walk, shape (P,).
     """
     ends: tuple[Tensor, ...] = _WalkFunction.apply(images, alpha, walks)
     return ends

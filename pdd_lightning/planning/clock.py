@@ -16,6 +16,9 @@ LEAST = 3
 ENOUGH = 10.0
 """Seconds of steps that are enough, however few they are."""
 
+ENDLESS = 10**9
+"""Steps or epochs of what a clock ends."""
+
 
 class StepClock(Callback):
     """Times the steps of a fit and stops it.

@@ -20,7 +20,7 @@ from pdd_lightning.evaluation.sets import PlannedSets
 from pdd_lightning.planning.estimate import Amounts, Line, StageCost, StageWork, stage_lines
 from pdd_lightning.planning.evaluation import job_seconds, real_seconds
 from pdd_lightning.planning.rehearsal import MEMBERS, MakeStage, MakeTrainer, rehearse_stage
-from pdd_lightning.planning.report import EVALUATION, collect, identity, plan_file, plan_table, stage_name
+from pdd_lightning.planning.report import EVALUATION, collect, identity, plan_table, stage_name
 from pdd_lightning.process.readings import forget_peaks, peak_memory, since_start
 from pdd_lightning.stage.disk import ROW, preprocessing_disk, stage_disk, training_disk
 from pdd_lightning.stage.module import StageModule
@@ -42,6 +42,12 @@ class Planning:
 
     Args:
         seconds: How long to measure, about; starting and preparing comes on top of it.
+
+    Example:
+        >>> Planning(seconds=0)
+        Traceback (most recent call last):
+        ...
+        pdd_lightning.errors.ConfigError: plan.seconds must be positive and finite, got 0
     """
 
     seconds: float = 20.0
@@ -65,6 +71,10 @@ class Planner:
         make_stage: Makes modules with other options.
         stage_trainer: Makes trainers for rehearsals.
         evaluation_trainer: Makes trainers for an evaluation.
+
+    Example:
+        >>> from pdd_lightning.cli.plan import main  # makes it from a configuration, and runs it
+        >>> main(["--config=configs/quickstart/stage.yaml"])  # doctest: +SKIP
     """
 
     module: StageModule
@@ -82,7 +92,7 @@ class Planner:
         module, start, notes = self.module, since_start(), self._notes()
         costs = self._costs()
         plan = self._evaluation(start, costs, self._stages(start, costs))
-        used, path = collect(module), plan_file(module.run)
+        used, path = collect(module), module.run.plan
         if path.is_file() and module.run.stage(1).directory.is_dir():
             notes.append(f"the run has begun: {path} stays as it is")
         else:
@@ -128,10 +138,9 @@ class Planner:
             recipe, rate, first = options.discard.recipe, options.discard.learning_rate, stage_name(1)
             problem = options.problem(data, self.evaluation_trainer(1, []).strategy.root_device)
             counting = real_seconds(problem, data, recipe, rate, self.planning.seconds / 8)
-            at = (first, "start")
-            lines = [replace(x, seconds=x.seconds + counting * ((x.part, x.work) == at)) for x in plan.lines]
+            begin, *others = plan.lines  # the run begins with it
             disk = {**plan.disk, first: plan.disk[first] + training_disk(options, data, recipe)}
-            plan = Amounts(lines, plan.memory, disk)
+            plan = Amounts([replace(begin, seconds=begin.seconds + counting), *others], plan.memory, disk)
         return plan
 
     def _with_stage(
@@ -154,8 +163,7 @@ class Planner:
         # A bank and the list of states that it is made of. A transition holds its bank, the members that it reads
         # back, the next bank, and the file of that before and after its header is sorted.
         copies = (5 if options.transition else 2) * max(0, members - MEMBERS) * disk.state
-        on_device = self.evaluation_trainer(1, []).strategy.root_device.type == "cuda"
-        memory = {"host": round(cost.host) + copies, "device": round(cost.device) if on_device else None}
+        memory = {"host": round(cost.host) + copies, "device": round(cost.device) or None}
         stored = disk.stage + (0 if reused else disk.experts) + (preprocessing_disk(self.data) if stage == 1 else 0)
         lines = [*plan.lines, *stage_lines(name, start, cost, work)]
         return Amounts(lines, {**plan.memory, name: memory}, {**plan.disk, name: stored})
@@ -163,8 +171,7 @@ class Planner:
     def _evaluation(self, start: float, costs: dict[str, StageCost], plan: Amounts) -> Amounts:
         """The plan with what the evaluation takes."""
         module, evaluation, data = self.module, self.evaluation, self.data
-        sets = PlannedSets(module, data)
-        evaluator = Evaluator(module, data, evaluation, self.evaluation_trainer, sets=sets)
+        evaluator = Evaluator(module, data, evaluation, self.evaluation_trainer, sets=PlannedSets(module, data))
         forget_peaks(evaluator.device)
         seconds = job_seconds(evaluator, self.planning.seconds / 2)
         selecting = [baseline for baseline in evaluation.baselines if baseline in SELECTIONS]

@@ -11,15 +11,12 @@ from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.evaluation.evaluator import Evaluator
 from pdd_lightning.evaluation.module import SCORED_AT_ONCE, EvaluationModule, Phase
 from pdd_lightning.evaluation.protocol import SELECTION, SELECTIONS, Job, Training
-from pdd_lightning.planning.clock import StepClock, mean_seconds, synchronise
+from pdd_lightning.planning.clock import ENDLESS, StepClock, mean_seconds, synchronise
 from pdd_lightning.store.digests import fingerprint
 from pdd_lightning.training.learner import Learner
 from pdd_lightning.training.problem import Problem
 from pdd_lightning.training.recipe import Recipe
 from pdd_lightning.types import LabelledImages
-
-ENDLESS = 10**6
-"""Epochs of a measured training, which its clock ends."""
 
 SOME = 250
 """Images on which scoring is timed; a network of the published size takes a CPU some tenths of a second for them."""

@@ -10,9 +10,9 @@ import torch
 from lightning.pytorch import Callback, Trainer
 
 from pdd_lightning.datamodules import ImageDataModule
-from pdd_lightning.dynamics import Dynamics, MatchPoint, Rehearsal, StageContext
+from pdd_lightning.dynamics import Dynamics, MatchPoint, StageContext
 from pdd_lightning.dynamics.bank import StateBank
-from pdd_lightning.planning.clock import StepClock, mean_seconds, timed
+from pdd_lightning.planning.clock import ENDLESS, StepClock, mean_seconds, timed
 from pdd_lightning.planning.estimate import StageCost
 from pdd_lightning.process.readings import device_peak, forget_peaks, host_peak
 from pdd_lightning.stage.callback import StageCallback
@@ -26,9 +26,6 @@ from pdd_lightning.types import Json, LabelledImages, State
 
 MEMBERS = 2
 """Start states in the rehearsal's bank; the dynamics sees as many as it asks for, all of them the same."""
-
-ENDLESS = 10**9
-"""Optimiser steps of a rehearsal, which its clock ends."""
 
 STILL: Json = {"image_lr": 1e-12, "learning_rate_lr": 0.0, "discard": None, "iterations": ENDLESS, "experts_dir": None}
 """Options of a rehearsal: steps that cost as much as others, and move nothing that could diverge."""
@@ -47,25 +44,19 @@ class _Rehearsing(Dynamics):
 
     def __init__(self, inner: Dynamics, seconds: float) -> None:
         self.inner, self.seconds, self.preparation_seconds = inner, seconds, 0.0
-        self.found: Rehearsal | None = None
+        self.acting = inner  # offers the match points; another one once it is rehearsed
 
     @property
     def members(self) -> int:
         """Few, for making and storing them takes time."""
         return MEMBERS
 
-    @property
-    def acting(self) -> Dynamics:
-        """The dynamics that offers the match points."""
-        assert self.found is not None, "prepare() comes first"
-        return self.found.dynamics
-
     def prepare(self, context: StageContext) -> None:
         """Rehearse with a bank of the right size that takes no memory, and time the pieces."""
         bank = StateBank.repeated(context.bank[0], self.inner.members, context.bank.identity)
-        self.found = found = self.inner.preparation(replace(context, bank=bank)).rehearse()
+        found = self.inner.preparation(replace(context, bank=bank)).rehearse()
         piece = mean_seconds(found.piece, found.pieces, self.seconds, context.device)
-        self.preparation_seconds = found.seconds + found.pieces * piece
+        self.acting, self.preparation_seconds = found.dynamics, found.seconds + found.pieces * piece
         context.recordings.clear()  # the steps begin without, as those of the run do
 
     def point(self, step: int, index: int) -> MatchPoint:

@@ -1,7 +1,6 @@
 """A plan, and what a run noted of itself, side by side."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 from rich.box import SIMPLE
 from rich.console import Console
@@ -17,7 +16,6 @@ from pdd_lightning.stage.one_stage import ONE_STAGE, one_stage_options
 from pdd_lightning.stage.usage import FILE, WORKS, read_usage
 from pdd_lightning.store.digests import fingerprint
 from pdd_lightning.store.files import read_json
-from pdd_lightning.store.folders import RunFolder
 
 EVALUATION = "evaluation"
 """What the last part of a run is called in a plan."""
@@ -29,11 +27,6 @@ _MEMORY = {"host": "peak memory", "device": "peak memory, device"}
 def stage_name(stage: int) -> str:
     """What a stage is called in a plan."""
     return f"stage {stage}"
-
-
-def plan_file(run: RunFolder) -> Path:
-    """Where a run's plan lies."""
-    return run.directory / "plan.json"
 
 
 def identity(module: StageModule, data: str, evaluation: Evaluation) -> str:
@@ -79,7 +72,7 @@ def collect(module: StageModule) -> Amounts:
 def compare_with_plan(module: StageModule, data: str, evaluation: Evaluation) -> None:
     """Print the run's plan beside what it used, if there is a plan for these settings; see :func:`identity`."""
     try:
-        found = read_json(plan_file(module.run))
+        found = read_json(module.run.plan)
         if found.get("identity") != identity(module, data, evaluation):
             return
         plan = Amounts.from_json(found)

@@ -28,6 +28,18 @@ class SelectionContext:
         class_names: In the order of the labels.
         data: Fingerprint of the data.
         folder: The run's folder: results are kept in it.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from pdd_lightning.networks import ConvNet
+        >>> from pdd_lightning.selection import RandomSelection
+        >>> images = LabelledImages(torch.zeros(6, 1, 8, 8), torch.arange(6) % 2)
+        >>> with TemporaryDirectory() as run:
+        ...     problem = Problem(ConvNet(), (1, 8, 8), num_classes=2)
+        ...     context = SelectionContext(problem, images, ("even", "odd"), "fingerprint", Path(run))
+        ...     chosen = RandomSelection().select(context, ipc=2)
+        >>> images.labels[chosen]
+        tensor([0, 0, 1, 1])
     """
 
     problem: Problem
@@ -46,6 +58,15 @@ class Selection(Described, ABC):
 
     Subclasses are best frozen dataclasses of their options. This class itself must not become one, or the command
     line would stop accepting subclasses in its place.
+
+    Example:
+        >>> class First(Selection):
+        ...     name = "first"
+        ...
+        ...     def choose(self, context, classes, ipc):
+        ...         return [positions[:ipc] for positions in classes]
+        >>> First().choose(None, class_positions(torch.tensor([0, 1, 0, 1]), ("even", "odd"), ipc=1), ipc=1)
+        [tensor([0]), tensor([1])]
     """
 
     @property

@@ -143,6 +143,13 @@ class Forgetting(TrainingOptions, Selection):
     """Takes the examples with most forgetting events; those that were never learned come first.
 
     Source: Toneva et al., ICLR 2019. Ties, of which there are many, are broken by a random order.
+
+    Example:
+        >>> correct = torch.tensor([[True, True], [False, True], [True, True]])  # three epochs, two examples
+        >>> most_forgotten(torch.arange(2), count_events(correct), count=1)
+        tensor([0])
+        >>> Forgetting(epochs=20, learning_rate=0.05).recipe.epochs
+        20
     """
 
     @property

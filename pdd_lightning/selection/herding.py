@@ -14,6 +14,11 @@ class Herding(FeatureSelection):
 
     Source: Welling, ICML 2009, in the form of Rebuffi et al. (iCaRL, CVPR 2017, Algorithm 4) without replacement
     and without normalising the features.
+
+    Example:
+        >>> features = torch.tensor([[0.0], [4.0], [5.0]])  # their mean is 3
+        >>> Herding().pick(features, count=2)
+        tensor([1, 0])
     """
 
     @property

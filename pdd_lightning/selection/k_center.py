@@ -14,6 +14,11 @@ class KCenter(FeatureSelection):
 
     The greedy 2-approximation of the k-center problem (Farahani and Hekmatfar, Facility Location, 2009; Sener and
     Savarese, ICLR 2018, Algorithm 1), started at the example nearest to the mean of its class.
+
+    Example:
+        >>> features = torch.tensor([[0.0], [4.0], [5.0]])  # their mean is 3
+        >>> KCenter(epochs=20).pick(features, count=2)
+        tensor([1, 0])
     """
 
     @property

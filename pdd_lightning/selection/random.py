@@ -13,7 +13,19 @@ from pdd_lightning.types import LabelledImages
 
 @dataclass(frozen=True)
 class RandomSelection(Selection):
-    """Images drawn without replacement, class by class."""
+    """Images drawn without replacement, class by class.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from pdd_lightning.networks import ConvNet
+        >>> from pdd_lightning.training.problem import Problem
+        >>> images = LabelledImages(torch.zeros(6, 1, 8, 8), torch.arange(6) % 2)
+        >>> problem = Problem(ConvNet(), (1, 8, 8), num_classes=2)
+        >>> context = SelectionContext(problem, images, ("even", "odd"), "fingerprint", Path("new"))
+        >>> even, odd = RandomSelection().choose(context, [torch.tensor([0, 2, 4]), torch.tensor([1, 3, 5])], ipc=2)
+        >>> len(even), len(odd)
+        (2, 2)
+    """
 
     @property
     def name(self) -> str:

@@ -23,6 +23,21 @@ class StageCallback(Callback):
 
     Args:
         loggers: Told of how good the end states are, one step for each stage.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> from pdd_lightning.datamodules import DigitsData
+        >>> from pdd_lightning.dynamics import StartStates
+        >>> from pdd_lightning.networks import ConvNet
+        >>> from pdd_lightning.objectives import MeanEmbedding
+        >>> parts = {"network": ConvNet(width=4), "objective": MeanEmbedding(), "dynamics": StartStates(2)}
+        >>> quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+        >>> trainer = Trainer(accelerator="cpu", callbacks=[StageCallback()], enable_checkpointing=False, **quiet)
+        >>> with TemporaryDirectory() as run:
+        ...     module = StageModule(**parts, iterations=2, transition=False, run_dir=run)
+        ...     trainer.fit(module, datamodule=DigitsData())
+        ...     module.run.completed()
+        1
     """
 
     def __init__(self, loggers: Sequence[Logger] = ()) -> None:

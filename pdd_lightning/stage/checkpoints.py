@@ -48,6 +48,11 @@ class StageCheckpoint(Checkpoint):
 
     Raises:
         ConfigError: If the schedule is not positive.
+
+    Example:
+        >>> checkpoints = StageCheckpoint(Path("checkpoints/mine/stage_01/checkpoints"), steps=100, minutes=10)
+        >>> latest_checkpoint(checkpoints.folder) is None  # before the first one
+        True
     """
 
     def __init__(self, folder: Path, steps: int, minutes: float, clock: Callable[[], float] = time.monotonic) -> None:

@@ -18,6 +18,14 @@ class ImageMonitor(Callback):
 
     Args:
         every: Steps between two grids.
+
+    Example:
+        >>> quiet = {"logger": False, "enable_checkpointing": False, "accelerator": "cpu"}
+        >>> trainer = Trainer(max_steps=100, callbacks=[ImageMonitor(every=50)], **quiet)  # at steps 0, 50 and 100
+        >>> ImageMonitor(every=0)
+        Traceback (most recent call last):
+        ...
+        pdd_lightning.errors.ConfigError: ImageMonitor.every must be at least 1, got 0
     """
 
     def __init__(self, every: int = 100) -> None:

@@ -68,6 +68,14 @@ class StageOptions(Described):
 
     Raises:
         ConfigError: If options are out of range or do not fit each other.
+
+    Example:
+        >>> from pdd_lightning.dynamics import StartStates
+        >>> from pdd_lightning.networks import ConvNet
+        >>> from pdd_lightning.objectives import MeanEmbedding
+        >>> options = StageOptions(ConvNet(), MeanEmbedding(), StartStates(), stages=3, ipc=[1, 2, 2], image_lr=1.0)
+        >>> options.per_stage, options.total_asked
+        ([1, 2, 2], 'model.ipc=[1, 2, 2], 5 in all')
     """
 
     # How many stages follow changes none of those before; the rest says where and how fast.

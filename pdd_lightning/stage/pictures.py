@@ -43,6 +43,12 @@ _MARGIN: Final = 24
 _MAX_GROUPS_WIDTH: Final = 12_000  # Agg stops at 65536, viewers and memory well before
 
 
+_MAX_PER_STAGE: Final = 10  # images of a class from a stage, the first ones
+
+
+_MAX_CLASSES: Final = 20  # the first ones
+
+
 _NAME_LENGTH: Final = 24  # characters
 
 
@@ -78,14 +84,10 @@ def save_grid(
     labels: Tensor,
     stages: Tensor,
     class_names: Sequence[str],
-    title: str | None = None,
-    *,
-    max_per_stage: int = 10,
-    max_classes: int = 20,
 ) -> None:
     """Save the synthetic images as a PNG, whole or not at all: one row per class, the columns grouped by stage.
 
-    Images are enlarged by a whole factor without interpolation. What is left out is said under the title. A class
+    Images are enlarged by a whole factor without interpolation. A note above them says what is left out. A class
     whose name would look like another's, or that the font cannot draw, bears its number too.
 
     Args:
@@ -94,25 +96,20 @@ def save_grid(
         labels: Shape (N,), int64, in [0, len(class_names)).
         stages: Shape (N,), int64, the stage each image came from; shown as given, in ascending order.
         class_names: One per class.
-        title: Shown above the images.
-        max_per_stage: At most this many images of a class from a stage, the first ones.
-        max_classes: At most this many classes, the first ones.
 
     Raises:
-        ValueError: If there are no images, or the shapes, channels, labels or limits are not as above.
+        ValueError: If there are no images, or the shapes, channels or labels are not as above.
         ArtifactError: If the file cannot be written.
     """
     _check(images, labels, len(class_names))
     if stages.shape != labels.shape:
         raise ValueError(f"expected stages {tuple(labels.shape)}, got {tuple(stages.shape)}")
-    if max_per_stage < 1 or max_classes < 1:
-        raise ValueError(f"max_per_stage {max_per_stage} and max_classes {max_classes} must be at least 1")
     labels, stages = labels.cpu(), stages.cpu()
     numbers = sorted({int(stage) for stage in stages.tolist()})
-    num_rows = min(len(class_names), max_classes)
+    num_rows = min(len(class_names), _MAX_CLASSES)
 
     stride = _enlarged_size(images)[1] + _CELL_GAP
-    limit = min(max_per_stage, max(1, _MAX_GROUPS_WIDTH // (stride * len(numbers))))
+    limit = min(_MAX_PER_STAGE, max(1, _MAX_GROUPS_WIDTH // (stride * len(numbers))))
     counts = torch.zeros(len(numbers), len(class_names), dtype=torch.int64)
     positions = torch.searchsorted(torch.tensor(numbers), stages)
     counts.index_put_((positions, labels), torch.ones_like(labels), accumulate=True)
@@ -125,7 +122,7 @@ def save_grid(
         notes.append(f"first {num_rows} of {len(class_names)} classes")
     if limit < int(counts.max()):
         notes.append(f"at most {limit} of {int(counts.max())} images per class and stage")
-    figure = _draw(groups, numbers, class_names[:num_rows], title, "Showing " + ", ".join(notes) if notes else None)
+    figure = _draw(groups, numbers, class_names[:num_rows], "Showing " + ", ".join(notes) if notes else None)
     picture = io.BytesIO()
     # Not savefig, which would obey the user's settings (a tight bounding box, another resolution).
     FigureCanvasAgg(figure).print_png(picture)  # type: ignore[no-untyped-call]
@@ -207,14 +204,12 @@ def _draw(
     groups: Sequence[NDArray[np.uint8]],
     numbers: Sequence[int],
     class_names: Sequence[str],
-    title: str | None,
     note: str | None,
 ) -> Figure:
-    """Place the groups, their headers, the class names and the title, pixel for pixel."""
+    """Place the groups, their headers, the class names and the note, pixel for pixel."""
     figure = Figure(dpi=_DPI, facecolor="white")
     FigureCanvasAgg(figure)  # attaches itself, so that texts are measured as Agg will draw them
-    heading = [_text(figure, title, 12, weight="bold")] if title else []
-    heading += [_text(figure, note, 9, colour=_FAINT)] if note else []
+    heading = [_text(figure, note, 9, colour=_FAINT)] if note else []
     names = [_text(figure, name, 9, ha="right", va="center") for name in _shown(class_names)]
     headers = [_text(figure, f"stage {number}", 9, ha="center", weight="bold") for number in numbers]
 

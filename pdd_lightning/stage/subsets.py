@@ -22,6 +22,12 @@ class Subset:
         rate: Learning rate alpha_k for training on U_k.
         stage: Number of the stage, from 1.
         factor: Each stored image holds factor**2 training images.
+
+    Example:
+        >>> stored = LabelledImages(torch.zeros(10, 1, 8, 8), torch.arange(10))
+        >>> subset = Subset(stored, rate=0.1, stage=1, factor=2)
+        >>> len(subset.data), len(subset.decoded)
+        (10, 40)
     """
 
     data: LabelledImages

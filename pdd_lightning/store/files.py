@@ -127,11 +127,11 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 
 @contextmanager
-def _opened(path: Path, device: str) -> Iterator[Any]:
+def _opened(path: Path) -> Iterator[Any]:
     if not path.is_file():
         raise ArtifactError(f"{path} does not exist; {_REMEDY}")
     try:
-        with safe_open(path, framework="pt", device=device) as file:
+        with safe_open(path, framework="pt") as file:
             yield file
     except (SafetensorError, OSError, ValueError) as error:
         raise ArtifactError(f"{path} is damaged ({error}); {_REMEDY}") from error
@@ -143,33 +143,30 @@ def read_metadata(path: Path) -> dict[str, str]:
     Raises:
         ArtifactError: If the file is missing or damaged.
     """
-    with _opened(path, "cpu") as file:
+    with _opened(path) as file:
         return dict(file.metadata() or {})
 
 
-def read_tensors(
-    path: Path, names: Iterable[str] | None = None, device: str = "cpu"
-) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_tensors(path: Path, names: Iterable[str] | None = None) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read a safetensors file of ours.
 
     Args:
         path: The file.
         names: Tensors that must be there; others are an error too. None accepts any.
-        device: Where to put them.
 
     Returns:
-        Tensors and metadata, the file's own digest left out.
+        Tensors, on the CPU, and metadata, the file's own digest left out.
 
     Raises:
         ArtifactError: If the file is missing, damaged, of another format or holds other tensors, or any value is
             not finite.
     """
-    with _opened(path, device) as file:
+    with _opened(path) as file:
         metadata = dict(file.metadata() or {})
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     require_format(path, metadata.get("format"))
     told = metadata.pop("digest", None)
-    if told is not None and told != content_digest({n: t.cpu() for n, t in tensors.items()}, metadata):
+    if told is not None and told != content_digest(tensors, metadata):
         raise ArtifactError(f"{path} is damaged (its contents do not match their digest); {_REMEDY}")
     if names is not None and set(tensors) != set(names):
         raise ArtifactError(f"{path} holds {sorted(tensors)}, expected {sorted(names)}; {_REMEDY}")

@@ -11,6 +11,7 @@ A run folder holds::
     experts/stage_01-<fingerprint>/             expert trajectories, one file per expert
     forgetting/, selection/            what selecting real images computed
     preprocessing.safetensors          how to turn the images back into pictures
+    plan.json                          what the run was expected to take
     evaluation/                        results
     tensorboard/                       logs
 
@@ -55,7 +56,13 @@ class Manifest:
 
 @dataclass(frozen=True)
 class StageFolder:
-    """One stage's artifacts."""
+    """One stage's artifacts.
+
+    Example:
+        >>> folder = StageFolder(Path("checkpoints/mine/stage_01"), stage=1)
+        >>> folder.complete, folder.synthetic.name
+        (False, 'synthetic.safetensors')
+    """
 
     directory: Path
     stage: int
@@ -188,7 +195,15 @@ class StageFolder:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run's artifacts."""
+    """A run's artifacts.
+
+    Example:
+        >>> run = RunFolder(Path("checkpoints/mine"))
+        >>> run.completed()  # a run that has not begun
+        0
+        >>> run.stage(2).end_states.as_posix()
+        'checkpoints/mine/stage_02/end_states.safetensors'
+    """
 
     directory: Path
 
@@ -232,6 +247,11 @@ class RunFolder:
     def preprocessing(self) -> Path:
         """How to turn images of the networks' space back into pictures."""
         return self.directory / "preprocessing.safetensors"
+
+    @property
+    def plan(self) -> Path:
+        """What `pdd-cli plan` said before the run."""
+        return self.directory / "plan.json"
 
     @property
     def evaluation(self) -> Path:

@@ -36,7 +36,20 @@ class AugmentParams:
 
 
 class Augmentation(Described, ABC):
-    """Random transformations of images. Subclasses are best frozen dataclasses of their options."""
+    """Random transformations of images. Subclasses are best frozen dataclasses of their options.
+
+    Example:
+        >>> class Negative(Augmentation):
+        ...     def draw(self, batch_size, image_shape, generator):
+        ...         return AugmentParams({"sign": 1 - 2 * torch.randint(2, (batch_size,), generator=generator)})
+        ...
+        ...     def apply(self, images, params):
+        ...         return images * params.values["sign"][:, None, None, None]
+        >>> negative, images = Negative(), torch.ones(6, 1, 8, 8)
+        >>> drawn = negative.draw(6, (1, 8, 8), torch.Generator().manual_seed(0))
+        >>> negative.apply(images, drawn).abs().equal(images)
+        True
+    """
 
     @abstractmethod
     def draw(self, batch_size: int, image_shape: ImageShape, generator: torch.Generator) -> AugmentParams:
@@ -66,7 +79,13 @@ class Augmentation(Described, ABC):
 
 @dataclass(frozen=True)
 class NoAugmentation(Augmentation):
-    """Leaves images as they are."""
+    """Leaves images as they are.
+
+    Example:
+        >>> images = torch.zeros(6, 1, 8, 8)
+        >>> NoAugmentation().apply(images, NoAugmentation().draw(6, (1, 8, 8), torch.Generator())) is images
+        True
+    """
 
     def draw(self, batch_size: int, image_shape: ImageShape, generator: torch.Generator) -> AugmentParams:
         """Nothing; the generator is not touched."""
@@ -110,6 +129,12 @@ class DSA(Augmentation):
 
     Raises:
         ConfigError: If an option is out of its range.
+
+    Example:
+        >>> dsa = DSA(operations=("crop", "scale"), siamese=True)
+        >>> drawn = dsa.draw(6, (1, 8, 8), torch.Generator().manual_seed(0))
+        >>> dsa.apply(torch.zeros(6, 1, 8, 8), drawn).shape, dsa.apply(torch.zeros(2, 1, 8, 8), drawn).shape
+        (torch.Size([6, 1, 8, 8]), torch.Size([2, 1, 8, 8]))
     """
 
     # Plain strings, for the check below says more than a type can.

@@ -25,6 +25,15 @@ class Learner:
         device: Where to train.
         compile: Let PyTorch compile the steps that are recorded on a GPU; others are computed as they come.
         recordings: Of networks of this kind, to be shared by all learners that are given them.
+
+    Example:
+        >>> from pdd_lightning.networks import ConvNet
+        >>> from pdd_lightning.training import NoAugmentation
+        >>> images = LabelledImages(torch.eye(64)[:4].view(4, 1, 8, 8), torch.tensor([0, 1, 0, 1]))
+        >>> learner = Learner(ConvNet(width=4).build((1, 8, 8), num_classes=2))
+        >>> learner.train(images, 0.1, Recipe(epochs=100), NoAugmentation(), 0, "example")
+        >>> learner.accuracy(images)
+        1.0
     """
 
     def __init__(

@@ -26,6 +26,11 @@ class Batches:
         batch_size: Examples per minibatch; None, or N or more, means all of them in their own order.
         seed: The run's seed.
         keys: What the minibatches are for.
+
+    Example:
+        >>> batches = Batches(10, batch_size=4, seed=0)
+        >>> [len(batches[step]) for step in range(batches.per_epoch)]
+        [4, 4, 2]
     """
 
     def __init__(self, examples: int, batch_size: int | None, seed: int, *keys: Key) -> None:
@@ -80,6 +85,13 @@ class Recipe(Described):
         cutmix: Probability with which a minibatch is mixed by CutMix after its augmentation; 0 never does.
         precision: In which convolutions and products are computed: "bfloat16" is faster on hardware that has it, and
             less exact (docs/performance.md).
+
+    Example:
+        >>> recipe = Recipe(epochs=100, batch_size=64, decay_at=(0.5,), decay=0.1)
+        >>> recipe.steps(examples=100)
+        200
+        >>> recipe.rate(0.5, epoch=0), recipe.rate(0.5, epoch=50)
+        (0.5, 0.05)
     """
 
     epochs: int = 300

@@ -160,6 +160,14 @@ def test_whitening_comes_from_the_cache(tmp_path: Path, monkeypatch: pytest.Monk
     assert torch.equal(ready(zca=True).train.images, first.train.images)
 
 
+def test_one_process_fills_the_cache_before_others_read_it(tmp_path: Path) -> None:
+    cached, plain = InMemory(zca=True, cache_dir=str(tmp_path)), InMemory(zca=True)
+    for data in (cached, plain):
+        data.prepare_data()
+    assert [path.suffix for path in tmp_path.iterdir()] == [".safetensors"]
+    assert (cached.loads, plain.loads) == (1, 0)
+
+
 def test_plain_normalisation_needs_no_cache(tmp_path: Path) -> None:
     ready(cache_dir=str(tmp_path))
     assert not list(tmp_path.iterdir())

@@ -9,7 +9,7 @@ from pdd_lightning.cli.main import main
 from pdd_lightning.evaluation.compare import merged_rows
 from pdd_lightning.evaluation.report import Row, write_results
 
-RANDOM = Row("random", "union", "ConvNet", 1, 3, (0.8, 0.9), 30, 450, 100, (0.1,), "held-out")
+RANDOM = Row("random", "union", "ConvNet", 1, 3, (0.8, 0.9), 30, 450, 100, (0.1,))
 FULL = replace(RANDOM, name="full", stage=0, images_per_class=None, stored_bytes=None, accuracies=(0.99, 0.98))
 FIRST = replace(RANDOM, name="pdd", order="progressive", images_per_class=1, accuracies=(0.7, 0.7))
 SECOND = replace(FIRST, stage=2, images_per_class=3, accuracies=(0.95, 0.96))

@@ -21,7 +21,6 @@ ROW = Row(
     steps=12000,
     stored_bytes=1536,
     learning_rate=(0.01, 0.005),
-    protocol="held-out",
 )
 ODD = replace(
     ROW,
@@ -29,7 +28,6 @@ ODD = replace(
     accuracies=(0.1,),
     images_per_class=None,
     stored_bytes=None,
-    protocol="official",
 )
 
 
@@ -86,7 +84,7 @@ def test_json_carries_mean_and_std() -> None:
         ({"learning_rate": [10**400]}, "result 'pdd'"),
         ({"learning_rate": [float("nan")]}, "learning_rate"),
         ({"order": "reverse"}, "order"),
-        ({"protocol": "Official"}, "protocol"),
+        ({"protocol": "official"}, "protocol"),
         ({"name": 3}, "name"),
         ({"extra": 1}, "extra"),
     ],
@@ -149,7 +147,6 @@ def test_markdown_table() -> None:
     assert odd["set"] == "a&#124;b [red]c[/red]"
     assert odd["accuracy %"] == "10.0"
     assert (odd["images per class"], odd["stored size"]) == ("-", "-")
-    assert odd["protocol"] == "**official**"
 
 
 @pytest.mark.parametrize(
@@ -160,22 +157,13 @@ def test_stored_size(size: int, text: str) -> None:
     assert f" {text} " in markdown_table([replace(ROW, stored_bytes=size)])
 
 
-def test_results_md_warns_of_official_rows_only(tmp_path: Path) -> None:
-    write_results([ROW], tmp_path)
-    assert "official" not in (tmp_path / "results.md").read_text()
-    write_results([ROW, ODD], tmp_path)
-    assert "do not compare" in (tmp_path / "results.md").read_text()
-
-
-def test_terminal_table_shows_names_as_they_are_and_labels_official_rows() -> None:
+def test_terminal_table_shows_names_as_they_are() -> None:
     out = io.StringIO()
     Console(file=out, width=200).print(render_table([ODD, ROW]))
     text = out.getvalue()
     assert "[red]c[/red]" in text
     assert "53.0 ± 3.6" in text
-    assert "do not compare" in text
     assert text.index("[red]") < text.index("pdd")
-    assert "do not compare" not in str(render_table([ROW]).caption)
 
 
 def test_what_all_rows_share_is_said_once() -> None:
@@ -184,11 +172,10 @@ def test_what_all_rows_share_is_said_once() -> None:
     assert [column.header for column in table.columns][:3] == ["set", "order", "stage"]
 
 
-def test_a_narrow_terminal_keeps_the_figures_and_the_label() -> None:
+def test_a_narrow_terminal_keeps_the_figures() -> None:
     out = io.StringIO()
     Console(file=out, width=80).print(render_table([ROW, ODD]))
     text = out.getvalue()
     assert "53.0 ± 3.6" in text
-    assert "held-out" in text
-    assert text.count("official") == 2
+    assert "protocol: held-out" in text
     assert "…" not in text

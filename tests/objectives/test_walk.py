@@ -23,7 +23,7 @@ from pdd_lightning.compute.lowering import MANY_CHANNELS
 from pdd_lightning.compute.step_products import CompiledStepMath, StepGraph, StepMath, graph_bytes
 from pdd_lightning.networks import Architecture, ConvNet, ResNet
 from pdd_lightning.networks.convnet import Activation, Norm, Pooling
-from pdd_lightning.objectives.walk import StepData, Walk, walk_end, walk_ends
+from pdd_lightning.objectives.walk import StepData, Walk, walk_ends
 from pdd_lightning.rng import generator
 from pdd_lightning.training.augmentation import DSA, Augmentation, NoAugmentation
 from pdd_lightning.types import State
@@ -109,6 +109,10 @@ def meta_gradients(end: Callable[[Tensor, Tensor], Tensor], alpha: float = 0.1) 
     assert images.grad is not None
     assert rate.grad is not None
     return arrived.detach(), images.grad, rate.grad
+
+
+def walk_end(images: Tensor, rate: Tensor, walk: Walk) -> Tensor:
+    return walk_ends(images, rate, [walk])[0]
 
 
 def relative_error(found: Tensor, wanted: Tensor) -> float:
@@ -350,7 +354,7 @@ from pdd_lightning.compute.functional import FunctionalNetwork
 from pdd_lightning.compute.memory import keep_freed_memory
 from pdd_lightning.networks import ConvNet, build_template
 from pdd_lightning.compute.step_products import graph_bytes
-from pdd_lightning.objectives.walk import Walk, walk_end
+from pdd_lightning.objectives.walk import Walk, walk_ends
 
 keep_freed_memory()
 torch.set_num_threads(1)
@@ -359,7 +363,8 @@ start = network.layout.flatten(build_template(ConvNet(width=32), (3, 32, 32), 10
 images, labels = torch.randn(20, 3, 32, 32).requires_grad_(), torch.arange(20) % 10
 assert graph_bytes(network, start, images.detach(), labels) > 14e6
 rate = torch.tensor(0.01, requires_grad=True)
-walk_end(images, rate, Walk(network, start, int(sys.argv[1]), lambda x, _: (x, labels))).square().sum().backward()
+(end,) = walk_ends(images, rate, [Walk(network, start, int(sys.argv[1]), lambda x, _: (x, labels))])
+end.square().sum().backward()
 status = Path("/proc/self/status").read_text()
 print(int(status.partition("VmHWM:")[2].split()[0]) * 1024)
 """

@@ -1,0 +1,92 @@
+"""What the documentation names exists, and what users call shows how."""
+
+import inspect
+import re
+from importlib import import_module
+from itertools import product
+from pathlib import Path
+from types import FunctionType
+
+import pytest
+
+from pdd_lightning.cli.commands import COMMANDS
+
+ROOT = Path(__file__).parents[1]
+PAGES = [
+    page.relative_to(ROOT).as_posix()
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "configs/README.md", *ROOT.glob("docs/*.md"))
+]
+
+NAMED = r"(?<![\w./])(?:tests|pdd_lightning|configs|examples|docs|benchmarks)/[\w./*{},-]*[\w}]"
+"""A path from the root, `configs/{smoke,digits}/*.yaml` too."""
+
+LINK = r"\]\(([^)#:]+)\)"
+"""A file beside the page."""
+
+OF_A_ROOM = r"`([a-z_]+/[a-z_]+\.py)`"
+OF_CONFIGS = r"`([\w/{},]+/[\w/{},]+\.yaml)`"
+
+EXPORTING = ("datamodules", "dynamics", "networks", "objectives", "selection", "store", "training")
+USED = {
+    "dynamics.bank": ["StateBank"],
+    "evaluation.evaluator": ["Evaluator"],
+    "evaluation.module": ["EvaluationModule"],
+    "evaluation.protocol": ["Evaluation", "Job"],
+    "evaluation.report": ["Row"],
+    "planning.command": ["Planner", "Planning"],
+    "progress": ["Progress"],
+    "stage.callback": ["StageCallback"],
+    "stage.checkpoints": ["StageCheckpoint"],
+    "stage.module": ["StageModule"],
+    "stage.monitor": ["ImageMonitor"],
+    "stage.options": ["StageOptions"],
+    "stage.subsets": ["Subset"],
+    "training.learner": ["Learner"],
+    "training.problem": ["Problem"],
+    "types": ["LabelledImages"],
+}
+"""Public classes that no room exports by its name."""
+
+
+def spelt_out(pattern: str) -> list[str]:
+    """Every path that a pattern with braces stands for."""
+    parts = [part.split(",") for part in re.split(r"[{}]", pattern)]
+    return ["".join(choice) for choice in product(*(p if k % 2 else [",".join(p)] for k, p in enumerate(parts)))]
+
+
+def missing(paths: list[str], *folders: Path) -> list[str]:
+    """The paths of which there is nothing in any of the folders."""
+    every = [path for pattern in paths for path in spelt_out(pattern)]
+    return [path for path in every if not any((f / path).exists() or any(f.glob(path)) for f in folders)]
+
+
+def public_objects() -> list[tuple[str, type | FunctionType]]:
+    rooms = {name: import_module(f"pdd_lightning.{name}") for name in (*EXPORTING, *USED)}
+    names = {name: rooms[name].__all__ for name in EXPORTING} | USED
+    found = [(f"{room}.{name}", getattr(rooms[room], name)) for room, some in names.items() for name in some]
+    mains = [(command.module, import_module(command.module).main) for command in COMMANDS.values()]
+    return [(name, value) for name, value in found if inspect.isclass(value)] + mains
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_a_page_names_exists(page: str) -> None:
+    text, beside = (ROOT / page).read_text(encoding="utf-8"), (ROOT / page).parent
+    assert missing(re.findall(NAMED, text), ROOT) == []
+    assert missing(re.findall(OF_A_ROOM, text), ROOT / "pdd_lightning", ROOT) == []
+    assert [link for link in re.findall(LINK, text) if not (beside / link).exists()] == []
+    if page == "configs/README.md":
+        assert missing(re.findall(OF_CONFIGS, text), beside) == []
+
+
+def test_a_path_that_does_not_exist_is_found() -> None:
+    text = "`tests/cli/test_none.py`, configs/{smoke,none}/stage.yaml, and (examples/*_none.py)."
+    assert missing(re.findall(NAMED, text), ROOT) == [
+        "tests/cli/test_none.py",
+        "configs/none/stage.yaml",
+        "examples/*_none.py",
+    ]
+
+
+def test_public_classes_and_commands_have_an_example() -> None:
+    without = [name for name, value in public_objects() if "Example:\n" not in (inspect.getdoc(value) or "")]
+    assert without == []
