@@ -33,7 +33,7 @@ USED = {
     "evaluation.module": ["EvaluationModule"],
     "evaluation.protocol": ["Evaluation", "Job"],
     "evaluation.report": ["Row"],
-    "planning.command": ["Planner", "Planning"],
+    "planning.command": ["Planning"],
     "progress": ["Progress"],
     "stage.callback": ["StageCallback"],
     "stage.checkpoints": ["StageCheckpoint"],

@@ -4,9 +4,13 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from pdd_lightning.cli.application import application
+from pdd_lightning.evaluation.protocol import Evaluation
 from pdd_lightning.evaluation.selected_run import refuse_selected
 from pdd_lightning.planning.command import Planner
+from pdd_lightning.planning.estimate import Amounts
+from pdd_lightning.progress import duration
 from pdd_lightning.stage.logs import loggers_of
+from pdd_lightning.stage.options import StageOptions
 from pdd_lightning.store.files import require_writable
 
 ALONE: Final[dict[str, Any]] = {"devices": 1, "num_nodes": 1, "strategy": "auto", "max_time": None}
@@ -66,5 +70,34 @@ def main(args: Sequence[str]) -> int:
             ),
             evaluation_trainer=lambda steps, callbacks: app.evaluation_trainer(steps, callbacks, **ALONE),
         )
-        planner.run()
+        plan, minutes = planner.run(), app.option("plan").minutes
+        if minutes is not None:
+            print(shorter(plan, module.options, app.evaluation, minutes))
     return 0
+
+
+def shorter(plan: Amounts, options: StageOptions, evaluation: Evaluation, minutes: float) -> str:
+    """A line that says which options would bring a run to so many minutes, about.
+
+    Args:
+        plan: Of the run as it is.
+        options: Of its stages.
+        evaluation: How it is scored.
+        minutes: How long it may take.
+    """
+    starting = sum(line.seconds for line in plan.lines if line.work == "start")
+    if plan.seconds <= 60 * minutes:
+        return f"--plan.minutes={minutes:g}: the run fits into it as it is"
+    if starting >= 60 * minutes:
+        return f"--plan.minutes={minutes:g}: its processes alone take {duration(starting)} to start; allow more"
+    share = (60 * minutes - starting) / (plan.seconds - starting)
+    members = "experts" if hasattr(options.dynamics, "experts") else "start_states"
+    counts = {
+        "model.iterations": options.iterations,
+        f"model.dynamics.{members}": options.dynamics.members,
+        "model.recipe.epochs": options.recipe.epochs if options.transition or evaluation.recipe is None else 0,
+        "evaluation.recipe.epochs": 0 if evaluation.recipe is None else evaluation.recipe.epochs,
+        "evaluation.full.epochs": evaluation.full.epochs,
+    }
+    wanted = [f"--{name} {max(1, round(share * count))}" for name, count in counts.items() if count]
+    return f"--plan.minutes={minutes:g}: {100 * share:.0f} % of all work would fit into it, as with {' '.join(wanted)}"

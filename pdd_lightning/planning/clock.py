@@ -16,6 +16,9 @@ LEAST = 3
 ENOUGH = 10.0
 """Seconds of steps that are enough, however few they are."""
 
+LONG = 30.0
+"""Seconds of a first step after which there is no other: a plan is not to take as long as the run."""
+
 ENDLESS = 10**9
 """Steps or epochs of what a clock ends."""
 
@@ -46,8 +49,8 @@ class StepClock(Callback):
         """A step is done."""
         synchronise(pl_module.device)
         self._ends.append(time.perf_counter())
-        measured = len(self._ends) - WARM
-        if measured > 0 and _suffices(measured, self._ends[-1] - self._ends[WARM - 1], self.seconds):
+        first, measured = self._ends[0] - self.train_start, self.count - WARM
+        if first > LONG or (measured > 0 and _suffices(measured, self._ends[-1] - self._ends[WARM - 1], self.seconds)):
             trainer.should_stop = True
 
     @property
@@ -76,7 +79,7 @@ def synchronise(device: torch.device) -> None:
 
 
 def mean_seconds(work: Callable[[int], object], most: int, seconds: float, device: torch.device) -> float:
-    """Mean seconds of a piece of work, after one that is not counted; 0 where there is none.
+    """Mean seconds of a piece of work, after one that is not counted unless it is long; 0 where there is none.
 
     Args:
         work: Does the piece of a number.
@@ -86,8 +89,11 @@ def mean_seconds(work: Callable[[int], object], most: int, seconds: float, devic
     """
     if not most:
         return 0.0
+    began = time.perf_counter()
     work(0)
     synchronise(device)
+    if (passed := time.perf_counter() - began) > LONG:
+        return passed
     done, began = 0, time.perf_counter()
     while True:
         work(done)

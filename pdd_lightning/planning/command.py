@@ -22,6 +22,7 @@ from pdd_lightning.planning.evaluation import job_seconds, real_seconds
 from pdd_lightning.planning.rehearsal import MEMBERS, MakeStage, MakeTrainer, rehearse_stage
 from pdd_lightning.planning.report import EVALUATION, collect, identity, plan_table, stage_name
 from pdd_lightning.process.readings import forget_peaks, peak_memory, since_start
+from pdd_lightning.progress import track
 from pdd_lightning.stage.disk import ROW, preprocessing_disk, stage_disk, training_disk
 from pdd_lightning.stage.module import StageModule
 from pdd_lightning.stage.one_stage import ONE_STAGE, one_stage_changes, one_stage_options
@@ -41,7 +42,8 @@ class Planning:
     """How `pdd-cli plan` measures.
 
     Args:
-        seconds: How long to measure, about; starting and preparing comes on top of it.
+        seconds: How long to measure, about; starting, preparing and a step of each size come on top of it.
+        minutes: How long the run may take: say which options would bring it there. Null asks for nothing.
 
     Example:
         >>> Planning(seconds=0)
@@ -51,10 +53,12 @@ class Planning:
     """
 
     seconds: float = 20.0
+    minutes: float | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.seconds < math.inf:
-            raise ConfigError(f"plan.seconds must be positive and finite, got {self.seconds}")
+        for name, value in {"seconds": self.seconds, "minutes": self.minutes}.items():
+            if value is not None and not 0 < value < math.inf:
+                raise ConfigError(f"plan.{name} must be positive and finite, got {value}")
 
 
 @dataclass(frozen=True)
@@ -71,10 +75,6 @@ class Planner:
         make_stage: Makes modules with other options.
         stage_trainer: Makes trainers for rehearsals.
         evaluation_trainer: Makes trainers for an evaluation.
-
-    Example:
-        >>> from pdd_lightning.cli.plan import main  # makes it from a configuration, and runs it
-        >>> main(["--config=configs/quickstart/stage.yaml"])  # doctest: +SKIP
     """
 
     module: StageModule
@@ -87,8 +87,8 @@ class Planner:
     stage_trainer: MakeTrainer
     evaluation_trainer: Callable[[int, Sequence[Callback]], Trainer]
 
-    def run(self) -> None:
-        """Measure, write plan.json unless the run has begun, and print the table."""
+    def run(self) -> Amounts:
+        """Measure, write plan.json unless the run has begun, print the table, and return the plan."""
         module, start, notes = self.module, since_start(), self._notes()
         costs = self._costs()
         plan = self._evaluation(start, costs, self._stages(start, costs))
@@ -102,6 +102,7 @@ class Planner:
         console.print(plan_table(plan, used if used.lines else None))
         for note in notes:
             console.print(f"- {note}", markup=False, highlight=False, soft_wrap=True)
+        return plan
 
     def _costs(self) -> dict[str, StageCost]:
         """Costs of the smallest and of the largest stage, and of the baseline of one stage."""
@@ -116,7 +117,7 @@ class Planner:
         share = self.planning.seconds / 2 / len(sizes) / 2
         costs = {
             name: rehearse_stage(self.make_stage, self.stage_trainer, self.data, changes, share, part)
-            for name, (changes, part) in sizes.items()
+            for name, (changes, part) in track(sizes.items(), description="planning: stages")
         }
         same = {name: max(getattr(cost, name) for cost in costs.values()) for name in COLD}
         same |= {name: fmean(getattr(cost, name) for cost in costs.values()) for name in POOLED}

@@ -12,6 +12,7 @@ from pdd_lightning.evaluation.evaluator import Evaluator
 from pdd_lightning.evaluation.module import SCORED_AT_ONCE, EvaluationModule, Phase
 from pdd_lightning.evaluation.protocol import SELECTION, SELECTIONS, Job, Training
 from pdd_lightning.planning.clock import ENDLESS, StepClock, mean_seconds, synchronise
+from pdd_lightning.progress import track
 from pdd_lightning.store.digests import fingerprint
 from pdd_lightning.training.learner import Learner
 from pdd_lightning.training.problem import Problem
@@ -54,7 +55,8 @@ def job_seconds(evaluator: Evaluator, budget: float) -> dict[str, float]:
         jobs.append((job, data.test))
     kinds = {_kind(evaluator, job, part): (job, part) for job, _ in jobs for part in job.trainings}
     share = budget / max(1, len(kinds))
-    costs = {kind: _measure(evaluator, job, part, share) for kind, (job, part) in kinds.items()}
+    measured = track(kinds.items(), description="planning: evaluation")
+    costs = {kind: _measure(evaluator, job, part, share) for kind, (job, part) in measured}
     problems = {_name(job): evaluator.problem(job) for job, _ in jobs}
     scores = {name: score_seconds(problem, data.test, share) for name, problem in problems.items()}
     if any(job.name in SELECTIONS for job, _ in jobs):

@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 from lightning.pytorch import Callback, Trainer
 
+from pdd_lightning.compute.cuda_graphs import records
 from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.dynamics import Dynamics, MatchPoint, StageContext
 from pdd_lightning.dynamics.bank import StateBank
@@ -159,8 +160,9 @@ def _hand_over(
         opening = timed(lambda: train(0))
         epoch = mean_seconds(train, ENDLESS, seconds, context.device) / len(learners)
         opening = max(0.0, opening - len(learners) * epoch)
-        with TemporaryDirectory() as aside:  # so that the next one finds what a GPU records
-            make_transition(context, union, rate, recipe, Path(aside))
+        if records(context.device):
+            with TemporaryDirectory() as aside:  # so that the next one finds what is recorded
+                make_transition(context, union, rate, recipe, Path(aside))
         # Where the callback looks for members: under the rate that the subset has.
         waiting, learned = module.folder.directory / "transition", module.subset().rate
         member = timed(lambda: make_transition(context, union, learned, recipe, waiting)) / MEMBERS - epoch

@@ -30,13 +30,7 @@ def stage_name(stage: int) -> str:
 
 
 def identity(module: StageModule, data: str, evaluation: Evaluation) -> str:
-    """Fingerprint of everything that a plan was made for.
-
-    Args:
-        module: The run.
-        data: Fingerprint of its data.
-        evaluation: How it is scored.
-    """
+    """Fingerprint of everything that a plan was made for: the run, its data's fingerprint, and how it is scored."""
     return fingerprint([module.options.settings(1), module.options.per_stage, data, evaluation.describe()])
 
 
@@ -117,5 +111,5 @@ def plan_table(plan: Amounts, used: Amounts | None = None) -> Table:
     for where, title in _MEMORY.items():
         if (largest := plan.peak(where)) is not None:
             row("", title, largest, whole.peak(where) if whole else None, size)
-    row("", "disk", plan.stored, whole.stored if whole else None, size)
+    row("", "disk", sum(plan.disk.values()), sum(whole.disk.values()) if whole else None, size)
     return table

@@ -44,7 +44,7 @@ def test_pieces_are_measured_for_as_long_as_asked(each: float, seconds: float, p
     done: list[int] = []
 
     def work(number: int) -> None:
-        time.pass_(each if done else 50.0)  # the first pays for what is made once
+        time.pass_(each if done else 25.0)  # the first pays for what is made once
         done.append(number)
 
     assert mean_seconds(work, 10**9, seconds, CPU) == each
@@ -69,10 +69,29 @@ def test_steps_are_measured_for_as_long_as_asked(each: float, seconds: float, pi
     trainer, module = Mock(should_stop=False), Mock(device=CPU)
     found = StepClock(seconds)
     found.on_train_start(trainer, module)
-    time.pass_(50.0)  # beside the first step
+    time.pass_(10.0)  # beside the first step
     while not trainer.should_stop:
         time.pass_(each)
         found.on_train_batch_end(trainer, module, None, None, 0)
     assert found.count == clock.WARM + pieces
     assert found.step == each
-    assert found.opening == 50.0
+    assert found.opening == 10.0
+
+
+def test_after_a_long_piece_there_is_no_other(time: Time) -> None:
+    """A plan of steps that take minutes is not to take as long as the run."""
+    done: list[int] = []
+
+    def work(number: int) -> None:
+        time.pass_(40.0)
+        done.append(number)
+
+    assert mean_seconds(work, 10**9, 5.0, CPU) == 40.0
+    assert done == [0]
+    trainer, module = Mock(should_stop=False), Mock(device=CPU)
+    found = StepClock(5.0)
+    found.on_train_start(trainer, module)
+    time.pass_(40.0)
+    found.on_train_batch_end(trainer, module, None, None, 0)
+    assert trainer.should_stop
+    assert (found.step, found.opening) == (40.0, 0.0)
