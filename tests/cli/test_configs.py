@@ -4,7 +4,9 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -17,7 +19,7 @@ from pdd_lightning.networks import ConvNet, build_template
 from pdd_lightning.stage.checks import require_recordable
 from pdd_lightning.stage.module import StageModule
 from pdd_lightning.training.formation import check_factor
-from pdd_lightning.types import ImageShape
+from pdd_lightning.types import ImageShape, Json
 
 ROOT = Path(__file__).parents[2]
 SECTION_FOLDERS = ("augmentation", "data", "dynamics", "evaluation", "network", "objective", "recipe")
@@ -76,6 +78,7 @@ class Used:
     evaluation: Evaluation
 
 
+@cache
 def use(config: Path) -> Used:
     with application("fit", ["--config", str(config), "--trainer.accelerator", "cpu"]) as app:
         return Used(app.model, app.datamodule, app.evaluation)
@@ -112,6 +115,28 @@ def test_a_published_setting_is_what_its_name_says(config: Path) -> None:
     # Without a second stage there is no transition to say how networks are trained.
     assert options.transition == progressive
     assert progressive or used.evaluation.recipe is not None
+
+
+STATED: dict[str, Json] = {
+    "cafe": {"dynamics.query_images": 1280, "dynamics.epochs": 20, "dynamics.watch": 10},
+}
+"""Numbers of the methods' published codes, by the method's name or the beginning of it."""
+
+
+@pytest.mark.parametrize("config", PUBLISHED, ids=named)
+def test_a_published_setting_holds_the_published_numbers(config: Path) -> None:
+    method = config.stem.removeprefix("pdd_")
+    stated = {
+        option: value for name, table in STATED.items() if method.startswith(name) for option, value in table.items()
+    }
+    settings = use(config).module.settings()
+    found = {}
+    for option in stated:
+        part: Any = settings
+        for key in option.split("."):
+            part = part[key]
+        found[option] = part
+    assert found == stated
 
 
 @pytest.mark.parametrize("config", PUBLISHED, ids=named)
