@@ -118,6 +118,7 @@ def test_a_published_setting_is_what_its_name_says(config: Path) -> None:
 
 
 STATED: dict[str, Json] = {
+    "idc": {"reduction": "nearest"},
     "cafe": {"dynamics.query_images": 1280, "dynamics.epochs": 20, "dynamics.watch": 10},
 }
 """Numbers of the methods' published codes, by the method's name or the beginning of it."""
