@@ -118,7 +118,12 @@ def test_a_published_setting_is_what_its_name_says(config: Path) -> None:
 
 
 STATED: dict[str, Json] = {
-    "idc": {"reduction": "nearest"},
+    "idc": {
+        "reduction": "nearest",
+        "augmentation.operations": ["flip", "color", "crop", "scale", "rotate"],
+        "augmentation.one_per_step": False,
+        "augmentation.one_of": ["crop", "scale", "rotate"],
+    },
     "cafe": {"dynamics.query_images": 1280, "dynamics.epochs": 20, "dynamics.watch": 10},
 }
 """Numbers of the methods' published codes, by the method's name or the beginning of it."""
