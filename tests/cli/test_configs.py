@@ -119,6 +119,7 @@ def test_a_published_setting_is_what_its_name_says(config: Path) -> None:
 
 STATED: dict[str, Json] = {
     "idc": {
+        "dynamics.examples": 2000,
         "reduction": "nearest",
         "augmentation.operations": ["flip", "color", "crop", "scale", "rotate"],
         "augmentation.one_per_step": False,
@@ -143,6 +144,25 @@ def test_a_published_setting_holds_the_published_numbers(config: Path) -> None:
             part = part[key]
         found[option] = part
     assert found == stated
+
+
+def cafe_s_layer_weights(blocks: int) -> list[float]:
+    """The outputs that CAFE's code compares, written out: it cuts the list of a network's modules, from the end."""
+    modules = [(block, kind) for block in range(blocks) for kind in ("conv", "norm", "activation", "pool")]
+    ends = {0.1: [modules[:-9][-1], modules[:-5][-1]], 1.0: [modules[:-1][-1]], 2.0: [modules[-1]]}
+    named = [(block, "activation") for block in range(blocks)] + [(blocks - 1, "pool")]
+    assert {end for several in ends.values() for end in several} <= set(named)
+    return [next((weight for weight, several in ends.items() if layer in several), 0.0) for layer in named]
+
+
+@pytest.mark.parametrize("config", [path for path in PUBLISHED if "cafe" in path.stem], ids=named)
+def test_cafe_weighs_layers_as_its_code_does(config: Path) -> None:
+    assert cafe_s_layer_weights(3) == [0.1, 0.1, 1.0, 2.0]
+    assert cafe_s_layer_weights(4) == [0.0, 0.1, 0.1, 1.0, 2.0]
+    options = use(config).module.options
+    assert isinstance(options.network, ConvNet)
+    assert options.network.depth is not None
+    assert options.objective.describe()["layer_weights"] == cafe_s_layer_weights(options.network.depth)
 
 
 @pytest.mark.parametrize("config", PUBLISHED, ids=named)
