@@ -125,7 +125,8 @@ STATED: dict[str, Json] = {
         "augmentation.one_per_step": False,
         "augmentation.one_of": ["crop", "scale", "rotate"],
     },
-    "cafe": {"dynamics.query_images": 1280, "dynamics.epochs": 20, "dynamics.watch": 10},
+    # 2,000 networks of about 20 steps: tests/dynamics/test_adaptive.py
+    "cafe": {"iterations": 2000 * 20, "dynamics.query_images": 1280, "dynamics.epochs": 20, "dynamics.watch": 10},
 }
 """Numbers of the methods' published codes, by the method's name or the beginning of it."""
 

@@ -1,5 +1,6 @@
 """CAFE's loops: how long an episode lasts and how long its network is trained."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,55 @@ def test_the_inner_loop_is_ended_by_the_noise_of_the_published_query(
     wanted = sum(published_epochs(accuracy, draw) for _ in range(loops)) / loops
     assert 10 <= wanted < 12
     assert len(scored) / loops == pytest.approx(wanted, abs=1.0)
+
+
+def rising(step: int) -> float:
+    """The accuracy of a network on ten classes along the steps of its episode, counted from 0: at first it guesses."""
+    return 0.3 - 0.2 * math.exp(-step / 3)
+
+
+def guessed(accuracy: float, draw: torch.Generator) -> float:
+    """The score of a query of 1,280 images."""
+    return float((torch.rand(1280, generator=draw) < accuracy).float().mean())
+
+
+def published_steps(draw: torch.Generator) -> int:
+    """The published outer loop, written out: a tenth of each score goes into the next one."""
+    watched: list[float] = []
+    score, step = 0.0, 0
+    while True:
+        score = guessed(rising(step), draw) + score / 10
+        watched.append(score)
+        step += 1
+        if len(watched) == 10:
+            if max(watched) - min(watched) < 0.04:
+                return step
+            watched.pop(0)
+
+
+class Rising(DynamicTraining):
+    """A network that learns as `rising` says."""
+
+    draw = generator(0, "rising")
+
+    def train(self, step: int, synthetic: LabelledImages, rate: float) -> None:
+        """Nothing: the scores do not ask for it."""
+
+    def _score(self, *keys: int | str) -> float:
+        return guessed(rising(self._inner), self.draw)
+
+
+def test_a_published_network_is_twenty_steps(context: StageContext) -> None:
+    """By which configurations convert the published number of networks to iterations; ours takes as many."""
+    networks, draw = 400, generator(0, "published")
+    lengths = sorted(published_steps(draw) for _ in range(networks))
+    wanted = sum(lengths) / networks
+    assert wanted == pytest.approx(20, abs=1.5)
+    assert 10 < lengths[0] <= 15
+    assert lengths[networks * 95 // 100] >= 29
+    dynamics, steps = Rising(start_states=3), 3000
+    episodes = play(dynamics, context, steps)[-1][0]
+    assert steps / episodes == pytest.approx(wanted, abs=1.5)
 
 
 @pytest.mark.parametrize("done", [1, 4, 6])
