@@ -49,6 +49,22 @@ def test_both_sides_match_the_same_gradients(monkeypatch: pytest.MonkeyPatch) ->
     assert_near(matching.ours(settings)(), matching.reference(settings)())
 
 
+def test_what_augmentation_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flip moves nothing out and blurs nothing; half an image of zeros is half from outside."""
+    augmentation = benchmark("augmentation", monkeypatch)
+    images = torch.randn(10, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    flip, cut = (augmentation.DSA((name,), cutout_ratio=1.0) for name in ("flip", "cutout"))
+    found = augmentation.left_of(images, flip, 2)
+    assert found["pixels from outside"] == 0.0
+    assert found["high frequencies left"] == pytest.approx(1.0, abs=1e-4)
+    assert 0.4 < augmentation.left_of(images, cut, 4)["pixels from outside"] < 0.7
+    one, every = (augmentation.left_of(images, way, 12) for way in augmentation.WAYS.values())
+    assert one["pixels from outside"] < 0.6 * every["pixels from outside"]
+    assert one["high frequencies left"] > 1.5 * every["high frequencies left"]
+    fine, coarse = (torch.cos(torch.arange(16) * 2 * torch.pi * rate).expand(1, 1, 16, 16) for rate in (0.5, 0.125))
+    assert augmentation.high_frequencies(coarse) < 0.01 * augmentation.high_frequencies(fine)
+
+
 @pytest.mark.parametrize("channels", [3, 64])  # one product of matrices; tiles
 def test_both_convolutions_are_one(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
     convolution = benchmark("convolution", monkeypatch)

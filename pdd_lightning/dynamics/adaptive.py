@@ -26,11 +26,14 @@ class DynamicTraining(EvolvingNetwork):
     Args:
         start_states: Size of the bank.
         episode: Optimiser steps per network at most.
-        epochs: Passes over the union between two optimiser steps at most.
+        epochs: Passes over the union between two optimiser steps at most. Scores of few correct answers vary less than
+            `inner_threshold`, and then nothing else ends the training.
         watch: Scores that are compared (published: 10).
         outer_threshold: Fraction of the query set, the paper's lambda_1.
         inner_threshold: Fraction of the query set, the paper's lambda_2.
-        query: Real images per class in the query set, drawn anew for every score (published: 128).
+        query_images: Real images of the query set, as many of each class and at least one, drawn anew for every score.
+            Published are 128 of each of ten classes: scores differ by `inner_threshold` mostly because their images do,
+            and ten times as many images would let the network train without an end.
         batch_size: Synthetic images per network step.
         learning_rate: Of the network.
         momentum: Of the network.
@@ -56,14 +59,14 @@ class DynamicTraining(EvolvingNetwork):
         watch: int = 10,
         outer_threshold: float = 0.04,
         inner_threshold: float = 0.03,
-        query: int = 128,
+        query_images: int = 1280,
         batch_size: int = 256,
         learning_rate: float = 0.01,
         momentum: float = 0.5,
         weight_decay: float = 5e-4,
     ) -> None:
         super().__init__(start_states, episode, learning_rate)
-        for name, count, least in (("watch", watch, 2), ("query", query, 1)):
+        for name, count, least in (("watch", watch, 2), ("query_images", query_images, 1)):
             if count < least:
                 raise ConfigError(f"dynamics.{name} must be at least {least}, got {count}")
         for name, value in {"outer_threshold": outer_threshold, "inner_threshold": inner_threshold}.items():
@@ -73,7 +76,7 @@ class DynamicTraining(EvolvingNetwork):
             epochs=epochs, batch_size=batch_size, momentum=momentum, weight_decay=weight_decay, decay_at=()
         )
         self.epochs, self.batch_size, self.momentum, self.weight_decay = epochs, batch_size, momentum, weight_decay
-        self.watch, self.query = watch, query
+        self.watch, self.query_images = watch, query_images
         self.outer_threshold, self.inner_threshold = outer_threshold, inner_threshold
         self._episode = self._inner = self._trained = 0
         self._scores: list[float] = []
@@ -121,8 +124,9 @@ class DynamicTraining(EvolvingNetwork):
 
     def _score(self, *keys: int | str) -> float:
         """Accuracy on fresh real images, as many of each class."""
-        labels = range(self.context.num_classes)
-        images = [self.context.real_images(label, self.query, "query", *keys) for label in labels]
+        classes = self.context.num_classes
+        each = max(1, round(self.query_images / classes))
+        images = [self.context.real_images(label, each, "query", *keys) for label in range(classes)]
         counts = torch.tensor([len(part) for part in images])
         answers = torch.repeat_interleave(torch.arange(len(counts)), counts).to(self.context.device)
         return self.learner.accuracy(LabelledImages(torch.cat(images), answers))

@@ -20,7 +20,7 @@ class RealTraining(EvolvingNetwork):
         start_states: Size of the bank.
         episode: Optimiser steps per network, the inner loop (published: 100).
         examples: Real examples of network training after every optimiser step, rounded up to whole minibatches
-            (published: 500, and 2000 inside PDD).
+            (published for CIFAR: 2000, alone and inside PDD; IDC's code takes 500 of other data).
         batch_size: Real images per network step.
         learning_rate: Of the network.
         momentum: Of the network.

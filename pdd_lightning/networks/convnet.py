@@ -50,6 +50,10 @@ class ConvNet(Architecture):
     The network of Gidaris and Komodakis (CVPR 2018) as dataset distillation uses it (Zhao et al., ICLR 2021,
     section 3.1): 3 blocks of 128 for 32x32 images and 4 for 64x64.
 
+    The code of that paper, which later methods took over, differs in two places. It pads images of one channel by 3
+    pixels in the first block, which makes 32x32 of 28x28, where every convolution here pads by 1; and its layer norm
+    has a scale and a shift for every element of its input, where ``"layer"`` here has them for every channel.
+
     Attributes:
         width: Channels of every block.
         depth: Number of blocks. None fits it to the images: as many as pool the shorter side to about four

@@ -39,7 +39,7 @@ def initial_images(
     asked = None if count == ipc else f"model.ipc={ipc} with model.factor={factor} takes {count} images of each class"
     images, labels = random_images(real, class_names, count, options.seed, stage, asked=asked)
     if options.initial == "mixed":
-        return encode(images, factor), labels[:: factor**2].clone()
+        return encode(images, factor, options.reduction), labels[:: factor**2].clone()
     if options.initial == "noise":
         images = torch.randn(images.shape, generator=generator(options.seed, "stage", stage, "noise"))
     return images, labels

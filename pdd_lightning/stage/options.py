@@ -16,6 +16,7 @@ from pdd_lightning.objectives import Objective
 from pdd_lightning.selection.discard import EasyDiscard
 from pdd_lightning.store.folders import RunFolder
 from pdd_lightning.training import Augmentation, NoAugmentation, Recipe
+from pdd_lightning.training.formation import Reduction
 from pdd_lightning.training.problem import Problem
 from pdd_lightning.types import Json
 
@@ -39,6 +40,8 @@ class StageOptions(Described):
         iterations: Optimiser steps of a stage.
         initial: Initialise the images from real ones, from Gaussian noise, or "mixed", which puts a reduced real image
             into every tile (IDC).
+        reduction: How a "mixed" initialisation reduces images: "bilinear", with averages, or "nearest", by leaving out
+            pixels (published).
         factor: Of multi-formation (IDC): each stored image holds factor x factor training images. With 1, images are
             stored as they are trained on.
         clamp_pixels: Keep pixels within [0, 1] after every step (IDC).
@@ -88,6 +91,7 @@ class StageOptions(Described):
     ipc: int | list[int] = 10
     iterations: int = 5000
     initial: Initial = "real"
+    reduction: Reduction = "bilinear"
     factor: int = 1
     clamp_pixels: bool = False
     image_lr: float = 1000.0

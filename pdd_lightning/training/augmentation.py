@@ -118,6 +118,9 @@ class DSA(Augmentation):
     Attributes:
         operations: What may happen, in order. Leave ``"flip"`` out for digits, which have a handedness.
         one_per_step: Apply one operation, drawn uniformly, to the whole batch; else all of them in order.
+        one_of: Where `one_per_step` is false: of these operations one, drawn uniformly, is applied to the whole batch,
+            in its place among the others, which always are. As IDC trains networks on its images (Kim et al., ICML
+            2022, and its code): flip and color, then one of crop, scale and rotate.
         siamese: Draw one set of parameters for the whole batch, which then fits batches of any size (real and
             synthetic images); else one set per image.
         flip_probability: In [0, 1].
@@ -140,6 +143,7 @@ class DSA(Augmentation):
     # Plain strings, for the check below says more than a type can.
     operations: tuple[str, ...] = get_args(Operation)
     one_per_step: bool = True
+    one_of: tuple[str, ...] = ()
     siamese: bool = False
     flip_probability: float = 0.5
     scale_ratio: float = 1.2
@@ -164,11 +168,24 @@ class DSA(Augmentation):
                 raise ConfigError(f"operations has {operation!r}: choose from {', '.join(_APPLY)}")
         if len(set(self.operations)) < len(self.operations):
             raise ConfigError(f"operations is {list(self.operations)}: name each operation once")
+        object.__setattr__(self, "one_of", tuple(self.one_of))
+        self._check_one_of()
         for option, (low, high) in _RANGES.items():
             value = getattr(self, option)
             if not (low <= value <= high and math.isfinite(value)):
                 wanted = f"between {low:g} and {high:g}" if math.isfinite(high) else f"at least {low:g}"
                 raise ConfigError(f"{option} is {value}: set it to a number {wanted}")
+
+    def _check_one_of(self) -> None:
+        given = list(self.one_of)
+        if given and self.one_per_step:
+            raise ConfigError(
+                f"one_of is {given}, and one_per_step draws one of all operations: set one_per_step to false"
+            )
+        if unknown := [operation for operation in given if operation not in self.operations]:
+            raise ConfigError(f"one_of has {unknown[0]!r}, which operations does not have: {list(self.operations)}")
+        if len(set(given)) < len(given):
+            raise ConfigError(f"one_of is {given}: name each operation once")
 
     def draw(self, batch_size: int, image_shape: ImageShape, generator: torch.Generator) -> AugmentParams:
         """See :meth:`Augmentation.draw`."""
@@ -176,6 +193,9 @@ class DSA(Augmentation):
         if self.one_per_step:
             chosen = int(torch.randint(len(operations), (), generator=generator))
             operations = operations[chosen : chosen + 1]
+        elif self.one_of:
+            drawn = self.one_of[int(torch.randint(len(self.one_of), (), generator=generator))]
+            operations = tuple(name for name in operations if name == drawn or name not in self.one_of)
         rows = 1 if self.siamese else batch_size
         uniforms = {operation: torch.rand(rows, 3, generator=generator) for operation in operations}
         return AugmentParams({key: _DRAW[key](self, value, image_shape) for key, value in uniforms.items()})

@@ -4,12 +4,17 @@ Source: Kim et al., "Dataset Condensation via Efficient Synthetic-Data Parameter
 stored image is cut into factor x factor tiles, and every tile is enlarged to the size of an image.
 """
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.types import LabelledImages
+
+Reduction = Literal["bilinear", "nearest"]
+"""How images are reduced to tiles."""
 
 
 def check_factor(factor: int, height: int, width: int) -> None:
@@ -69,12 +74,14 @@ def decode_set(stored: LabelledImages, factor: int) -> LabelledImages:
     return LabelledImages(decode(stored.images, factor), decode_labels(stored.labels, factor))
 
 
-def encode(images: Tensor, factor: int) -> Tensor:
+def encode(images: Tensor, factor: int, reduction: Reduction = "bilinear") -> Tensor:
     """Images that hold others, reduced to tiles: IDC's mixed initialisation (its appendix).
 
     Args:
         images: Shape (N * factor**2, C, H, W), in the order of :func:`decode`.
         factor: Tiles along each side.
+        reduction: ``"bilinear"`` averages over what a pixel of a tile stands for; ``"nearest"`` takes one pixel of it,
+            as IDC's code does.
 
     Returns:
         Shape (N, C, H, W).
@@ -84,7 +91,8 @@ def encode(images: Tensor, factor: int) -> Tensor:
     stored = torch.empty_like(images[:: factor**2])
     for index, tile in enumerate(_tiles(stored, factor)):
         size = (tile.shape[-2], tile.shape[-1])
-        tile.copy_(F.interpolate(images[index :: factor**2], size=size, mode="bilinear", antialias=True))
+        whole = images[index :: factor**2]
+        tile.copy_(F.interpolate(whole, size=size, mode=reduction, antialias=reduction == "bilinear"))
     return stored
 
 

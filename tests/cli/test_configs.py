@@ -4,7 +4,9 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -17,7 +19,7 @@ from pdd_lightning.networks import ConvNet, build_template
 from pdd_lightning.stage.checks import require_recordable
 from pdd_lightning.stage.module import StageModule
 from pdd_lightning.training.formation import check_factor
-from pdd_lightning.types import ImageShape
+from pdd_lightning.types import ImageShape, Json
 
 ROOT = Path(__file__).parents[2]
 SECTION_FOLDERS = ("augmentation", "data", "dynamics", "evaluation", "network", "objective", "recipe")
@@ -76,6 +78,7 @@ class Used:
     evaluation: Evaluation
 
 
+@cache
 def use(config: Path) -> Used:
     with application("fit", ["--config", str(config), "--trainer.accelerator", "cpu"]) as app:
         return Used(app.model, app.datamodule, app.evaluation)
@@ -112,6 +115,55 @@ def test_a_published_setting_is_what_its_name_says(config: Path) -> None:
     # Without a second stage there is no transition to say how networks are trained.
     assert options.transition == progressive
     assert progressive or used.evaluation.recipe is not None
+
+
+STATED: dict[str, Json] = {
+    "idc": {
+        "dynamics.examples": 2000,
+        "reduction": "nearest",
+        "augmentation.operations": ["flip", "color", "crop", "scale", "rotate"],
+        "augmentation.one_per_step": False,
+        "augmentation.one_of": ["crop", "scale", "rotate"],
+    },
+    # 2,000 networks of about 20 steps: tests/dynamics/test_adaptive.py
+    "cafe": {"iterations": 2000 * 20, "dynamics.query_images": 1280, "dynamics.epochs": 20, "dynamics.watch": 10},
+}
+"""Numbers of the methods' published codes, by the method's name or the beginning of it."""
+
+
+@pytest.mark.parametrize("config", PUBLISHED, ids=named)
+def test_a_published_setting_holds_the_published_numbers(config: Path) -> None:
+    method = config.stem.removeprefix("pdd_")
+    stated = {
+        option: value for name, table in STATED.items() if method.startswith(name) for option, value in table.items()
+    }
+    settings = use(config).module.settings()
+    found = {}
+    for option in stated:
+        part: Any = settings
+        for key in option.split("."):
+            part = part[key]
+        found[option] = part
+    assert found == stated
+
+
+def cafe_s_layer_weights(blocks: int) -> list[float]:
+    """The outputs that CAFE's code compares, written out: it cuts the list of a network's modules, from the end."""
+    modules = [(block, kind) for block in range(blocks) for kind in ("conv", "norm", "activation", "pool")]
+    ends = {0.1: [modules[:-9][-1], modules[:-5][-1]], 1.0: [modules[:-1][-1]], 2.0: [modules[-1]]}
+    named = [(block, "activation") for block in range(blocks)] + [(blocks - 1, "pool")]
+    assert {end for several in ends.values() for end in several} <= set(named)
+    return [next((weight for weight, several in ends.items() if layer in several), 0.0) for layer in named]
+
+
+@pytest.mark.parametrize("config", [path for path in PUBLISHED if "cafe" in path.stem], ids=named)
+def test_cafe_weighs_layers_as_its_code_does(config: Path) -> None:
+    assert cafe_s_layer_weights(3) == [0.1, 0.1, 1.0, 2.0]
+    assert cafe_s_layer_weights(4) == [0.0, 0.1, 0.1, 1.0, 2.0]
+    options = use(config).module.options
+    assert isinstance(options.network, ConvNet)
+    assert options.network.depth is not None
+    assert options.objective.describe()["layer_weights"] == cafe_s_layer_weights(options.network.depth)
 
 
 @pytest.mark.parametrize("config", PUBLISHED, ids=named)

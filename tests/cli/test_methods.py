@@ -33,7 +33,7 @@ METHODS: dict[str, dict[str, Any]] = {
         "objective": {"class_path": "FeatureAlignment", "init_args": {"real_batch_size": 8, "discrimination": 0.5}},
         "dynamics": {
             "class_path": "DynamicTraining",
-            "init_args": {"start_states": 2, "episode": 5, "epochs": 2, "watch": 2, "query": 4},
+            "init_args": {"start_states": 2, "episode": 5, "epochs": 2, "watch": 2, "query_images": 40},
         },
     },
     "start": {

@@ -1,14 +1,20 @@
 """CAFE's loops: how long an episode lasts and how long its network is trained."""
 
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from toys import toy_context, toy_images
+from torch import Tensor
+from toys import SHAPE, toy_context, toy_images
 
 from pdd_lightning.dynamics import DynamicTraining, StageContext
 from pdd_lightning.errors import ConfigError
+from pdd_lightning.rng import Key, generator
+from pdd_lightning.training.learner import Learner
+from pdd_lightning.types import LabelledImages
 
 UNION = toy_images(9, seed=2)
 OPTIONS: dict[str, Any] = {
@@ -16,7 +22,7 @@ OPTIONS: dict[str, Any] = {
     "episode": 7,
     "epochs": 5,
     "watch": 3,
-    "query": 2,
+    "query_images": 6,
     "batch_size": 4,
     "learning_rate": 0.05,
 }
@@ -93,10 +99,117 @@ def test_an_episode_begins_at_a_member_of_the_bank(context: StageContext) -> Non
 
 
 def test_the_score_is_the_accuracy_on_real_images(context: StageContext) -> None:
-    dynamics = DynamicTraining(**{**OPTIONS, "query": 100})
+    dynamics = DynamicTraining(**{**OPTIONS, "query_images": 300})
     dynamics.prepare(context)
     dynamics.point(0, 0)
     assert dynamics._score("step", 0) == pytest.approx(dynamics.learner.accuracy(context.real))
+
+
+@pytest.mark.parametrize(("classes", "each"), [(3, 427), (10, 128), (100, 13), (200, 6), (3000, 1)])
+def test_the_query_holds_as_many_images_of_every_class(
+    classes: int, each: int, context: StageContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Published: 128 of each of ten classes, which is 1,280."""
+    asked: list[tuple[int, int]] = []
+
+    def real_images(self: StageContext, label: int, count: int, *keys: Key) -> Tensor:
+        asked.append((label, count))
+        return torch.zeros(count, *SHAPE)
+
+    monkeypatch.setattr(StageContext, "real_images", real_images)
+    monkeypatch.setattr(Learner, "accuracy", lambda self, data: len(data))
+    dynamics = DynamicTraining()
+    dynamics.prepare(replace(context, problem=replace(context.problem, num_classes=classes)))
+    assert dynamics._score("step", 0) == classes * each
+    assert asked == [(label, each) for label in range(classes)]
+
+
+def published_epochs(accuracy: float, draw: torch.Generator) -> int:
+    """The published inner loop, written out, of a network that no longer learns: scores differ by chance alone."""
+    watched: list[float] = []
+    for epoch in range(1, 1000):
+        score = 0.0
+        for _ in range(10):
+            score += float((torch.rand(128, generator=draw) < accuracy).float().mean())
+        watched.append(score / 10)
+        if len(watched) == 10:
+            if max(watched) - min(watched) > 0.03:
+                return epoch
+            watched.pop(0)
+    return 1000
+
+
+@pytest.mark.parametrize("classes", [10, 200])
+def test_the_inner_loop_is_ended_by_the_noise_of_the_published_query(
+    classes: int, context: StageContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With 128 of each of 200 classes it would never end."""
+    draw, accuracy, loops = generator(0, "noise", classes), 0.3, 60
+    scored: list[int] = []
+
+    def noise(self: Learner, data: LabelledImages) -> float:
+        scored.append(len(data))
+        return float((torch.rand(len(data), generator=draw) < accuracy).float().mean())
+
+    monkeypatch.setattr(Learner, "accuracy", noise)
+    monkeypatch.setattr(Learner, "train_steps", lambda *args: None)
+    monkeypatch.setattr(StageContext, "real_images", lambda self, label, count, *keys: torch.zeros(count, *SHAPE))
+    dynamics = DynamicTraining(start_states=3)
+    dynamics.prepare(replace(context, problem=replace(context.problem, num_classes=classes)))
+    for step in range(loops):
+        dynamics.train(step, UNION, 0.1)
+    wanted = sum(published_epochs(accuracy, draw) for _ in range(loops)) / loops
+    assert 10 <= wanted < 12
+    assert len(scored) / loops == pytest.approx(wanted, abs=1.0)
+
+
+def rising(step: int) -> float:
+    """The accuracy of a network on ten classes along the steps of its episode, counted from 0: at first it guesses."""
+    return 0.3 - 0.2 * math.exp(-step / 3)
+
+
+def guessed(accuracy: float, draw: torch.Generator) -> float:
+    """The score of a query of 1,280 images."""
+    return float((torch.rand(1280, generator=draw) < accuracy).float().mean())
+
+
+def published_steps(draw: torch.Generator) -> int:
+    """The published outer loop, written out: a tenth of each score goes into the next one."""
+    watched: list[float] = []
+    score, step = 0.0, 0
+    while True:
+        score = guessed(rising(step), draw) + score / 10
+        watched.append(score)
+        step += 1
+        if len(watched) == 10:
+            if max(watched) - min(watched) < 0.04:
+                return step
+            watched.pop(0)
+
+
+class Rising(DynamicTraining):
+    """A network that learns as `rising` says."""
+
+    draw = generator(0, "rising")
+
+    def train(self, step: int, synthetic: LabelledImages, rate: float) -> None:
+        """Nothing: the scores do not ask for it."""
+
+    def _score(self, *keys: int | str) -> float:
+        return guessed(rising(self._inner), self.draw)
+
+
+def test_a_published_network_is_twenty_steps(context: StageContext) -> None:
+    """By which configurations convert the published number of networks to iterations; ours takes as many."""
+    networks, draw = 400, generator(0, "published")
+    lengths = sorted(published_steps(draw) for _ in range(networks))
+    wanted = sum(lengths) / networks
+    assert wanted == pytest.approx(20, abs=1.5)
+    assert 10 < lengths[0] <= 15
+    assert lengths[networks * 95 // 100] >= 29
+    dynamics, steps = Rising(start_states=3), 3000
+    episodes = play(dynamics, context, steps)[-1][0]
+    assert steps / episodes == pytest.approx(wanted, abs=1.5)
 
 
 @pytest.mark.parametrize("done", [1, 4, 6])
@@ -129,7 +242,7 @@ def test_it_continues_bit_for_bit(done: int, context: StageContext) -> None:
     ("options", "words"),
     [
         ({"watch": 1}, "dynamics.watch must be at least 2, got 1"),
-        ({"query": 0}, "dynamics.query must be at least 1, got 0"),
+        ({"query_images": 0}, "dynamics.query_images must be at least 1, got 0"),
         ({"outer_threshold": 1.5}, "dynamics.outer_threshold is a difference of accuracies"),
         ({"inner_threshold": -0.1}, "dynamics.inner_threshold is a difference of accuracies"),
         ({"epochs": 0}, "epochs must be at least 1"),

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -29,6 +30,7 @@ def parameters(network: nn.Module) -> int:
         *(ConvNet(width=8, activation=name) for name in ("leaky_relu", "sigmoid", "tanh", "gelu", "silu")),
         ResNet(10),
         ResNet(10, "instance"),
+        ResNet(10, width=6, initialisation="default"),
     ],
     ids=str,
 )
@@ -49,6 +51,36 @@ def test_published_parameter_counts() -> None:
     resnet = parameters(build_template(ResNet(18), (3, 32, 32), 1000))
     assert resnet == 11_689_512 - 9_408 + 64 * 3 * 9
     assert parameters(build_template(ResNet(18, "instance"), (3, 32, 32), 1000)) == resnet
+
+
+@pytest.mark.parametrize(("width", "count"), [(64, 4_903_242), (32, 1_228_970)])
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+def test_resnet_s_width(width: int, count: int, norm: Literal["batch", "instance"]) -> None:
+    """IDC's ResNet-10 for CIFAR has stages of 32 to 256 channels."""
+    network = build_template(ResNet(10, norm, width), (3, 32, 32), 10)
+    assert isinstance(network, Classifier)
+    assert parameters(network) == count
+    assert network.head.in_features == 8 * width
+    convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+    assert {conv.out_channels for conv in convolutions} == {width, 2 * width, 4 * width, 8 * width}
+
+
+def test_resnet_s_initialisation() -> None:
+    """By formula for every convolution, and the published figures for one: IDC's, and PyTorch's own."""
+    for initialisation, wanted in (("fan_out", 0.0589), ("default", 0.0241)):
+        network = ResNet(10, initialisation=initialisation)  # type: ignore[arg-type]
+        state = initial_state(network, (3, 32, 32), 10, 0)
+        assert state["features.layer1.0.conv1.weight"].std().item() == pytest.approx(wanted, rel=0.02)
+        kernels = [tensor for tensor in state.values() if tensor.ndim == 4]
+        assert len(kernels) == 12
+        for kernel in kernels:
+            fan_out, fan_in = kernel[:, 0].numel(), kernel[0].numel()
+            if initialisation == "fan_out":
+                assert kernel.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.05)
+                assert kernel.abs().max() > 2.5 * (2 / fan_out) ** 0.5
+            else:
+                assert kernel.std().item() == pytest.approx((1 / (3 * fan_in)) ** 0.5, rel=0.05)
+                assert kernel.abs().max() <= fan_in**-0.5
 
 
 @pytest.mark.parametrize(("side", "depth"), [(2, 1), (4, 2), (8, 2), (16, 2), (28, 3), (32, 3), (64, 4)])
@@ -89,6 +121,10 @@ def test_resnet_options_are_checked() -> None:
         ResNet(34)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="norm is 'layer'"):
         ResNet(18, "layer")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="width is 0"):
+        ResNet(width=0)
+    with pytest.raises(ConfigError, match="initialisation is 'he': choose one of fan_out, default"):
+        ResNet(initialisation="he")  # type: ignore[arg-type]
 
 
 def test_resnet_halves_large_images_three_times() -> None:
@@ -212,6 +248,10 @@ class Holder:
         (["--network=ConvNet", "--network.width=16", "--network.depth=2"], ConvNet(16, 2)),
         (["--network=pdd_lightning.networks.ConvNet", "--network.norm=batch"], ConvNet(norm="batch")),
         (["--network=ResNet", "--network.depth=10"], ResNet(10)),
+        (
+            ["--network=ResNet", "--network.width=32", "--network.initialisation=default"],
+            ResNet(18, "batch", 32, "default"),
+        ),
         (['--network={"class_path": "ResNet", "init_args": {"norm": "instance"}}'], ResNet(norm="instance")),
     ],
 )

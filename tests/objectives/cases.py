@@ -59,7 +59,7 @@ DYNAMICS: dict[str, Callable[[], Dynamics]] = {
     "real": lambda: RealTraining(start_states=2, episode=3, examples=10, batch_size=4, learning_rate=0.05),
     "synthetic": lambda: SyntheticTraining(start_states=2, episode=3, epochs=2, batch_size=4, learning_rate=0.05),
     "dynamic": lambda: DynamicTraining(
-        start_states=2, episode=3, epochs=4, watch=2, query=4, batch_size=4, learning_rate=0.05
+        start_states=2, episode=3, epochs=4, watch=2, query_images=12, batch_size=4, learning_rate=0.05
     ),
     "start": lambda: StartStates(start_states=2),
 }

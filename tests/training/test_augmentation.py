@@ -238,6 +238,59 @@ def test_one_operation_per_step() -> None:
     assert {tuple(digits.draw(1, (1, 8, 8), source).values) for _ in range(50)} == {("rotate",), ("crop",)}
 
 
+IDC = DSA(("flip", "color", "crop", "scale", "rotate"), one_per_step=False, one_of=("crop", "scale", "rotate"))
+
+
+def test_one_of_some_operations_per_step() -> None:
+    """As IDC's code has it: flip and colour always, then one of the others, the same for the whole batch."""
+    source = generator(0)
+    drawn = [IDC.draw(5, (3, 8, 8), source).values for _ in range(1500)]
+    counts = Counter(tuple(values) for values in drawn)
+    assert set(counts) == {("flip", "color", last) for last in ("crop", "scale", "rotate")}
+    assert all(430 < count < 570 for count in counts.values())
+    assert all(len(value) == 5 for values in drawn[:9] for value in values.values()), "parameters are of each image"
+    middle = DSA(("crop", "flip", "scale"), one_per_step=False, one_of=["scale", "crop"])  # type: ignore[arg-type]
+    orders = {tuple(middle.draw(1, (3, 8, 8), source).values) for _ in range(50)}
+    assert orders == {("crop", "flip"), ("flip", "scale")}
+
+
+def test_one_of_some_operations_is_applied_as_published() -> None:
+    """A transcription, image by image and operation by operation."""
+    images, last = pictures(4, (3, 7, 10)), set()
+    for step in range(8):
+        params = IDC.draw(4, (3, 7, 10), generator(0, step)).to("cpu", torch.float64)
+        expected = []
+        (chosen,) = params.values.keys() - {"flip", "color"}
+        last.add(chosen)
+        for number, image in enumerate(images):
+            values = {name: value[number].tolist() for name, value in params.values.items()}
+            flipped = naive("flip", image, values["flip"])
+            coloured = naive("color", flipped, values["color"])
+            expected.append(naive(chosen, coloured, values[chosen]))  # type: ignore[arg-type]
+        torch.testing.assert_close(IDC.apply(images, params), torch.stack(expected))
+    assert last == {"crop", "scale", "rotate"}
+
+
+@pytest.mark.parametrize("one_per_step", [True, False])
+def test_draws_without_it_are_what_they_were(one_per_step: bool) -> None:
+    """One number for the operation where one is drawn, and three for each image and operation; no other."""
+    operations = ("flip", "rotate", "color")
+    source = generator(0, "written out")
+    names: tuple[str, ...] = operations
+    if one_per_step:
+        names = (operations[int(torch.randint(3, (), generator=source))],)
+    uniforms = {name: torch.rand(4, 3, generator=source) for name in names}
+    drawn = DSA(operations, one_per_step).draw(4, (3, 8, 8), generator(0, "written out"))
+    assert tuple(drawn.values) == names
+    for name, u in uniforms.items():
+        wanted = {
+            "flip": (u[:, :1] < 0.5).float(),
+            "rotate": (u[:, :1] - 0.5) * (2 * math.radians(15.0)),
+            "color": torch.stack([u[:, 0] - 0.5, 2 * u[:, 1], u[:, 2] + 0.5], 1),
+        }[name]
+        torch.testing.assert_close(drawn.values[name], wanted, rtol=1e-6, atol=1e-7)
+
+
 def test_operations_in_order() -> None:
     augmentation = DSA(("rotate", "crop", "color"), one_per_step=False)
     images = pictures(3, (3, 8, 8))
@@ -254,6 +307,9 @@ def test_operations_in_order() -> None:
         ({"operations": ()}, "operations is empty: name at least one"),
         ({"operations": ("color", "flop")}, "operations has 'flop': choose from color, crop"),
         ({"operations": ["flip", "flip"]}, "name each operation once"),
+        ({"one_of": ("crop", "flip")}, "one_of is .'crop', 'flip'., and one_per_step draws one of all"),
+        ({"one_per_step": False, "one_of": ("crop", "flop")}, "one_of has 'flop', which operations does not have"),
+        ({"one_per_step": False, "one_of": ["flip", "flip"]}, "one_of is .'flip', 'flip'.: name each operation once"),
         ({"flip_probability": 1.5}, "flip_probability is 1.5: set it to a number between 0 and 1"),
         ({"scale_ratio": 0.8}, "scale_ratio is 0.8: set it to a number at least 1"),
         ({"rotate_degrees": -1.0}, "rotate_degrees is -1.0"),
@@ -275,6 +331,7 @@ def test_describe() -> None:
     assert described["operations"] == ["crop", "rotate"]
     assert json.loads(json.dumps(described)) == described
     assert NoAugmentation().describe() == {"class_path": "pdd_lightning.training.NoAugmentation"}
+    assert IDC.describe()["one_of"] == ["crop", "scale", "rotate"]
     assert DSA() == DSA(list(OPERATIONS)) != DSA(siamese=True)  # type: ignore[arg-type]
     assert len({DSA(), DSA(), NoAugmentation()}) == 2
 

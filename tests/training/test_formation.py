@@ -9,6 +9,7 @@ from toys import toy_images
 
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.objectives import SyntheticSide
+from pdd_lightning.rng import generator
 from pdd_lightning.stage.subsets import Subset, union_of
 from pdd_lightning.training.formation import check_factor, decode, decode_labels, decode_set, encode
 
@@ -67,6 +68,21 @@ def test_mixed_images_hold_each_of_their_images_reduced(size: int, factor: int) 
     # Smooth images come back nearly as they were: reducing and enlarging only flattens the ends of a ramp.
     assert (decode(stored, factor) - images).abs().max() < 0.35
     assert (decode(stored, factor).mean((1, 2, 3)) - images.mean((1, 2, 3))).abs().max() < 0.02
+
+
+@pytest.mark.parametrize(("height", "width", "factor"), [(8, 8, 2), (32, 32, 2), (9, 7, 2), (8, 10, 3)])
+def test_published_tiles_hold_every_so_many_pixels(height: int, width: int, factor: int) -> None:
+    """A transcription with loops: IDC's code interpolates by nearest neighbour, the first tiles are the larger ones."""
+    images = torch.randn(2 * factor**2, 1, height, width, generator=generator(0, "images"))
+    stored = encode(images, factor, "nearest")
+    for number, image in enumerate(images):
+        row, column = divmod(number % factor**2, factor)
+        rows = list(torch.arange(height).tensor_split(factor)[row])
+        columns = list(torch.arange(width).tensor_split(factor)[column])
+        for i, y in enumerate(rows):
+            for j, x in enumerate(columns):
+                source = image[0, i * height // len(rows), j * width // len(columns)]
+                assert stored[number // factor**2, 0, y, x] == source
 
 
 @pytest.mark.parametrize("factor", [0, 9])
