@@ -207,14 +207,36 @@ class TestUsage:
         plan(run)
         assert "plan/used" in capsys.readouterr().out  # of the stages
         main(["evaluate", "--config", str(CONFIG), "--run_dir", str(run)])
-        printed = capsys.readouterr().out
-        lines = [line.split() for line in printed.splitlines() if line.strip()]
+        jobs = usage(run / "evaluation")["jobs"]
+        assert set(jobs) == {"random union, ConvNet", "pdd progressive, ConvNet", "full union, ConvNet"}
+        capsys.readouterr()
+        plan(run)
+        lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()]
         first = next(number for number, words in enumerate(lines) if words[0] == "all")
         totals = lines[first : first + 3]
         assert [words[0] for words in totals] == ["all", "peak", "disk"]
         assert all(float(words[-1]) > 0 for words in totals)
-        jobs = usage(run / "evaluation")["jobs"]
-        assert set(jobs) == {"random union, ConvNet", "pdd progressive, ConvNet", "full union, ConvNet"}
+
+    def test_an_evaluation_ends_with_its_table(
+        self, two_stages: Path, run: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """And says in a line before it what the run took, and was planned to take."""
+        shutil.copytree(two_stages, run)
+        for planned in (False, True):
+            if planned:
+                (run / "plan.json").unlink(missing_ok=True)
+                shutil.move(run / "stage_01", run / "aside")
+                plan(run)
+                shutil.move(run / "aside", run / "stage_01")
+            capsys.readouterr()
+            main(["evaluate", "--config", str(CONFIG), "--run_dir", str(run)])
+            printed = capsys.readouterr()
+            (line,) = [line for line in printed.err.splitlines() if line.startswith("took ")]
+            told = r" \(planned [\d.]+ \w+\)" if planned else ""
+            amounts = [rf"{what} [\d.]+ \w+{told}" for what in ("took", "peak memory", "disk")]
+            assert re.fullmatch(", ".join(amounts) + ("; `pdd-cli plan` shows every part" if planned else ""), line)
+            assert "Results" in printed.out
+            assert "plan" not in printed.out
 
     @pytest.mark.gpu
     def test_memory_of_a_gpu_is_planned_and_noted(self, run: Path) -> None:
@@ -235,7 +257,7 @@ class TestUsage:
         shutil.copytree(two_stages, run, dirs_exist_ok=True)
         capsys.readouterr()
         main(["evaluate", "--config", str(CONFIG), "--run_dir", str(run)])
-        assert "plan/used" not in capsys.readouterr().out
+        assert "planned" not in capsys.readouterr().err
 
     def test_what_was_planned_before_a_run_stays(
         self, two_stages: Path, run: Path, capsys: pytest.CaptureFixture[str]
