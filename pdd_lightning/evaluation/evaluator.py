@@ -29,13 +29,14 @@ from pdd_lightning.evaluation.protocol import (
     real_job,
     with_steps,
 )
+from pdd_lightning.evaluation.report import told_apart
 from pdd_lightning.evaluation.results import read_results, with_earlier, write_results
 from pdd_lightning.evaluation.row import Row
 from pdd_lightning.evaluation.sets import MakeTrainer, RunSets, Sets, origin
 from pdd_lightning.networks import Architecture, build_template
 from pdd_lightning.selection.base import class_positions
 from pdd_lightning.stage.initial_images import real_images_needed
-from pdd_lightning.stage.logs import finish, scalars
+from pdd_lightning.stage.logs import finish, hyperparameters, scalars
 from pdd_lightning.stage.module import StageModule
 from pdd_lightning.stage.monitor import StepProgress
 from pdd_lightning.stage.one_stage import ONE_STAGE
@@ -240,6 +241,11 @@ class Evaluator:
         write_results(together, self.folder)
         for row in rows:
             scalars(self.loggers, {f"test accuracy {row.order}, {row.network}/{row.name}": row.mean}, row.stage or 0)
+        options, data = self.module.options, self.data
+        made_of: Json = {"data": type(data).__name__, **options.describe(), "stages": options.stages}
+        # The last row of a set says what its last stage reached.
+        reached = {f"final accuracy/{row.name} {row.order}, {row.network}": row.mean for row in told_apart(together)}
+        hyperparameters(self.loggers, {key: value for key, value in made_of.items() if key != "class_path"}, reached)
         finish(self.loggers)
 
     def problem(self, job: Job) -> Problem:
