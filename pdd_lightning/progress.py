@@ -149,7 +149,7 @@ class Progress:
 
     def _advanced(self, task: Task) -> None:
         if self._bars is not None:
-            self._bars.update(self._ids[task], completed=task.done)
+            self._bars.update(self._ids[task], completed=task.done, description=task.description)
             return
         now = self._clock()
         # Measured from the outermost start too: short work after a long pause is not worth a line.

@@ -131,6 +131,17 @@ def test_terminal_shows_nested_bars_and_keeps_the_outer_one() -> None:
         pass
 
 
+def test_terminal_shows_what_a_task_says_of_itself_on_the_way() -> None:
+    """As the loss of a fit."""
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, force_interactive=True, width=100, legacy_windows=False)
+    with Progress(console=console) as progress, progress.task("fit", 2) as task:
+        task.advance()
+        task.description = "fit, loss 0.125"
+        task.advance()
+    assert "fit, loss 0.125" in file.getvalue()
+
+
 def test_a_length_that_raises_is_unknown(clock: Clock, log: Log) -> None:
     class Stream:
         def __len__(self) -> int:

@@ -9,8 +9,9 @@ from rich.console import Console
 
 from pdd_lightning.cli.commands import COMMANDS
 from pdd_lightning.errors import ConfigError
-from pdd_lightning.evaluation.compare import merged_rows
-from pdd_lightning.evaluation.report import markdown_table, read_results, render_table
+from pdd_lightning.evaluation.compare import by_test_set, merged_rows
+from pdd_lightning.evaluation.report import markdown_section, render_table
+from pdd_lightning.evaluation.results import read_results
 from pdd_lightning.store.files import write_text
 from pdd_lightning.store.folders import RunFolder
 
@@ -23,7 +24,7 @@ class _Parser(ArgumentParser):
 
 
 def main(args: Sequence[str]) -> int:
-    """Print one table.
+    """Print one table for each test set; most often there is one.
 
     Args:
         args: Folders of runs, and options; see ``pdd-cli compare --help``.
@@ -37,16 +38,20 @@ def main(args: Sequence[str]) -> int:
 
     Example:
         >>> from tempfile import TemporaryDirectory
-        >>> from pdd_lightning.evaluation.report import Row, write_results
+        >>> from pdd_lightning.evaluation.results import write_results
+        >>> from pdd_lightning.evaluation.row import Row
         >>> with TemporaryDirectory() as folder:
         ...     for label, accuracy in {"mine": 0.8, "yours": 0.7}.items():
         ...         row = Row("pdd", "progressive", "ConvNet", 5, 50, (accuracy,), 500, 6000, 132_000, (0.01,))
         ...         write_results([row], Path(folder, label, "evaluation"))
         ...     main([f"{folder}/mine", f"{folder}/yours"])
         Results
+        <BLANKLINE>
+        set stage accuracy %
         ...
-        mine ... 80.0 ...
-        yours ... 70.0 ...
+        mine 5 80.0
+        yours 5 70.0
+        ...
         0
     """
     parser = _Parser("pdd-cli compare", description=COMMANDS["compare"].help)
@@ -64,8 +69,14 @@ def main(args: Sequence[str]) -> int:
         label: read_results(RunFolder(run).evaluation / "results.json")
         for label, run in zip(labels, options.runs, strict=True)
     }
-    rows = merged_rows(found, every_stage=options.every_stage)
-    Console().print(render_table(rows))
+    console, sections, apart = Console(), list[str](), by_test_set(found)
+    for test, runs in apart.items():
+        rows = merged_rows(runs, every_stage=options.every_stage)
+        title = f"Test set {test[:8] or 'unknown'}: {', '.join(runs)}" if len(apart) > 1 else "Results"
+        console.print(render_table(rows, console.width, title))
+        sections.append((f"## {title}\n\n" if len(apart) > 1 else "") + markdown_section(rows))
+    if len(apart) > 1:
+        console.print(f"There are {len(apart)} test sets: compare within a table only.")
     if options.output is not None:
-        write_text(options.output, markdown_table(rows))
+        write_text(options.output, "\n".join(sections))
     return 0

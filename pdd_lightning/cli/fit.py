@@ -14,7 +14,9 @@ from pdd_lightning.process.launch import load_data, require_meeting_point
 from pdd_lightning.process.ranks import started_by_lightning
 from pdd_lightning.stage.callback import StageCallback
 from pdd_lightning.stage.checkpoints import StageCheckpoint, latest_checkpoint, read_checkpoint
+from pdd_lightning.stage.course import course_line, warning
 from pdd_lightning.stage.disk import state_disk
+from pdd_lightning.stage.module import StageModule
 from pdd_lightning.stage.monitor import ImageMonitor, StepProgress
 from pdd_lightning.stage.one_stage import ONE_STAGE, one_stage_arguments
 from pdd_lightning.stage.usage import StageUsage
@@ -49,7 +51,8 @@ def main(args: Sequence[str]) -> int:
         app.rebuild(trainer)
         module.verify_finished(data.fingerprint)
         if module.folder.complete:
-            which = "all stages are" if module.stage == module.options.stages else f"stage {module.stage} is"
+            stages = module.options.stages
+            which = "all stages are" if module.stage == stages > 1 else f"{module.title} is"
             say(f"{which} complete in {module.run.directory}: nothing to do")
         else:
             _fit(app, trainer)
@@ -59,8 +62,7 @@ def main(args: Sequence[str]) -> int:
 
 def _trainer(app: Application) -> Trainer:
     module = app.model
-    title = f"stage {module.stage} of {module.options.stages}: distilling"
-    progress = StepProgress(title, module.options.iterations, "loss")
+    progress = StepProgress(f"{_of_all(module)}: distilling", module.options.iterations, "loss")
     every, minutes = app.option("checkpoint_every"), app.option("checkpoint_minutes")
     checkpoints = StageCheckpoint(module.folder.checkpoints, every, minutes)
     callbacks = [StageCallback(app.loggers("stages")), StageUsage(), progress, ImageMonitor(), checkpoints]
@@ -78,7 +80,7 @@ def _fit(app: Application, trainer: Trainer) -> None:
     checkpoint = latest_checkpoint(module.folder.checkpoints)
     if checkpoint is not None:
         module.verify_checkpoint(read_checkpoint(checkpoint), data.fingerprint)
-        say(f"stage {module.stage}: continuing from {checkpoint}")
+        say(f"{module.title}: continuing from {checkpoint}")
     require_writable(module.folder.directory, "--run_dir")
     require_writable(module.options.experts_folder, "--experts_dir")
     whole_run = STATUS_VARIABLE in os.environ
@@ -88,12 +90,21 @@ def _fit(app: Application, trainer: Trainer) -> None:
     say(disk)
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     if trainer.global_step >= module.options.iterations:
-        say(f"stage {module.stage} of {module.options.stages} is complete: {module.folder.synthetic}")
+        summary, objective = module.folder.read_manifest().summary, module.options.objective
+        say(f"{_of_all(module)} is complete: {module.folder.synthetic}")
+        say(f"{module.title}: {course_line(summary, objective)}")
+        if (wrong := warning(summary, objective, module.options.image_lr)) is not None:
+            say(f"warning: {module.title}: {wrong}")
         if module.options.discard is not None:
-            say(f"stage {module.stage}: {module.saving}")
+            say(f"{module.title}: {module.saving}")
     else:
         where = f"step {trainer.global_step} of {module.options.iterations}"
-        say(f"stage {module.stage} stopped at {where}: run the same command to continue")
+        say(f"{module.title} stopped at {where}: run the same command to continue")
+
+
+def _of_all(module: StageModule) -> str:
+    """The stage among those of the run."""
+    return f"{module.title} of {module.options.stages}" if module.options.stages > 1 else module.title
 
 
 def _report_status(app: Application) -> None:

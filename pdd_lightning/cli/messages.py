@@ -19,7 +19,8 @@ from pdd_lightning.errors import ConfigError, PDDError
 from pdd_lightning.selection.discard import EasyDiscard
 from pdd_lightning.training import Recipe
 
-_TYPE_NAMES = {"int": "an integer", "float": "a number", "str": "text", "bool": "true or false", "list": "a list"}
+_TYPE_NAMES = {"int": "an integer", "float": "a number", "str": "text", "bool": "true or false"}
+_TYPE_NAMES |= {"list": "a list", "tuple": "a list"}
 
 
 # Their options are given as they are: nobody brings a recipe of another class.
@@ -172,7 +173,11 @@ def _bad_value(message: str, option: str, types: dict[str, Any]) -> str:
     wanted = dict.fromkeys(_wanted(item) for item in re.findall(r"Expected an? (.*?)(?:\. Got value|$)", message, re.M))
     wanted = {name: None for name in wanted if name}
     if value and wanted:
-        return f"--{option}={value[1].strip()}: expected {' or '.join(wanted)}; correct the value"
+        given = value[1].strip()
+        bare = "a list" in wanted and not given.startswith(("[", "{"))
+        return f"--{option}={given}: expected {' or '.join(wanted)}; " + (
+            f"write it in brackets, as in '[{given}]'" if bare else "correct the value"
+        )
     problem = re.sub(
         r"Parser key \"[^\"]+\":|Problem with given class_path '[^']+':|- Expected a path but .*", "", message
     )

@@ -28,6 +28,7 @@ class _Prepared:
     preprocessing: Preprocessing
     class_names: tuple[str, ...]
     fingerprint: str
+    test_fingerprint: str
 
 
 class ImageDataModule(LightningDataModule, ABC):
@@ -127,6 +128,7 @@ class ImageDataModule(LightningDataModule, ABC):
             *(held, self.zca_eps if self.zca else None),
             *(() if self.max_per_class is None else (kept,)),
         )
+        test = digest(raw.test_images, raw.test_labels, raw.class_names)
         train_images = raw.train_images[kept]
         preprocessing = self._fit(train_images, fingerprint)
         splits = {
@@ -139,6 +141,7 @@ class ImageDataModule(LightningDataModule, ABC):
             preprocessing,
             raw.class_names,
             fingerprint,
+            test,
         )
 
     def _fit(self, images: Tensor, fingerprint: str) -> Preprocessing:
@@ -191,6 +194,11 @@ class ImageDataModule(LightningDataModule, ABC):
     def fingerprint(self) -> str:
         """Digest of the data's contents, the validation split and the preprocessing's settings."""
         return self._ready.fingerprint
+
+    @property
+    def test_fingerprint(self) -> str:
+        """Digest of the test images as they were read, whatever the split and the preprocessing."""
+        return self._ready.test_fingerprint
 
     @property
     def train(self) -> LabelledImages:

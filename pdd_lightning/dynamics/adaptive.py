@@ -43,7 +43,7 @@ class DynamicTraining(EvolvingNetwork):
         ConfigError: If an option is out of range.
 
     Example:
-        >>> DynamicTraining(watch=10, query=64).members
+        >>> DynamicTraining(watch=10, query_images=64).members
         20
         >>> DynamicTraining(outer_threshold=4)
         Traceback (most recent call last):

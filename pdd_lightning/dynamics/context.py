@@ -59,6 +59,7 @@ class StageContext:
         networks_at_once: How many networks are trained on real data, or on the union, at once.
         compile_networks: Let PyTorch compile their steps on a GPU.
         recordings: What a GPU has recorded of them.
+        called: What the stage is called, if not by its number.
 
     Example:
         >>> from pdd_lightning.networks import ConvNet
@@ -81,11 +82,17 @@ class StageContext:
     networks_at_once: int = 1
     compile_networks: bool = False
     recordings: Recordings = field(default_factory=dict)
+    called: str = ""
 
     @cached_property
     def network(self) -> FunctionalNetwork:
         """The network as a function of its parameters."""
         return self.problem.functional()
+
+    @property
+    def title(self) -> str:
+        """The stage, for people."""
+        return self.called or f"stage {self.stage}"
 
     @property
     def seed(self) -> int:
@@ -143,7 +150,7 @@ class StageContext:
         """
         positions = self.positions[label]
         if not len(positions):
-            raise ConfigError(f"data: stage {self.stage} has no real image of class {label} to compare with")
+            raise ConfigError(f"data: {self.title} has no real image of class {label} to compare with")
         draw = generator(self.seed, *self.keys("real", *keys, label))
         chosen = torch.randperm(len(positions), generator=draw)[:count]
         return self.real.images[sent(positions[chosen], self.device)]

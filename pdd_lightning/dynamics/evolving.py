@@ -85,7 +85,7 @@ class EvolvingNetwork(Dynamics):
         if not torch.isfinite(self.learner.parameters()).all():
             raise ConfigError(
                 f"dynamics.learning_rate={self.learning_rate}: the network diverged in training after step {step} of "
-                f"stage {self.context.stage}; lower it"
+                f"{self.context.title}; lower it"
             )
 
     @abstractmethod

@@ -140,7 +140,7 @@ class ExpertTrajectories(Dynamics):
             lambda member: _holds(paths[member], settings, self.read, member),
         )
         if together:
-            title = f"stage {context.stage}: experts ({self.train_epochs} epochs each)"
+            title = f"{context.title}: experts ({self.train_epochs} epochs each)"
             with (
                 Progress(enabled=context.ranks.rank == 0) as progress,
                 progress.task(title, sum(map(len, together))) as task,
@@ -264,7 +264,7 @@ class ExpertTrajectories(Dynamics):
                     own.append(snapshot.cpu())
                 if epoch == self.train_epochs and not torch.isfinite(snapshot).all():
                     raise ConfigError(
-                        f"dynamics.learning_rate={self.learning_rate}: expert {member} of stage {context.stage} "
+                        f"dynamics.learning_rate={self.learning_rate}: expert {member} of {context.title} "
                         "diverged on real data; lower it"
                     )
 

@@ -4,17 +4,14 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from pdd_lightning.evaluation.report import Row
-
-OWN = ("pdd", "distilled")
-"""Names of a run's own rows in its results: of several stages, and of one."""
+from pdd_lightning.evaluation.row import Row
 
 
 def merged_rows(runs: Mapping[str, Sequence[Row]], *, every_stage: bool = False) -> list[Row]:
     """The rows of several runs as those of one table.
 
     Args:
-        runs: The rows of each run by its label, which names the run's own rows in the table.
+        runs: The rows of each run by its label, which names the run's own rows in the table: those of its stages.
         every_stage: Keep the rows after earlier stages too.
 
     Returns:
@@ -25,16 +22,34 @@ def merged_rows(runs: Mapping[str, Sequence[Row]], *, every_stage: bool = False)
     own: list[Row] = []
     for label, rows in runs.items():
         for row in rows:
-            if row.name not in OWN:
+            if row.stage is None:
                 if row not in [known for _, known in baselines]:
                     baselines.append((label, row))
-            elif every_stage or row.stage == max(r.stage for r in rows if _kind(r) == _kind(row)):
+            elif every_stage or row.stage == max(r.stage or 0 for r in rows if _kind(r) == _kind(row)):
                 own.append(replace(row, name=label))
     kinds = Counter(_kind(row) for _, row in baselines)
-    shared = [row if kinds[_kind(row)] == 1 else replace(row, name=f"{row.name}, {label}") for label, row in baselines]
-    full = [row for row in shared if row.stage == 0]
-    return [*(row for row in shared if row.stage), *own, *full]
+    shared = [
+        (row.name == "full", row if kinds[_kind(row)] == 1 else replace(row, name=f"{row.name}, {label}"))
+        for label, row in baselines
+    ]
+    return [*(row for full, row in shared if not full), *own, *(row for full, row in shared if full)]
 
 
-def _kind(row: Row) -> tuple[str, str, str]:
-    return row.name, row.order, row.network
+def by_test_set(runs: Mapping[str, Sequence[Row]]) -> dict[str, dict[str, list[Row]]]:
+    """The rows of runs by the test set that they were scored on: within one set alone they can be compared.
+
+    Args:
+        runs: The rows of each run by its label.
+
+    Returns:
+        For each fingerprint of a test set, the rows of every run that was scored on it, by label.
+    """
+    found: dict[str, dict[str, list[Row]]] = {}
+    for label, rows in runs.items():
+        for row in rows:
+            found.setdefault(row.test, {}).setdefault(label, []).append(row)
+    return found
+
+
+def _kind(row: Row) -> tuple[object, ...]:
+    return *row.key[:3], row.stage is None, *row.key[4:]

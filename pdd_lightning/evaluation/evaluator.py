@@ -1,10 +1,11 @@
 """Scoring a run: every row is trained, scored once on the test set and kept."""
 
+import logging
 import re
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import cast
 
@@ -28,20 +29,25 @@ from pdd_lightning.evaluation.protocol import (
     real_job,
     with_steps,
 )
-from pdd_lightning.evaluation.report import Row, write_results
-from pdd_lightning.evaluation.sets import MakeTrainer, RunSets, Sets
+from pdd_lightning.evaluation.report import told_apart
+from pdd_lightning.evaluation.results import read_results, with_earlier, write_results
+from pdd_lightning.evaluation.row import Row
+from pdd_lightning.evaluation.sets import MakeTrainer, RunSets, Sets, origin
 from pdd_lightning.networks import Architecture, build_template
 from pdd_lightning.selection.base import class_positions
 from pdd_lightning.stage.initial_images import real_images_needed
-from pdd_lightning.stage.logs import finish, scalars
+from pdd_lightning.stage.logs import finish, hyperparameters, scalars
 from pdd_lightning.stage.module import StageModule
 from pdd_lightning.stage.monitor import StepProgress
 from pdd_lightning.stage.one_stage import ONE_STAGE
 from pdd_lightning.store.digests import digest, fingerprint
-from pdd_lightning.store.files import FORMAT, read_json, write_json
+from pdd_lightning.store.files import FORMAT, as_json, read_json, write_json
+from pdd_lightning.store.made import made_with
 from pdd_lightning.training.problem import Problem
 from pdd_lightning.training.recipe import Recipe
-from pdd_lightning.types import LabelledImages
+from pdd_lightning.types import Json, LabelledImages
+
+log = logging.getLogger(__name__)
 
 
 class Evaluator:
@@ -142,9 +148,27 @@ class Evaluator:
             ArtifactError: If the run or the one-stage baseline is not complete, or changed.
         """
         self.check()
-        rows = [row for job in self.jobs() for row in self.score(job)]
-        self._publish(rows)
-        return rows
+        origins = cache(partial(origin, self.module))
+        earlier, jobs, rows = self._earlier(), self.jobs(), list[Row]()
+        count = sum(len(job.stages) for job in jobs)
+        for job in jobs:
+            first, last = len(rows) + 1, len(rows) + len(job.stages)
+            place = f"row {first} of {count}" if first == last else f"rows {first} to {last} of {count}"
+            rows += [replace(row, run=origins(job.name) or "") for row in self.score(job, place)]
+        together = with_earlier(rows, earlier, origins)
+        self._publish(together, rows)
+        return together
+
+    def _earlier(self) -> list[Row]:
+        """The rows of earlier evaluations, unless this one is to start over."""
+        path = self.folder / "results.json"
+        if self.evaluation.fresh or not path.is_file():
+            return []
+        try:
+            return read_results(path)
+        except ArtifactError as error:
+            log.warning("%s; what it holds is left out of the results", error)
+            return []
 
     def jobs(self) -> list[Job]:
         """What is to be trained, in the order of the table; nothing is trained yet.
@@ -169,7 +193,7 @@ class Evaluator:
             if ONE_STAGE in wanted:
                 one = self.sets.one_stage()
                 equal = with_steps(self.recipe, len(one.data), budget)
-                jobs.append(distilled_job(ONE_STAGE, "union", network, [one], equal, seeds))
+                jobs.append(distilled_job(ONE_STAGE, "union", network, [one], equal, seeds, baseline=True))
             orders = evaluation.orders
             jobs += [distilled_job(name, order, network, subsets, self.recipe, seeds) for order in orders]
             if "full" in wanted:
@@ -179,11 +203,16 @@ class Evaluator:
     def _selected(self, baseline: Baseline, ipc: int, member: int) -> LabelledImages:
         return self.sets.selected(baseline, ipc)  # the same ones for every network
 
-    def score(self, job: Job) -> list[Row]:
-        """The rows of a job: rates are chosen on held-out images, and the test set is read once."""
+    def score(self, job: Job, place: str = "evaluation") -> list[Row]:
+        """The rows of a job: rates are chosen on held-out images, and the test set is read once.
+
+        Args:
+            job: What to train.
+            place: Which rows of the table these are, for the bar.
+        """
         if job.candidates:
-            job = job.at(self.best_rate(job))
-        accuracies = self._accuracies(job, self.data.test)
+            job = job.at(self.best_rate(job, place))
+        accuracies, made = self._accuracies(job, self.data.test, place)
         steps, rows = 0, []
         for index, part in enumerate(job.trainings):
             steps += part.steps
@@ -199,54 +228,65 @@ class Evaluator:
                     steps=steps,
                     stored_bytes=job.stored_bytes[index],
                     learning_rate=tuple(earlier.rates[0] for earlier in job.trainings[: index + 1]),
+                    settings=as_json({"network": job.network.describe(), "recipe": part.recipe.describe()}),
+                    test=self.data.test_fingerprint,
+                    made=made,
                 )
             )
         return rows
 
-    def best_rate(self, job: Job) -> float:
-        """The best of a job's candidate learning rates on the held-out training images."""
+    def best_rate(self, job: Job, place: str = "evaluation") -> float:
+        """The best of a job's candidate learning rates on the held-out training images.
+
+        Args:
+            job: What to train.
+            place: See :meth:`score`.
+        """
         trial, rates = job.trial(), job.candidates
         if trial is None:
             return rates[0]
-        accuracies = self._accuracies(trial, self.data.validation)[-1]
-        results = list(zip(trial.trainings[-1].rates, accuracies, strict=True))
+        accuracies, _ = self._accuracies(trial, self.data.validation, place)
+        results = list(zip(trial.trainings[-1].rates, accuracies[-1], strict=True))
         return max(rates, key=lambda rate: sum(accuracy for tried, accuracy in results if tried == rate))
 
     @rank_zero_only
-    def _publish(self, rows: Sequence[Row]) -> None:
-        """Write the rows for programs and people, and log the accuracy after each stage."""
-        write_results(rows, self.folder)
+    def _publish(self, together: Sequence[Row], rows: Sequence[Row]) -> None:
+        """Write all rows for programs and people, and log the accuracies that are new after each stage."""
+        write_results(together, self.folder)
         for row in rows:
-            scalars(self.loggers, {f"test accuracy {row.order}, {row.network}/{row.name}": row.mean}, row.stage)
+            scalars(self.loggers, {f"test accuracy {row.order}, {row.network}/{row.name}": row.mean}, row.stage or 0)
+        options, data = self.module.options, self.data
+        made_of: Json = {"data": type(data).__name__, **options.describe(), "stages": options.stages}
+        # The last row of a set says what its last stage reached.
+        reached = {f"final accuracy/{row.name} {row.order}, {row.network}": row.mean for row in told_apart(together)}
+        hyperparameters(self.loggers, {key: value for key, value in made_of.items() if key != "class_path"}, reached)
         finish(self.loggers)
 
     def problem(self, job: Job) -> Problem:
         """Networks, images, augmentation and seed of a job."""
         return replace(self.module.options.problem(self.data, self.device), architecture=job.network)
 
-    def _accuracies(self, job: Job, score: LabelledImages) -> list[list[float]]:
-        """Accuracies after every training, from disk if they are known."""
+    def _accuracies(self, job: Job, score: LabelledImages, place: str) -> tuple[list[list[float]], Json]:
+        """Accuracies after every training, from disk if they are known, and under which versions they were made."""
         problem, phases = self.problem(job), job.phases()
         sets = [] if job.name == "full" else [digest(d.images, d.labels) for p in phases for d in p.data]
         identity = fingerprint(
             [FORMAT, job.describe(), problem.augmentation.describe(), problem.seed, self.data.fingerprint, sets]
         )
         path = self._path(job)
-        if path.is_file():
-            kept = read_json(path)
-            accuracies = kept.get("accuracies")
-            if kept.get("identity") == identity:
-                _require_accuracies(path, accuracies, job)
-                return cast(list[list[float]], accuracies)
+        if not self.evaluation.fresh and (kept := _kept(path, identity, job)) is not None:
+            return kept
         compile = self.module.options.compile_networks
         module = EvaluationModule(problem, phases, score, job.name, job.members, self.evaluation.spread, compile)
-        title = f"evaluation: {job.name}, {len(job.members)} networks"
+        title = f"{place}: {job.label}, {len(job.members)} networks"
         trainer = self.make_trainer(module.total_steps, [StepProgress(title, module.total_steps)])
         with self.noting(job.label):
             trainer.fit(module)
+        made = made_with(problem.device)
         if trainer.is_global_zero:
-            write_json(path, {"identity": identity, "job": job.describe(), "accuracies": module.accuracies})
-        return module.accuracies
+            value = {"identity": identity, "job": job.describe(), "made": made, "accuracies": module.accuracies}
+            write_json(path, value)
+        return module.accuracies, made
 
     def _path(self, job: Job) -> Path:
         # Two networks of one name with different options are told apart by their description.
@@ -255,12 +295,15 @@ class Evaluator:
         return self.folder / "rows" / f"{label}.json"
 
 
-def _require_accuracies(path: Path, accuracies: object, job: Job) -> None:
-    """Refuse kept accuracies that are not one fraction for each network after each training.
+def _kept(path: Path, identity: str, job: Job) -> tuple[list[list[float]], Json] | None:
+    """What an earlier evaluation found of this job and kept; None if it has to be trained.
 
     Raises:
-        ArtifactError: Naming the file.
+        ArtifactError: If the file is damaged, or does not hold one fraction for each network after each training.
     """
+    if not path.is_file() or (found := read_json(path)).get("identity") != identity:
+        return None
+    accuracies, made = found.get("accuracies"), found.get("made")
     count = len(job.members)
     rows = accuracies if isinstance(accuracies, list) and len(accuracies) == len(job.trainings) else [None]
     for row in rows:
@@ -268,3 +311,4 @@ def _require_accuracies(path: Path, accuracies: object, job: Job) -> None:
             raise ArtifactError(
                 f"{path} does not hold {len(job.trainings)} x {count} accuracies; delete it to have it made again"
             )
+    return cast(list[list[float]], accuracies), made if isinstance(made, dict) else {}

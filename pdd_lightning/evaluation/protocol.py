@@ -58,6 +58,8 @@ class Evaluation(Described):
         full_rate: Learning rate on the full data.
         spread: On several devices, give each network to one of them, instead of splitting every minibatch: faster for
             several seeds of a small network. The accuracies are the same.
+        fresh: Start over: train everything again, and leave out the rows of earlier evaluations, which otherwise stay
+            in the table beside the new ones for as long as their sets are what they were.
 
     Example:
         >>> evaluation = Evaluation(seeds=3, orders=["progressive", "union"], full_rate=0.05, spread=True)
@@ -65,7 +67,7 @@ class Evaluation(Described):
         (3, False)
     """
 
-    unrecorded = ("spread",)
+    unrecorded = ("spread", "fresh")
 
     seeds: int = 5
     networks: list[Architecture] | None = None
@@ -76,6 +78,7 @@ class Evaluation(Described):
     full: Recipe = field(default_factory=lambda: Recipe(epochs=50))
     full_rate: float = 0.01
     spread: bool = False
+    fresh: bool = False
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
@@ -129,7 +132,7 @@ class Job:
         order: How its parts are shown.
         network: What is trained.
         trainings: What to train on, in order.
-        stages: Number of the row after each training.
+        stages: Number of the stage that each training reaches; None for a set without stages.
         images_per_class: After each training; None for the full data.
         stored_bytes: Of the set after each training; None for the full data.
         members: Number of each network; see :class:`EvaluationModule`.
@@ -149,7 +152,7 @@ class Job:
     order: Order
     network: Architecture
     trainings: Sequence[Training]
-    stages: Sequence[int]
+    stages: Sequence[int | None]
     images_per_class: Sequence[float | None]
     stored_bytes: Sequence[int | None]
     members: Sequence[int]
@@ -196,7 +199,13 @@ class Job:
 
 
 def distilled_job(
-    name: str, order: Order, network: Architecture, subsets: Sequence[Subset], recipe: Recipe, seeds: int
+    name: str,
+    order: Order,
+    network: Architecture,
+    subsets: Sequence[Subset],
+    recipe: Recipe,
+    seeds: int,
+    baseline: bool = False,
 ) -> Job:
     """Train on the subsets of a run.
 
@@ -208,6 +217,7 @@ def distilled_job(
         subsets: S_1 ... S_P.
         recipe: Of each training.
         seeds: Number of networks.
+        baseline: Whether the subsets are not the stages of the run.
     """
     unions = [_union(subsets[: k + 1]) for k in range(len(subsets))]
     shown = {"progressive": unions, "sequential": [s.decoded for s in subsets], "union": unions[-1:]}[order]
@@ -225,7 +235,7 @@ def distilled_job(
             Training(_same(data), len(data), [rate] * seeds, used)
             for data, rate, used in zip(shown, rates, recipes, strict=True)
         ],
-        [s.stage for s in subsets][-len(shown) :],
+        [None if baseline else s.stage for s in subsets][-len(shown) :],
         [sum(len(data) for data in held) / classes for held in stored],
         [sum(data.images.nbytes + data.labels.nbytes for data in held) for held in stored],
         range(seeds),
@@ -257,7 +267,7 @@ def real_job(
     examples, seeds, rates = ipc * data.num_classes, evaluation.seeds, evaluation.random_rates
     size = examples * (data.train.images[0].nbytes + data.train.labels[0].nbytes)
     training = Training(images, examples, [rates[0]] * seeds, recipe)
-    return Job(name, "union", network, [training], [1], [ipc], [size], range(seeds), rates, trial_images)
+    return Job(name, "union", network, [training], [None], [ipc], [size], range(seeds), rates, trial_images)
 
 
 def random_job(
@@ -284,7 +294,7 @@ def full_job(network: Architecture, data: ImageDataModule, evaluation: Evaluatio
     """Train on all training images that are not held out."""
     seeds = evaluation.seeds
     training = Training(_same(data.train), len(data.train), [evaluation.full_rate] * seeds, evaluation.full)
-    return Job("full", "union", network, [training], [0], [None], [None], range(seeds))
+    return Job("full", "union", network, [training], [None], [None], [None], range(seeds))
 
 
 def with_steps(recipe: Recipe, examples: int, steps: int) -> Recipe:

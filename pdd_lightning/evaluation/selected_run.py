@@ -1,6 +1,5 @@
 """`pdd-cli select`: real images as a finished run, which everything that reads distilled images reads too."""
 
-import json
 from dataclasses import dataclass, field
 
 import torch
@@ -14,8 +13,9 @@ from pdd_lightning.stage.context import selection_context
 from pdd_lightning.stage.pictures import draw_pictures
 from pdd_lightning.stage.subsets import Subset, write_subset
 from pdd_lightning.store.digests import differing_keys
-from pdd_lightning.store.files import write_tensors
+from pdd_lightning.store.files import as_json, write_tensors
 from pdd_lightning.store.folders import RunFolder
+from pdd_lightning.store.made import made_with
 from pdd_lightning.types import Json
 
 
@@ -64,9 +64,7 @@ class SelectedRun:
             "model": module.options.problem(self.data).describe(),
             "evaluation": {"recipe": evaluator.recipe.describe(), "random_rates": evaluator.evaluation.random_rates},
         }
-        # As JSON would read them back, so that tuples compare equal to lists.
-        read: Json = json.loads(json.dumps(settings))
-        return read
+        return as_json(settings)  # so that they compare equal to what is read
 
     @property
     def complete(self) -> bool:
@@ -127,6 +125,7 @@ class SelectedRun:
             "learning_rate": subset.rate,
             "loss": None,
             "validation_accuracies": [],
+            "made": made_with(self.evaluator.device),
         }
         folder.finish(self.settings(), data.fingerprint, None, summary)
 

@@ -17,6 +17,7 @@ from pdd_lightning.stage.initial_images import initial_images
 from pdd_lightning.stage.module import StageModule
 from pdd_lightning.stage.one_stage import ONE_STAGE, one_stage_options
 from pdd_lightning.stage.subsets import Subset, read_subset
+from pdd_lightning.store.digests import fingerprint
 from pdd_lightning.types import LabelledImages
 
 MakeTrainer = Callable[[int, Sequence[Callback]], Trainer]
@@ -107,6 +108,24 @@ class RunSets(Sets):
             with self.noting(SELECTION), first_process_first(strategy):
                 self._chosen[baseline, ipc] = self.data.train.take(selection.select(context, ipc))
         return self._chosen[baseline, ipc]
+
+
+def origin(module: StageModule, name: str) -> str | None:
+    """What the rows of a set rest on: the finished stages, with their settings, data and images.
+
+    Args:
+        module: Of a finished run.
+        name: Of the set.
+
+    Returns:
+        A fingerprint; None for a baseline of one stage that is not there.
+    """
+    run = module.run
+    mine = run.stage(run.completed(module.options.stages)).fingerprint()
+    if name != ONE_STAGE:
+        return mine
+    folder = one_stage_options(module.options).run.stage(1)
+    return fingerprint([mine, folder.fingerprint()]) if folder.complete else None
 
 
 class PlannedSets(Sets):

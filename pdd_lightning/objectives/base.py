@@ -116,6 +116,9 @@ class Objective(Described, ABC):
     needs_target: ClassVar[bool] = False
     """Whether it needs match points with a target."""
 
+    still: ClassVar[float | None] = None
+    """The loss of images that move a network nowhere, where it is the same for all networks and data."""
+
     def check(self, network: nn.Module) -> None:
         """Refuse a network that this objective cannot use, before anything is written.
 

@@ -71,6 +71,7 @@ class TrajectoryMatching(SideBySide):
     """
 
     needs_target: ClassVar[bool] = True
+    still: ClassVar[float | None] = 1.0
     unrecorded = ("recompute", "compile")  # the same numbers, but for the rounding of a compiler
 
     def __init__(

@@ -111,6 +111,11 @@ class Amounts:
         """Of the whole run."""
         return sum(line.seconds for line in self.lines)
 
+    @property
+    def stored(self) -> int:
+        """Bytes of all files."""
+        return sum(self.disk.values())
+
     def peak(self, where: str) -> int | None:
         """The largest peak of any part, on the "host" or the "device"."""
         peaks = [peak for part in self.memory.values() if (peak := part.get(where)) is not None]
@@ -133,7 +138,7 @@ class Amounts:
             "seconds": round(self.seconds, 3),
             "host_bytes": self.peak("host"),
             "device_bytes": self.peak("device"),
-            "disk_bytes": sum(self.disk.values()),
+            "disk_bytes": self.stored,
         }
         lines = [{**asdict(line), "seconds": round(line.seconds, 3)} for line in self.lines]
         return {"lines": lines, "memory": self.memory, "disk": self.disk, "total": total}

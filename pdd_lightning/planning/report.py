@@ -3,10 +3,8 @@
 from collections.abc import Callable
 
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
 
-from pdd_lightning.errors import ArtifactError
 from pdd_lightning.evaluation.protocol import Evaluation
 from pdd_lightning.planning.estimate import Amounts, Line
 from pdd_lightning.process.readings import folder_bytes
@@ -15,13 +13,12 @@ from pdd_lightning.stage.module import StageModule
 from pdd_lightning.stage.one_stage import ONE_STAGE, one_stage_options
 from pdd_lightning.stage.usage import FILE, WORKS, read_usage
 from pdd_lightning.store.digests import fingerprint
-from pdd_lightning.store.files import read_json
 
 EVALUATION = "evaluation"
 """What the last part of a run is called in a plan."""
 
 _TITLES = {"start": "start, data", "preparation": "experts / preparation", "transition": "transition, writing"}
-_MEMORY = {"host": "peak memory", "device": "peak memory, device"}
+MEMORY = {"host": "peak memory", "device": "peak memory, device"}
 
 
 def stage_name(stage: int) -> str:
@@ -63,19 +60,6 @@ def collect(module: StageModule) -> Amounts:
     return Amounts(lines, memory, disk)
 
 
-def compare_with_plan(module: StageModule, data: str, evaluation: Evaluation) -> None:
-    """Print the run's plan beside what it used, if there is a plan for these settings; see :func:`identity`."""
-    try:
-        found = read_json(module.run.plan)
-        if found.get("identity") != identity(module, data, evaluation):
-            return
-        plan = Amounts.from_json(found)
-    except (ArtifactError, KeyError, TypeError):
-        return
-    if (used := collect(module)).lines:
-        Console().print(plan_table(plan, used))
-
-
 def plan_table(plan: Amounts, used: Amounts | None = None) -> Table:
     """The estimate, and beside it what the run has used so far.
 
@@ -101,15 +85,15 @@ def plan_table(plan: Amounts, used: Amounts | None = None) -> Table:
         for number, line in enumerate(line for line in plan.lines if line.part == part):
             title = _TITLES.get(line.work, line.work)
             row("" if number else part, title, line.seconds, spent.get((part, line.work)), duration)
-        for where, title in _MEMORY.items():
+        for where, title in MEMORY.items():
             if (peak := plan.memory.get(part, {}).get(where)) is not None:
                 row("", title, peak, used.memory.get(part, {}).get(where) if used else None, size)
         row("", "disk", plan.disk.get(part, 0), used.disk.get(part) if used else None, size)
         table.add_section()
     whole = used if used is not None and parts.keys() <= {line.part for line in used.lines} else None
     row("all", "time", plan.seconds, whole.seconds if whole else None, duration)
-    for where, title in _MEMORY.items():
+    for where, title in MEMORY.items():
         if (largest := plan.peak(where)) is not None:
             row("", title, largest, whole.peak(where) if whole else None, size)
-    row("", "disk", sum(plan.disk.values()), sum(whole.disk.values()) if whole else None, size)
+    row("", "disk", plan.stored, whole.stored if whole else None, size)
     return table

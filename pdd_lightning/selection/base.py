@@ -65,7 +65,8 @@ class Selection(Described, ABC):
         ...
         ...     def choose(self, context, classes, ipc):
         ...         return [positions[:ipc] for positions in classes]
-        >>> First().choose(None, class_positions(torch.tensor([0, 1, 0, 1]), ("even", "odd"), ipc=1), ipc=1)
+        >>> real = LabelledImages(torch.zeros(4, 1, 8, 8), torch.tensor([0, 1, 0, 1]))
+        >>> First().choose(None, class_positions(real, ("even", "odd"), ipc=1), ipc=1)
         [tensor([0]), tensor([1])]
     """
 

@@ -7,12 +7,14 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger
 
+from pdd_lightning.stage.course import outside
 from pdd_lightning.stage.logs import finish, scalars
 from pdd_lightning.stage.module import StageModule
 from pdd_lightning.stage.pictures import draw_pictures
 from pdd_lightning.stage.subsets import Subset, union_of, write_subset
 from pdd_lightning.stage.transition import Transition, make_transition
 from pdd_lightning.store.files import write_tensors
+from pdd_lightning.store.made import made_with
 
 
 class StageCallback(Callback):
@@ -76,14 +78,17 @@ class StageCallback(Callback):
         write_tensors(module.run.preprocessing, module.data.preprocessing.tensors())
         self._draw(module, [*module.previous, subset])
         accuracies = torch.tensor(() if transition is None else transition.accuracies)
-        loss = trainer.callback_metrics.get("loss")  # none if a resumed stage had no step left
+        losses = module.course.losses
         summary: dict[str, object] = {
             "images_per_class": module.ipc,
             "class_names": list(module.data.class_names),
             "image_shape": list(module.data.image_shape),
             "learning_rate": subset.rate,
-            "loss": None if loss is None else float(loss),
+            "loss": losses[-1] if losses else None,
+            "course": module.course.summary(module.options.iterations),
+            "pixels_outside": round(outside(module.data.preprocessing.invert(subset.data.images)), 6),
             "validation_accuracies": [round(a, 6) for a in accuracies.tolist()],
+            "made": made_with(module.context.device),
             "real_examples": None if module.saving is None else module.saving.to_json(),
         }
         previous = module.run.stage(module.stage - 1).fingerprint() if module.stage > 1 else None

@@ -63,7 +63,7 @@ def stage_disk(options: StageOptions, data: ImageDataModule, stage: int) -> Disk
         experts=preparation.stored,
         found=preparation.found,
         stage=ends + images + pixels * sum(options.per_stage[:stage]) + LOGS,
-        passing=ends + (KEPT + 1) * (3 * images + state + 8 * context.network.layout.size),
+        passing=ends + (KEPT + 1) * (3 * images + state + 8 * context.network.layout.size + 8 * options.iterations),
         state=state,
     )
 
@@ -75,7 +75,7 @@ def training_disk(options: StageOptions, data: ImageDataModule, recipe: Recipe) 
 
 
 def state_disk(module: StageModule, data: ImageDataModule, *, whole_run: bool, one_stage: bool = False) -> str:
-    """One line that says what the disk must hold.
+    """One short line that says what the disk must hold.
 
     Args:
         module: The stage that is to be fitted.
@@ -89,7 +89,7 @@ def state_disk(module: StageModule, data: ImageDataModule, *, whole_run: bool, o
     options, first = module.options, module.stage
     last = options.stages if whole_run else first
     disks = [stage_disk(options, data, stage) for stage in range(first, last + 1)]
-    who = f"stage {last}" if last == first else f"stages {first} to {last}"
+    who = module.title if last == first else f"stages {first} to {last}"
     # Whether the experts of later stages are there, only their start states tell.
     experts = sum(disk.experts for disk in disks) - disks[0].found
     if one_stage:
@@ -99,12 +99,14 @@ def state_disk(module: StageModule, data: ImageDataModule, *, whole_run: bool, o
         experts += 0 if options.discard is None else disks[-1].experts
     stages = sum(disk.stage for disk in disks) + max(disk.passing for disk in disks)
     told = f"{who} will take about {size(stages)} in {module.run.directory} with checkpoints"
+    short = f"disk: {who}: {size(stages)}"
     if experts:
+        short += f" + {size(experts)} of experts"
         told += f" and {size(experts)} of experts in {options.experts_folder}"
     elif disks[0].experts:
-        told += f"; the experts are in {options.experts_folder} already"
+        short += " (the experts are there)"
     _require({"--run_dir": (module.run.directory, stages), "--experts_dir": (options.experts_folder, experts)}, told)
-    return f"disk: {told}; {size(_free(module.run.directory))} are free"
+    return f"{short}, {size(_free(module.run.directory))} free"
 
 
 def _require(needs: dict[str, tuple[Path, int]], told: str) -> None:

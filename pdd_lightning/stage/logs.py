@@ -1,9 +1,9 @@
-"""Scalars and pictures for whatever loggers a run has: TensorBoard by default, others by `trainer.logger`, or none."""
+"""What a run logs, for whatever loggers it has: TensorBoard by default, others by `trainer.logger`, or none."""
 
 import io
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
@@ -44,6 +44,36 @@ def scalars(loggers: Iterable[Logger], values: Mapping[str, float], step: int) -
     for logger in loggers:
         logger.log_metrics(dict(values), step)
         logger.save()
+
+
+@rank_zero_only
+def hyperparameters(loggers: Iterable[Logger], options: Mapping[str, object], reached: Mapping[str, float]) -> None:
+    """Log what a run was made of beside what it reached; a logger that cannot take it stops nothing.
+
+    TensorBoard shows both in its HPARAMS tab. Others get the options in their own way, and have the rest as scalars.
+
+    Args:
+        loggers: To all of these.
+        options: Nested ones bear dotted names in the logs.
+        reached: By name.
+    """
+    values = dict(_dotted(options))
+    for logger in loggers:
+        try:
+            if isinstance(logger, TensorBoardLogger):
+                logger.log_hyperparams(values, dict(reached), 0)
+            else:
+                logger.log_hyperparams(values)
+        except Exception as error:
+            log.warning("%s did not take the hyper-parameters: %s", type(logger).__name__, error)
+
+
+def _dotted(options: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            yield from _dotted(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value if isinstance(value, (bool, int, float, str)) else str(value)
 
 
 @rank_zero_only

@@ -17,7 +17,10 @@ from pdd_lightning.process.launch import Steps, first_process_first
 from pdd_lightning.selection.discard import Saving
 from pdd_lightning.stage.checks import require_logits, require_recordable, require_scalar
 from pdd_lightning.stage.context import selection_context, stage_context, start_states
+from pdd_lightning.stage.course import Course
 from pdd_lightning.stage.initial_images import initial_images, pixel_bounds, real_images_needed
+from pdd_lightning.stage.logs import scalars
+from pdd_lightning.stage.one_stage import title
 from pdd_lightning.stage.options import StageOptions
 from pdd_lightning.stage.subsets import Subset, read_subset, union_of, write_last_good
 from pdd_lightning.store.folders import origin, verify_checkpoint, verify_finished
@@ -64,8 +67,14 @@ class StageModule(LightningModule):
         self._conditioning: LabelledImages | None = None
         self._context: StageContext | None = None
         self._resumed: State | None = None
+        self.course = Course()
         self._good: tuple[Tensor, float, int] | None = None
         self._bounds: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def title(self) -> str:
+        """What the stage is called; see :func:`pdd_lightning.stage.one_stage.title`."""
+        return title(self.options, self.stage)
 
     @property
     def data(self) -> ImageDataModule:
@@ -124,7 +133,7 @@ class StageModule(LightningModule):
         """
         self.verify_finished(self.data.fingerprint)
         if self.folder.complete:
-            raise ArtifactError(f"stage {self.stage} is complete in {self.run.directory}: there is nothing to fit")
+            raise ArtifactError(f"{self.title} is complete in {self.run.directory}: there is nothing to fit")
         data, real = self.data, self.data.train
         self.previous = [read_subset(self.run.stage(k)) for k in range(1, self.stage)]
         options = self.options
@@ -177,8 +186,10 @@ class StageModule(LightningModule):
         if not torch.isfinite(seen):
             raise self._divergence(f"the matching loss became {loss.item()}")
         self._good = (self.images.detach().clone(), self.alpha.item(), step)
-        self.log("loss", loss, prog_bar=True, sync_dist=ranks.world > 1)
-        self.log("alpha", self.alpha.detach(), prog_bar=True)
+        self.course.add(seen.item() / ranks.world, self.alpha.item())
+        # For callbacks and bars. Loggers are told below: Lightning would add the number of the epoch, always 0.
+        self.log("loss", self.course.losses[-1], prog_bar=True, logger=False)
+        self.log("alpha", self.course.alphas[-1], prog_bar=True, logger=False)
         return loss
 
     def _side(self, images: Tensor) -> SyntheticSide:
@@ -186,9 +197,13 @@ class StageModule(LightningModule):
         return SyntheticSide(images, self.labels, self.alpha, self._conditioning, self.options.factor)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """End the fit with the last iteration, whatever the trainer's own limits are."""
-        if self.global_step >= self.options.iterations:
-            self.trainer.should_stop = True
+        """End the fit with the last iteration, whatever the trainer's own limits are, and log now and then."""
+        trainer, done = self.trainer, self.global_step
+        if done >= self.options.iterations:
+            trainer.should_stop = True
+        every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if trainer.should_stop or done == trainer.max_steps or (every and done % every == 0):
+            scalars(trainer.loggers, {"loss": self.course.losses[-1], "alpha": self.course.alphas[-1]}, done - 1)
 
     def on_train_end(self) -> None:
         """Let go of what a GPU has recorded: the transition needs its memory."""
@@ -223,7 +238,7 @@ class StageModule(LightningModule):
                 write_last_good(self.folder, images, self.labels, rate, step)
             state = f"the last good state, of step {step}, is in {self.folder.last_good}"
         return DivergenceError(
-            f"stage {self.stage} stopped at step {self.global_step}: {what}; {state}. Lower model.learning_rate_lr "
+            f"{self.title} stopped at step {self.global_step}: {what}; {state}. Lower model.learning_rate_lr "
             f"(now {self.options.learning_rate_lr:g}) or model.image_lr (now {self.options.image_lr:g}), delete "
             f"{self.folder.checkpoints} if it exists, and run again"
         )
@@ -236,11 +251,14 @@ class StageModule(LightningModule):
         """Remember what the checkpoint was made of."""
         checkpoint["pdd_stage"] = {"settings": self.settings(), **origin(self.run, self.stage, self.data.fingerprint)}
         checkpoint["pdd_dynamics"] = self.options.dynamics.state_dict()
+        checkpoint["pdd_course"] = self.course.state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse to continue from a checkpoint of other settings: config.yaml must not lie."""
         self.verify_checkpoint(checkpoint, self.data.fingerprint)
         self._resumed = checkpoint["pdd_dynamics"]
+        if "pdd_course" in checkpoint:  # which no number depends on
+            self.course.load(checkpoint["pdd_course"])
 
     def verify_checkpoint(self, checkpoint: dict[str, Any], data: str) -> None:
         """Compare what a checkpoint was made of with the present settings and data.

@@ -1,5 +1,6 @@
 """What a person sees while a stage is fitted: a progress bar, and pictures in its logs."""
 
+import logging
 from contextlib import ExitStack
 from typing import Any
 
@@ -12,12 +13,14 @@ from pdd_lightning.stage.logs import picture
 from pdd_lightning.stage.module import StageModule
 from pdd_lightning.stage.pictures import grid_tensor
 
+log = logging.getLogger(__name__)
+
 
 class ImageMonitor(Callback):
-    """Sends a grid of the synthetic images to the trainer's loggers as they develop.
+    """Sends a picture of the stage's images to the trainer's loggers as they develop, and of what came out.
 
     Args:
-        every: Steps between two grids.
+        every: Steps between two pictures; None makes it a hundred, or so many that a stage has about twenty.
 
     Example:
         >>> quiet = {"logger": False, "enable_checkpointing": False, "accelerator": "cpu"}
@@ -28,10 +31,11 @@ class ImageMonitor(Callback):
         pdd_lightning.errors.ConfigError: ImageMonitor.every must be at least 1, got 0
     """
 
-    def __init__(self, every: int = 100) -> None:
-        if every < 1:
+    def __init__(self, every: int | None = None) -> None:
+        if every is not None and every < 1:
             raise ConfigError(f"ImageMonitor.every must be at least 1, got {every}")
         self.every = every
+        self._sent = -1
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The images before the first step."""
@@ -41,16 +45,29 @@ class ImageMonitor(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """The images now and then."""
-        if trainer.global_step % self.every == 0:
-            self._send(trainer, pl_module)
+        if isinstance(pl_module, StageModule):
+            every = self.every or max(100, pl_module.options.iterations // 20)
+            if trainer.global_step % every == 0:
+                self._send(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The images after the last step."""
+        self._send(trainer, pl_module)
 
     @torch.no_grad()
     def _send(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.loggers or not trainer.is_global_zero or not isinstance(pl_module, StageModule):
             return
-        subset, data = pl_module.subset().data, pl_module.data
-        pixels = data.preprocessing.invert(subset.images).clamp(0, 1)
-        grid = grid_tensor(pixels, subset.labels, data.num_classes)
+        if trainer.global_step == self._sent:
+            return
+        self._sent = trainer.global_step
+        subset, data = pl_module.subset(), pl_module.data
+        pixels, labels = data.preprocessing.invert(subset.data.images), subset.data.labels
+        try:
+            grid = grid_tensor(pixels, labels, torch.full_like(labels, subset.stage), data.class_names)
+        except Exception as error:  # a font, the drawing library: neither is worth the work of a stage
+            log.warning("the picture of step %s could not be made: %s", trainer.global_step, error)
+            return
         picture(trainer.loggers, "synthetic images", grid, trainer.global_step)
 
 

@@ -9,6 +9,20 @@ from pdd_lightning.types import Json
 ONE_STAGE: Final = "one-stage"
 """What the baseline is called among those of an evaluation."""
 
+FOLDER: Final = "one_stage"
+"""Of the baseline, in the folder of the run."""
+
+
+def title(options: StageOptions, stage: int) -> str:
+    """What a stage is called where people read of it: the baseline is not a stage of the run.
+
+    Args:
+        options: Of the run, or of the baseline.
+        stage: Number of the stage.
+    """
+    baseline = options.stages == 1 and options.run.directory.name == FOLDER
+    return "the one-stage baseline" if baseline else f"stage {stage}"
+
 
 def one_stage_changes(options: StageOptions) -> Json:
     """Options of the model in which the baseline differs from a stage of the run."""
@@ -26,7 +40,7 @@ def one_stage_options(options: StageOptions) -> StageOptions:
     Args:
         options: Of the run.
     """
-    folders = {"run_dir": str(options.run.directory / "one_stage"), "experts_dir": str(options.experts_folder)}
+    folders = {"run_dir": str(options.run.directory / FOLDER), "experts_dir": str(options.experts_folder)}
     changes: dict[str, object] = {**one_stage_changes(options), **folders, "stage": 1}
     return replace(options, **changes)  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""Pictures of synthetic images: a labelled PNG for people and a bare grid for logs."""
+"""Pictures of synthetic images: labelled, as a PNG and for logs."""
 
 import io
 import logging
@@ -16,8 +16,6 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import pad
-from torchvision.utils import make_grid  # type: ignore[import-untyped]
 
 from pdd_lightning.store.files import atomic_write
 
@@ -101,6 +99,36 @@ def save_grid(
         ValueError: If there are no images, or the shapes, channels or labels are not as above.
         ArtifactError: If the file cannot be written.
     """
+    figure = _grid(images, labels, stages, class_names)
+    picture = io.BytesIO()
+    # Not savefig, which would obey the user's settings (a tight bounding box, another resolution).
+    FigureCanvasAgg(figure).print_png(picture)  # type: ignore[no-untyped-call]
+    atomic_write(path, picture.getbuffer())
+
+
+def grid_tensor(images: Tensor, labels: Tensor, stages: Tensor, class_names: Sequence[str]) -> Tensor:
+    """The picture of :func:`save_grid` for a logger.
+
+    Args:
+        images: See :func:`save_grid`, as for the others.
+        labels: Of the images.
+        stages: Of the images.
+        class_names: One per class.
+
+    Returns:
+        Shape (3, height, width), floating point in [0, 1], on the CPU.
+
+    Raises:
+        ValueError: See :func:`save_grid`.
+    """
+    canvas = FigureCanvasAgg(_grid(images, labels, stages, class_names))
+    canvas.draw()  # type: ignore[no-untyped-call]
+    drawn = np.asarray(canvas.buffer_rgba())[..., :3]  # type: ignore[no-untyped-call]
+    return torch.from_numpy(drawn.copy()).permute(2, 0, 1).float() / 255
+
+
+def _grid(images: Tensor, labels: Tensor, stages: Tensor, class_names: Sequence[str]) -> Figure:
+    """What :func:`save_grid` saves."""
     _check(images, labels, len(class_names))
     if stages.shape != labels.shape:
         raise ValueError(f"expected stages {tuple(labels.shape)}, got {tuple(stages.shape)}")
@@ -113,8 +141,9 @@ def save_grid(
     counts = torch.zeros(len(numbers), len(class_names), dtype=torch.int64)
     positions = torch.searchsorted(torch.tensor(numbers), stages)
     counts.index_put_((positions, labels), torch.ones_like(labels), accumulate=True)
+    pixels, size = _pixels(images), _enlarged_size(images)
     groups = [
-        _group(images, labels, stages == number, num_rows, min(limit, int(counts[k, :num_rows].max())))
+        _group(pixels, size, labels, stages == number, num_rows, min(limit, int(counts[k, :num_rows].max())))
         for k, number in enumerate(numbers)
     ]
     notes = []
@@ -122,39 +151,7 @@ def save_grid(
         notes.append(f"first {num_rows} of {len(class_names)} classes")
     if limit < int(counts.max()):
         notes.append(f"at most {limit} of {int(counts.max())} images per class and stage")
-    figure = _draw(groups, numbers, class_names[:num_rows], "Showing " + ", ".join(notes) if notes else None)
-    picture = io.BytesIO()
-    # Not savefig, which would obey the user's settings (a tight bounding box, another resolution).
-    FigureCanvasAgg(figure).print_png(picture)  # type: ignore[no-untyped-call]
-    atomic_write(path, picture.getbuffer())
-
-
-def grid_tensor(images: Tensor, labels: Tensor, num_classes: int) -> Tensor:
-    """Arrange images for a logger: one row per class, one pixel of white around each.
-
-    Args:
-        images: Shape (N, C, H, W), floating point in [0, 1], C = 1 or 3. Clamped; NaN is black.
-        labels: Shape (N,), int64, in [0, num_classes).
-        num_classes: The number of rows.
-
-    Returns:
-        Shape (C, num_classes (H + 1) + 1, K (W + 1) + 1) on the CPU, where K is the largest number of images
-        of one class. Rows with fewer end in white.
-
-    Raises:
-        ValueError: If there are no images, or the shapes, channels or labels are not as above.
-    """
-    _check(images, labels, num_classes)
-    images, labels = images.detach().cpu().float().nan_to_num(0.0).clamp(0, 1), labels.cpu()
-    columns = int(labels.bincount().max())
-    cells = images.new_ones(num_classes, columns, *images.shape[1:])
-    for label in range(num_classes):
-        members = images[labels == label]
-        cells[label, : len(members)] = members
-    grid: Tensor = make_grid(cells.flatten(0, 1), nrow=columns, padding=1, pad_value=1.0)
-    if num_classes * columns == 1:  # the one case that make_grid does not pad
-        grid = pad(grid, (1, 1, 1, 1), value=1.0)
-    return grid[: images.shape[1]]  # make_grid repeats a grey channel three times
+    return _draw(groups, numbers, class_names[:num_rows], "Showing " + ", ".join(notes) if notes else None)
 
 
 def _check(images: Tensor, labels: Tensor, num_classes: int) -> None:
@@ -177,18 +174,30 @@ def _enlarged_size(images: Tensor) -> tuple[int, int, int]:
     return height * factor + 2, width * factor + 2, factor
 
 
-def _enlarge(image: Tensor, factor: int) -> NDArray[np.uint8]:
-    """Repeat each pixel of an image (C, H, W) and frame it, shape (H', W', 3)."""
-    clean = image.detach().cpu().float().nan_to_num(0.0).clamp(0, 1)
-    pixels = (clean * 255).round().to(torch.uint8).expand(3, -1, -1).permute(1, 2, 0).numpy()
-    enlarged = pixels.repeat(factor, axis=0).repeat(factor, axis=1)
+def _pixels(images: Tensor) -> NDArray[np.uint8]:
+    """Images as they are shown, shape (N, H, W, 3)."""
+    clean = images.detach().cpu().float().nan_to_num(0.0).clamp(0, 1)
+    pixels: NDArray[np.uint8] = (clean * 255).round().byte().expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
+    return pixels
+
+
+def _enlarge(image: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
+    """Repeat each pixel of an image (H, W, 3) and frame it, shape (H', W', 3)."""
+    enlarged = image.repeat(factor, axis=0).repeat(factor, axis=1)
     # Without a frame, an image with a white edge runs into the paper.
     return np.pad(enlarged, ((1, 1), (1, 1), (0, 0)), constant_values=_FRAME)
 
 
-def _group(images: Tensor, labels: Tensor, chosen: Tensor, num_rows: int, columns: int) -> NDArray[np.uint8]:
+def _group(
+    pixels: NDArray[np.uint8],
+    size: tuple[int, int, int],
+    labels: Tensor,
+    chosen: Tensor,
+    num_rows: int,
+    columns: int,
+) -> NDArray[np.uint8]:
     """One stage's images, shape (height, width, 3); where a class has fewer, cells stay white."""
-    height, width, factor = _enlarged_size(images)
+    height, width, factor = size
     columns = max(columns, 1)
     shape = (num_rows * (height + _CELL_GAP) - _CELL_GAP, columns * (width + _CELL_GAP) - _CELL_GAP, 3)
     group: NDArray[np.uint8] = np.full(shape, 255, dtype=np.uint8)
@@ -196,7 +205,7 @@ def _group(images: Tensor, labels: Tensor, chosen: Tensor, num_rows: int, column
         members = (chosen & (labels == row)).nonzero().flatten().tolist()[:columns]
         for column, index in enumerate(members):
             top, left = row * (height + _CELL_GAP), column * (width + _CELL_GAP)
-            group[top : top + height, left : left + width] = _enlarge(images[index], factor)
+            group[top : top + height, left : left + width] = _enlarge(pixels[index], factor)
     return group
 
 

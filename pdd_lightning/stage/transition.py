@@ -61,7 +61,7 @@ def make_transition(
         context.networks_at_once,
         lambda member: _read(paths[member], identity, member) is not None,
     )
-    title = f"stage {context.stage}: transition ({recipe.epochs} epochs each)"
+    title = f"{context.title}: transition ({recipe.epochs} epochs each)"
     with Progress(enabled=context.ranks.rank == 0) as progress, progress.task(title, sum(map(len, together))) as task:
         steps = len(context.bank) * recipe.steps(len(union))
         for group in together:

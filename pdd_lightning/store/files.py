@@ -91,6 +91,12 @@ def write_json(path: Path, value: Mapping[str, object]) -> None:
     atomic_write(path, f"{text}\n".encode())
 
 
+def as_json(value: Mapping[str, object]) -> Json:
+    """The object as a file would give it back: with lists in place of tuples."""
+    read: Json = json.loads(json.dumps(dict(value), allow_nan=False))
+    return read
+
+
 def read_json(path: Path) -> Json:
     """Read a JSON object.
 

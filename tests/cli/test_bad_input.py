@@ -24,6 +24,12 @@ TYPING_MISTAKES = {
     "not a number": (["--model.ipc", "many"], ["--model.ipc=many", "an integer"]),
     "nested not a number": (["--model.network.width", "many"], ["--model.network.width=many", "an integer"]),
     "not a choice": (["--model.optimizer", "rmsprop"], ["--model.optimizer=rmsprop", "'sgd', 'adam'"]),
+    "no list": (["--evaluation.networks", "ResNet"], ["--evaluation.networks=ResNet: expected a list", "'[ResNet]'"]),
+    "no list of numbers": (
+        ["--evaluation.random_rates", "0.1"],
+        ["expected a list; write it in brackets, as in '[0.1]'"],
+    ),
+    "no tuple": (["--model.image_lr_decay_at", "0.5"], ["expected a list; write it in brackets, as in '[0.5]'"]),
     "out of range": (["--model.ipc", "0"], ["model.ipc", "got 0", "at least 1"]),
     "network out of range": (["--model.network.width", "0"], ["model.network.width is 0", "width >= 1"]),
     "recipe out of range": (["--model.recipe.epochs", "0"], ["model.recipe.epochs must be", "got 0"]),

@@ -40,7 +40,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def accuracies(run: Path) -> dict[str, Any]:
-    rows = json.loads((run / "evaluation" / "results.json").read_text())
+    rows = json.loads((run / "evaluation" / "results.json").read_text())["rows"]
     return {f"{row['name']} {row['stage']} {number}": row["accuracies"] for number, row in enumerate(rows)}
 
 

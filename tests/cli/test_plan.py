@@ -14,12 +14,16 @@ from safetensors.torch import load_file
 
 from pdd_lightning.cli import children
 from pdd_lightning.cli.main import main
+from pdd_lightning.datamodules import DigitsData
 from pdd_lightning.dynamics import ExpertTrajectories
+from pdd_lightning.networks import ConvNet
 from pdd_lightning.objectives import TrajectoryMatching
 from pdd_lightning.planning import command
 from pdd_lightning.planning.rehearsal import rehearse_stage
 from pdd_lightning.process.readings import folder_bytes
 from pdd_lightning.process.signals import Interrupted
+from pdd_lightning.stage import disk
+from pdd_lightning.stage.disk import Disk
 from pdd_lightning.stage.module import StageModule
 from pdd_lightning.store.folders import RunFolder
 
@@ -207,14 +211,36 @@ class TestUsage:
         plan(run)
         assert "plan/used" in capsys.readouterr().out  # of the stages
         main(["evaluate", "--config", str(CONFIG), "--run_dir", str(run)])
-        printed = capsys.readouterr().out
-        lines = [line.split() for line in printed.splitlines() if line.strip()]
+        jobs = usage(run / "evaluation")["jobs"]
+        assert set(jobs) == {"random union, ConvNet", "pdd progressive, ConvNet", "full union, ConvNet"}
+        capsys.readouterr()
+        plan(run)
+        lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()]
         first = next(number for number, words in enumerate(lines) if words[0] == "all")
         totals = lines[first : first + 3]
         assert [words[0] for words in totals] == ["all", "peak", "disk"]
         assert all(float(words[-1]) > 0 for words in totals)
-        jobs = usage(run / "evaluation")["jobs"]
-        assert set(jobs) == {"random union, ConvNet", "pdd progressive, ConvNet", "full union, ConvNet"}
+
+    def test_an_evaluation_ends_with_its_table(
+        self, two_stages: Path, run: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """And says in a line before it what the run took, and was planned to take."""
+        shutil.copytree(two_stages, run)
+        for planned in (False, True):
+            if planned:
+                (run / "plan.json").unlink(missing_ok=True)
+                shutil.move(run / "stage_01", run / "aside")
+                plan(run)
+                shutil.move(run / "aside", run / "stage_01")
+            capsys.readouterr()
+            main(["evaluate", "--config", str(CONFIG), "--run_dir", str(run)])
+            printed = capsys.readouterr()
+            (line,) = [line for line in printed.err.splitlines() if line.startswith("took ")]
+            told = r" \(planned [\d.]+ \w+\)" if planned else ""
+            amounts = [rf"{what} [\d.]+ \w+{told}" for what in ("took", "peak memory", "disk")]
+            assert re.fullmatch(", ".join(amounts) + ("; `pdd-cli plan` shows every part" if planned else ""), line)
+            assert "Results" in printed.out
+            assert "plan" not in printed.out
 
     @pytest.mark.gpu
     def test_memory_of_a_gpu_is_planned_and_noted(self, run: Path) -> None:
@@ -235,7 +261,7 @@ class TestUsage:
         shutil.copytree(two_stages, run, dirs_exist_ok=True)
         capsys.readouterr()
         main(["evaluate", "--config", str(CONFIG), "--run_dir", str(run)])
-        assert "plan/used" not in capsys.readouterr().out
+        assert "planned" not in capsys.readouterr().err
 
     def test_what_was_planned_before_a_run_stays(
         self, two_stages: Path, run: Path, capsys: pytest.CaptureFixture[str]
@@ -267,13 +293,26 @@ class TestSpace:
         network = load_file(RunFolder(run).stage(1).end_states)
         parameters = sum(tensor[0].numel() for tensor in network.values())
         experts = 4 * 2 * 3 * parameters  # bytes, experts, rows
-        assert f"{experts / 1024:.1f} KiB of experts in {run / 'experts'}" in line
-        assert line.endswith("are free")
+        assert f"KiB + {experts / 1024:.1f} KiB of experts, " in line
+        assert line.endswith(" free")
+        assert str(run) not in line
+
+    @pytest.mark.parametrize("found", [0, 1])
+    def test_it_is_a_short_line(self, found: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """However long the paths are and however large the run is."""
+        large = Disk(experts=1023 * 2**30, found=found * 1023 * 2**30, stage=85 * 2**30, passing=2**30, state=1)
+        monkeypatch.setattr(disk, "stage_disk", lambda *_: large)
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(2**60, 0, 2**60))
+        parts = {"network": ConvNet(), "objective": TrajectoryMatching(), "dynamics": ExpertTrajectories()}
+        module = StageModule(**parts, stages=12, run_dir=str(tmp_path / ("long" * 20)))
+        line = disk.state_disk(module, DigitsData(), whole_run=True, one_stage=True)
+        assert line.startswith("disk: stages 1 to 12 and the one-stage baseline: 1021.0 GiB")
+        assert len(line) <= 100
 
     def test_a_whole_run_counts_every_stage(self, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
         main(["run", "--config", str(CONFIG), "--run_dir", str(run)])
         lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("disk: ")]
-        assert [line.split(" will take ")[0] for line in lines] == ["disk: stages 1 to 2", "disk: stage 2"]
+        assert [line.rpartition(": ")[0] for line in lines] == ["disk: stages 1 to 2", "disk: stage 2"]
 
     def test_a_full_disk_is_refused_before_anything_is_written(
         self, run: Path, refused: Refused, monkeypatch: pytest.MonkeyPatch
@@ -292,13 +331,13 @@ class TestSpace:
         stored = folder_bytes(run / "experts")
         monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 0, 2 * stored))
         fit(*many)
-        assert "the experts are in" in capsys.readouterr().err
+        assert "the experts are there" in capsys.readouterr().err
 
     def test_it_is_what_is_there_while_it_runs(self, run: Path, fit: Fit, capsys: pytest.CaptureFixture[str]) -> None:
         """Two checkpoints and one that is being written, members and the end states that are made of them."""
         fit("--trainer.max_steps", "4", "--checkpoint_every", "2")
         (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("disk: ")]
-        (told,) = re.findall(r"will take about ([\d.]+) KiB in", line)
+        (told,) = re.findall(r"stage 1: ([\d.]+) KiB", line)
         folder = RunFolder(run).stage(1)
         checkpoints = folder_bytes(folder.checkpoints)
         fit()
@@ -322,8 +361,8 @@ class TestSpace:
     ) -> None:
         fit_into(run, "--experts_dir", str(first_stage / "experts"), *others)
         (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("disk: ")]
-        assert ("the experts are in" in line) == present
-        assert ("KiB of experts in" in line) != present
+        assert ("the experts are there" in line) == present
+        assert ("KiB of experts" in line) != present
 
     def test_experts_of_a_part_of_the_data_are_known_once_the_part_is(
         self, run: Path, fit: Fit, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -334,7 +373,7 @@ class TestSpace:
             fit(*args, "--trainer.max_steps", "4", "--checkpoint_every", "2")
             fit(*args)
             lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("disk: ")]
-            assert ["the experts are in" in line for line in lines] == [False, True]
+            assert ["the experts are there" in line for line in lines] == [False, True]
 
     def test_experts_of_a_later_stage_are_known_by_where_they_start(
         self, two_stages: Path, run: Path, capsys: pytest.CaptureFixture[str]
@@ -345,7 +384,7 @@ class TestSpace:
             for _ in range(2):
                 fit_into(run, *shared, "--model.iterations", changed)
             lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("disk: ")]
-            assert ["the experts are in" in line for line in lines] == [True, present]
+            assert ["the experts are there" in line for line in lines] == [True, present]
 
     def test_a_whole_run_counts_the_baseline_of_one_stage(self, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
         told = []
@@ -353,11 +392,15 @@ class TestSpace:
             args = ["--config", str(CONFIG), "--run_dir", str(run), "--evaluation.baselines", baselines]
             main(["run", *args])
             lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("disk: ")]
-            told.append([line.partition(" will take ")[0] for line in lines])
+            told.append([line.rpartition(": ")[0] for line in lines])
             shutil.rmtree(run)
         assert told[0] == ["disk: stages 1 to 2", "disk: stage 2"]
         baseline = "and the one-stage baseline"
-        assert told[1] == [f"disk: stages 1 to 2 {baseline}", f"disk: stage 2 {baseline}", "disk: stage 1"]
+        assert told[1] == [
+            f"disk: stages 1 to 2 {baseline}",
+            f"disk: stage 2 {baseline}",
+            "disk: the one-stage baseline",
+        ]
 
     def test_another_disk_is_looked_at_by_itself(self, first_stage: Path, tmp_path: Path) -> None:
         fit_into(tmp_path / "run", "--experts_dir", str(first_stage / "experts"))

@@ -13,7 +13,7 @@ from commandline import CONFIG, fit_into
 from pdd_lightning.cli.main import main
 from pdd_lightning.datamodules import DigitsData
 from pdd_lightning.evaluation.protocol import TRIALS
-from pdd_lightning.evaluation.report import read_results
+from pdd_lightning.evaluation.results import read_results
 from pdd_lightning.stage.subsets import read_run
 from pdd_lightning.store.digests import file_digest
 from pdd_lightning.store.folders import RunFolder
@@ -93,7 +93,7 @@ def test_evaluate_takes_it(
     do("evaluate", run, "--evaluation.baselines", "[random, herding]", *stages)
     rows = read_results(run / "evaluation" / "results.json")
     assert [(row.name, row.order, row.stage, row.images_per_class) for row in rows] == [
-        ("random", "union", 1, 3),
+        ("random", "union", None, 3),
         ("herding", "progressive", 1, 3),
     ]
     assert rows[0].steps == rows[1].steps

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from pdd_lightning.cli.main import main
 from pdd_lightning.dynamics import ExpertTrajectories, StageContext
-from pdd_lightning.evaluation.report import read_results
+from pdd_lightning.evaluation.results import read_results
 from pdd_lightning.stage.module import StageModule
 from pdd_lightning.stage.subsets import read_run
 from pdd_lightning.store.folders import RunFolder

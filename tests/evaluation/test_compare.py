@@ -7,11 +7,12 @@ import pytest
 
 from pdd_lightning.cli.main import main
 from pdd_lightning.evaluation.compare import merged_rows
-from pdd_lightning.evaluation.report import Row, write_results
+from pdd_lightning.evaluation.results import write_results
+from pdd_lightning.evaluation.row import Row
 
-RANDOM = Row("random", "union", "ConvNet", 1, 3, (0.8, 0.9), 30, 450, 100, (0.1,))
-FULL = replace(RANDOM, name="full", stage=0, images_per_class=None, stored_bytes=None, accuracies=(0.99, 0.98))
-FIRST = replace(RANDOM, name="pdd", order="progressive", images_per_class=1, accuracies=(0.7, 0.7))
+RANDOM = Row("random", "union", "ConvNet", None, 3, (0.8, 0.9), 30, 450, 100, (0.1,))
+FULL = replace(RANDOM, name="full", images_per_class=None, stored_bytes=None, accuracies=(0.99, 0.98))
+FIRST = replace(RANDOM, name="pdd", order="progressive", stage=1, images_per_class=1, accuracies=(0.7, 0.7))
 SECOND = replace(FIRST, stage=2, images_per_class=3, accuracies=(0.95, 0.96))
 
 
@@ -34,12 +35,23 @@ def test_baselines_that_differ_bear_labels_too() -> None:
 
 def test_every_stage() -> None:
     rows = merged_rows({"a": [RANDOM, FIRST, SECOND]}, every_stage=True)
-    assert [(row.name, row.stage) for row in rows] == [("random", 1), ("a", 1), ("a", 2)]
+    assert [(row.name, row.stage) for row in rows] == [("random", None), ("a", 1), ("a", 2)]
 
 
 def test_the_last_stage_is_that_of_each_order() -> None:
     union = replace(FIRST, order="union")
     assert names(merged_rows({"a": [FIRST, SECOND, union]})) == ["a", "a"]
+
+
+def test_selected_images_bear_the_label_of_their_run() -> None:
+    """Though their name is that of a baseline too."""
+    mine = replace(RANDOM, order="progressive", stage=1)
+    assert names(merged_rows({"a": [RANDOM, FIRST], "mine": [mine, FULL]})) == ["random", "a", "mine", "full"]
+
+
+def test_runs_that_differ_in_who_made_them_share_their_baselines() -> None:
+    again = replace(RANDOM, run="another", made={"torch": "2.12.0"})
+    assert names(merged_rows({"a": [RANDOM, FIRST], "b": [again, FIRST]})) == ["random", "a", "b"]
 
 
 @pytest.fixture
@@ -55,6 +67,24 @@ def test_the_command_prints_and_writes(runs: list[str], tmp_path: Path, capsys: 
     assert [line.split("|")[1].strip() for line in written[2:]] == ["random", "mtt", "pdd_mtt", "full"]
     shown = capsys.readouterr().out
     assert all(text in shown for text in ("random", "pdd_mtt", "95.5 ± 0.7"))
+
+
+def test_runs_on_two_test_sets_are_not_in_one_table(
+    runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other"
+    write_results([replace(row, test="abcdef0123") for row in (RANDOM, FIRST, FULL)], other / "evaluation")
+    main(["compare", *runs, str(other), "--output", str(tmp_path / "table.md")])
+    text = (tmp_path / "table.md").read_text()
+    first, second = text.split("## Test set abcdef01: other")
+    assert "## Test set unknown: mtt, pdd_mtt" in first
+    assert [
+        [line.split("|")[1].strip() for line in part.splitlines() if line[:1] == "|"][2:] for part in (first, second)
+    ] == [
+        ["random", "mtt", "pdd_mtt", "full"],
+        ["random", "other", "full"],
+    ]
+    assert "There are 2 test sets: compare within a table only." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

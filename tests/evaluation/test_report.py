@@ -5,10 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
 
+from pdd_lightning import __version__
 from pdd_lightning.errors import ArtifactError
-from pdd_lightning.evaluation.report import Row, markdown_table, read_results, render_table, write_results
+from pdd_lightning.evaluation.report import markdown_table, render_table
+from pdd_lightning.evaluation.results import read_results, with_earlier, write_results
+from pdd_lightning.evaluation.row import Row
+from pdd_lightning.store.made import made_with
 
 ROW = Row(
     name="pdd",
@@ -21,6 +26,10 @@ ROW = Row(
     steps=12000,
     stored_bytes=1536,
     learning_rate=(0.01, 0.005),
+    settings={"network": {"width": 32}, "recipe": {"epochs": 30}},
+    test="0123",
+    run="4567",
+    made={"torch": "2.11.0", "threads": 1},
 )
 ODD = replace(
     ROW,
@@ -46,7 +55,7 @@ def test_round_trip(tmp_path: Path) -> None:
     rows = [
         ROW,
         ODD,
-        replace(ROW, name="full", stage=0, images_per_class=12.5, learning_rate=(), accuracies=(0, 1)),
+        replace(ROW, name="full", stage=None, images_per_class=12.5, learning_rate=(), accuracies=(0, 1)),
     ]
     write_results(rows, tmp_path / "new" / "folder")
     assert read_results(tmp_path / "new" / "folder" / "results.json") == rows
@@ -60,7 +69,7 @@ def test_json_carries_mean_and_std() -> None:
     value = json.loads(json.dumps(ROW.to_json()))
     assert value["mean"] == ROW.mean
     assert value["std"] == ROW.std
-    assert len(value) == 14
+    assert len(value) == 18
 
 
 @pytest.mark.parametrize(
@@ -86,6 +95,9 @@ def test_json_carries_mean_and_std() -> None:
         ({"order": "reverse"}, "order"),
         ({"protocol": "official"}, "protocol"),
         ({"name": 3}, "name"),
+        ({"test": None}, "test"),
+        ({"settings": []}, "settings"),
+        ({"made": "torch 2.11.0"}, "made"),
         ({"extra": 1}, "extra"),
     ],
 )
@@ -107,11 +119,36 @@ def test_refuses_a_missing_key(key: str) -> None:
         Row.from_json(value)
 
 
-@pytest.mark.parametrize("text", [b"", b"[", b"{}", b"[1]", b"\xff\xfe[]", b'[{"name": "pdd"}]'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            b"",
+            b"[",
+            b"{}",
+            b"[1]",
+            b"\xff\xfe[]",
+            b'[{"name": "pdd"}]',
+            b'{"format": 2}',
+            b'{"format": 2, "rows": [1]}',
+        ),
+        b'{"format": 1, "rows": []}',
+    ],
+)
 def test_refuses_a_malformed_file(tmp_path: Path, text: bytes) -> None:
     path = tmp_path / "results.json"
     path.write_bytes(text)
-    with pytest.raises(ArtifactError, match=r"results\.json"):
+    with pytest.raises(ArtifactError, match=r"results\.json.*score the run again"):
+        read_results(path)
+
+
+def test_refuses_a_file_that_lacks_a_row(tmp_path: Path) -> None:
+    write_results([ROW, ODD], tmp_path)
+    path = tmp_path / "results.json"
+    value = json.loads(path.read_text())
+    del value["rows"][1]
+    path.write_text(json.dumps(value))
+    with pytest.raises(ArtifactError, match="was changed after it was written"):
         read_results(path)
 
 
@@ -159,7 +196,7 @@ def test_stored_size(size: int, text: str) -> None:
 
 def test_terminal_table_shows_names_as_they_are() -> None:
     out = io.StringIO()
-    Console(file=out, width=200).print(render_table([ODD, ROW]))
+    Console(file=out, width=200).print(render_table([ODD, ROW], 200))
     text = out.getvalue()
     assert "[red]c[/red]" in text
     assert "53.0 ± 3.6" in text
@@ -167,15 +204,104 @@ def test_terminal_table_shows_names_as_they_are() -> None:
 
 
 def test_what_all_rows_share_is_said_once() -> None:
-    table = render_table([ROW, replace(ROW, stage=1)])
-    assert table.caption == "network: ConvNet-3, seeds: 3, protocol: held-out"
-    assert [column.header for column in table.columns][:3] == ["set", "order", "stage"]
+    *lines, shown, _ = printed([ROW, replace(ROW, stage=1)], 200).splitlines()
+    assert (lines[2].split(), shown) == (
+        ["set", "stage", "accuracy", "%"],
+        "order: progressive, network: ConvNet-3, images per class: 10, seeds: 3, trained on: 400, steps: 12,000, "
+        "stored size: 1.5 KiB, protocol: held-out",
+    )
+    lines = printed([ROW, replace(ROW, stage=1, training_images=80, steps=2400)], 200).splitlines()
+    assert lines[2].split() == ["set", "stage", "accuracy", "%", "trained", "on", "steps"]
+
+
+def printed(rows: list[Row], width: int) -> str:
+    out = io.StringIO()
+    Console(file=out, width=width).print(render_table(rows, width))
+    return out.getvalue()
 
 
 def test_a_narrow_terminal_keeps_the_figures() -> None:
-    out = io.StringIO()
-    Console(file=out, width=80).print(render_table([ROW, ODD]))
-    text = out.getvalue()
+    text = printed([ROW, ODD], 80)
     assert "53.0 ± 3.6" in text
     assert "protocol: held-out" in text
     assert "…" not in text
+
+
+WIDE = [
+    replace(ROW, name=name, order=order, network=network, images_per_class=ipc, stage=stage)
+    for name, order, network, ipc, stage in [
+        ("random, pdd_trajectories", "union", "ConvNet", 10, None),
+        ("pdd_trajectories", "progressive", "ResNet18-of-mine", 50, 5),
+        ("another_run_of_mine", "sequential", "ConvNet", 50.5, 12),
+    ]
+]
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 200])
+@pytest.mark.parametrize("more", [{}, {"accuracies": (0.9,), "steps": 1234567}])
+def test_no_word_or_number_is_broken(width: int, more: dict[str, Any]) -> None:
+    rows = [*WIDE, replace(WIDE[1], stage=4, training_images=12345, stored_bytes=10**9, **more)]
+    text = printed(rows, width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    words = {word for row in rows for word in (*row.name.split(), row.order, row.network, row.protocol)}
+    words |= {"53.0 ± 3.6", "12,345", "400", "953.7 MiB", "1.5 KiB", "12,000", "50.5"}
+    missing = [word for word in words if word not in " ".join(text.split())]
+    assert not missing
+
+
+def test_a_set_without_stages_has_none() -> None:
+    """Neither the baselines nor the full data are a stage."""
+    header, _, row = map(cells, markdown_table([replace(ROW, name="full", stage=None)]).splitlines())
+    assert dict(zip(header, row, strict=True))["stage"] == "-"
+
+
+def test_two_rows_that_look_alike_bear_what_tells_them_apart() -> None:
+    wider = replace(ROW, settings={**ROW.settings, "network": {"width": 64}})
+    longer = replace(ROW, stage=4, settings={**ROW.settings, "recipe": {"epochs": 90}})
+    lines = markdown_table([ROW, wider, longer]).splitlines()[2:]
+    assert [cells(line)[0] for line in lines] == ["pdd, width 32", "pdd, width 64", "pdd"]
+
+
+def test_the_versions_stand_below_the_table(tmp_path: Path) -> None:
+    write_results([ROW, replace(ROW, stage=4, made={"torch": "2.12.0", "threads": 1})], tmp_path)
+    assert (tmp_path / "results.md").read_text().splitlines()[-1] == "made with torch 2.11.0 and 2.12.0, threads 1"
+    assert printed([ROW], 80).splitlines()[-1] == "made with torch 2.11.0, threads 1"
+    assert json.loads((tmp_path / "results.json").read_text())["rows"][1]["made"]["torch"] == "2.12.0"
+
+
+def test_what_is_noted_of_the_versions() -> None:
+    made = made_with(torch.device("cpu"))
+    assert list(made) == ["torch", "torchvision", "lightning", "pdd_lightning", "python", "device", "threads"]
+    assert (made["torch"], made["pdd_lightning"], made["threads"]) == (torch.__version__, __version__, 1)
+    assert str(made["device"]).startswith("cpu ")
+
+
+RESNET = replace(ROW, network="ResNet", settings={**ROW.settings, "network": {"depth": 10}})
+RANDOM = replace(ROW, name="random", order="union", stage=None)
+FULL = replace(RANDOM, name="full")
+
+
+class TestWithEarlier:
+    """What an evaluation adds to the rows of those before."""
+
+    def test_other_rows_stay_in_the_order_of_the_table(self) -> None:
+        first, last = replace(ROW, stage=1), replace(ROW, order="union")
+        herding, one = replace(RANDOM, name="herding"), replace(RANDOM, name="one-stage")
+        earlier = [RANDOM, first, ROW, FULL]
+        found = with_earlier([one, RESNET, herding, last], earlier, lambda name: "4567")
+        assert found == [RANDOM, herding, one, first, ROW, last, FULL, RESNET]
+
+    def test_the_same_row_made_anew_replaces_the_old_one(self) -> None:
+        anew = replace(ROW, accuracies=(0.1, 0.2), made={"torch": "2.12.0"})
+        (_, found, _) = with_earlier([anew], [RANDOM, ROW, FULL], lambda name: "4567")
+        assert (found, found.made) == (anew, anew.made)
+
+    def test_rows_of_other_options_stay_beside_each_other(self) -> None:
+        longer = replace(ROW, settings={**ROW.settings, "recipe": {"epochs": 90}})
+        assert with_earlier([longer], [ROW], lambda name: "4567") == [ROW, longer]
+
+    def test_rows_of_a_set_that_changed_go(self) -> None:
+        """And those of one that cannot be looked at stay."""
+        now = {"pdd": "new", "random": "4567", "full": None}
+        assert with_earlier([RESNET], [RANDOM, ROW, FULL], now.__getitem__) == [RANDOM, FULL, RESNET]

@@ -16,7 +16,7 @@ def test_stages_improve_and_beat_a_random_subset(tmp_path: Path) -> None:
     run = tmp_path / "run"
     command = [sys.executable, "-m", "pdd_lightning", "run", "--config", str(CONFIG), "--run_dir", str(run)]
     subprocess.run(command, check=True)
-    rows = json.loads((run / "evaluation" / "results.json").read_text())
+    rows = json.loads((run / "evaluation" / "results.json").read_text())["rows"]
     named = {name: [row for row in rows if row["name"] == name] for name in ("random", "one-stage", "pdd", "full")}
     (random,), stages = named["random"], named["pdd"]
     assert len(named["one-stage"]) == len(named["full"]) == 1

@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from PIL import Image
 
-from pdd_lightning.stage.logs import loggers_of, picture, scalars
+from pdd_lightning.stage.logs import hyperparameters, loggers_of, picture, scalars
 from pdd_lightning.store.folders import RunFolder
 
 GRID = torch.tensor([0.0, 0.2, 1.0])[:, None, None].expand(3, 4, 6)
@@ -28,7 +28,7 @@ class Noting(Logger):
         self.told.append((metrics, step))
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        raise AssertionError("has none")
+        raise OSError("has none")
 
 
 class Showing(Noting):
@@ -48,6 +48,19 @@ def test_numbers_reach_all() -> None:
     scalars([one, other], {"a": 1.0, "b": 2.0}, 7)
     assert one.told == other.told == [({"a": 1.0, "b": 2.0}, 7)]
     scalars([], {"a": 1.0}, 7)
+
+
+class Asking(Noting):
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        self.told.append((params, args, kwargs))
+
+
+def test_options_reach_those_that_take_them(caplog: pytest.LogCaptureFixture) -> None:
+    deaf, asking = Noting(), Asking()
+    with caplog.at_level(logging.WARNING):
+        hyperparameters([deaf, asking], {"a": {"b": 1, "c": {"d": None}}, "e": [1, 2]}, {"f": 0.5})
+    assert asking.told == [({"a.b": 1, "a.c.d": "None", "e": "[1, 2]"}, (), {})]
+    assert "Noting did not take the hyper-parameters: has none" in caplog.text
 
 
 def test_pictures_reach_those_that_take_them(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -188,22 +188,17 @@ def test_names_what_is_wrong(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_grid_tensor_places_each_class_in_its_row(channels: int) -> None:
+def test_loggers_get_the_picture_of_the_file(channels: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the names of classes and stages, and every pixel large enough to see."""
+    texts = notes(monkeypatch)
     values = torch.tensor([0.1, 0.2, 0.3, 2.0])
-    images = values[:, None, None, None].expand(-1, channels, 4, 5)
-    grid = grid_tensor(images, torch.tensor([2, 0, 2, 2]), 3)
-    assert grid.shape == (channels, 3 * 5 + 1, 3 * 6 + 1)
-    expected = torch.tensor([[0.2, 1.0, 1.0], [1.0, 1.0, 1.0], [0.1, 0.3, 1.0]])
-    assert torch.equal(grid[0, 1::5, 1::6], expected)
-    assert torch.equal(grid[0, 4::5, 5::6], expected)
-    assert (grid[:, ::5] == 1).all()
-    assert (grid[:, :, ::6] == 1).all()
-
-
-def test_grid_tensor_of_one_image_is_padded_too() -> None:
-    grid = grid_tensor(torch.zeros(1, 1, 4, 5), torch.tensor([0]), 1)
-    assert grid.shape == (1, 6, 7)
-    assert grid.sum() == 6 * 7 - 4 * 5
+    images, labels = values[:, None, None, None].expand(-1, channels, 4, 5), torch.tensor([2, 0, 2, 2])
+    args = (images, labels, torch.full_like(labels, 4), ["cat", "dog", "cow"])
+    save_grid(tmp_path / "grid.png", *args)
+    grid = grid_tensor(*args)
+    assert texts == ["cat", "dog", "cow", "stage 4"] * 2
+    assert torch.equal((255 * grid).round().long().permute(1, 2, 0), torch.from_numpy(read(tmp_path / "grid.png")))
+    assert int((grid[0] == round(0.2 * 255) / 255).sum()) >= (19 * 4) * (19 * 5)  # the names are grey too
 
 
 def test_a_picture_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
