@@ -172,7 +172,8 @@ def _bad_value(message: str, option: str, types: dict[str, Any]) -> str:
     wanted = dict.fromkeys(_wanted(item) for item in re.findall(r"Expected an? (.*?)(?:\. Got value|$)", message, re.M))
     wanted = {name: None for name in wanted if name}
     if value and wanted:
-        return f"--{option}={value[1].strip()}: expected {' or '.join(wanted)}; correct the value"
+        given = value[1].strip()
+        return f"--{option}={given}: expected {' or '.join(wanted)}; {_remedy(given, wanted)}"
     problem = re.sub(
         r"Parser key \"[^\"]+\":|Problem with given class_path '[^']+':|- Expected a path but .*", "", message
     )
@@ -222,6 +223,14 @@ def _wanted(text: str) -> str:
         return f"one of {found[1]}"
     found = re.match(r"<class '([\w.]+)'>", text)
     return _TYPE_NAMES.get(found[1], found[1].rpartition(".")[2]) if found else text
+
+
+def _remedy(given: str, wanted: Iterable[str]) -> str:
+    """What to do about a value of another type. A file may hold text that YAML takes for a number or a truth value."""
+    if _TYPE_NAMES["str"] not in wanted or given == "None" or given.startswith(("[", "{")):
+        return "correct the value"
+    truth = " (YAML reads on and yes as true, off and no as false)" if given in ("True", "False") else ""
+    return f"quote it in the file if it is text{truth}, or correct the value"
 
 
 def _options_of(class_path: str | None) -> list[str]:

@@ -8,7 +8,7 @@ written out where it is named.
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from pdd_lightning.cli.classes import class_of, explained_imports
 from pdd_lightning.cli.messages import types_of
+from pdd_lightning.cli.strict_yaml import SIXTIETHS, load
 from pdd_lightning.errors import ConfigError
 
 
@@ -72,12 +73,26 @@ class _Reader:
         written: list[str] = []
         for before, arg in zip(["", *args], args, strict=False):
             option, equals, value = arg.partition("=") if arg.startswith("-") else (before, "", arg)
+            self._check_value(option, value)
             content = self._content(option, value) if value else None
             if content is None:
                 written.append(arg)
             else:
                 written[len(written) if equals else -1 :] = ["--config", yaml.safe_dump(content)]
         return written
+
+    def _check_value(self, option: str, value: str) -> None:
+        """Refuse on the command line what is refused in a file.
+
+        Raises:
+            ConfigError: If a value in YAML drops a part of it, or is another number than it looks like.
+        """
+        if value.startswith(("{", "[")):
+            with suppress(yaml.YAMLError):  # of which jsonargparse tells
+                load(value, option)
+        hint = self.types.get(option.removeprefix("--"))
+        if hint is not None and "str" not in str(hint) and SIXTIETHS.fullmatch(value):
+            raise ConfigError(f"{option}={value}: this would be read to the base of sixty; write the number out")
 
     def _content(self, option: str, value: str) -> dict[Any, Any] | None:
         """The options in the file that an option names, by their whole names; None if it names no file."""
@@ -178,7 +193,7 @@ def _load(path: Path, shown: str) -> dict[Any, Any]:
         ConfigError: If it cannot be read or is not a YAML file of options.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = load(path.read_text(encoding="utf-8"), shown)
     except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
