@@ -17,6 +17,7 @@ from pdd_lightning.cli.classes import explained_imports
 from pdd_lightning.cli.commands import COMMANDS
 from pdd_lightning.cli.messages import OptionParser, qualified, refuse_undecodable
 from pdd_lightning.cli.options import TRAINER_DEFAULTS, add_run_options, check_options
+from pdd_lightning.cli.paths import all_from_home
 from pdd_lightning.cli.sections import explained_files
 from pdd_lightning.compute.memory import keep_freed_memory
 from pdd_lightning.datamodules import ImageDataModule
@@ -90,8 +91,9 @@ class Application(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Make data, stage and the other parts; mistakes found on the way are named by their dotted option."""
+        self._usable = all_from_home(self.config)
         with qualified(self.config):
-            self.config_init = self.parser.instantiate(self.config)
+            self.config_init = self.parser.instantiate(self._usable)
         self.model, self.datamodule = self.config_init.model, self.config_init.data
 
     def option(self, name: str) -> Any:
@@ -120,7 +122,7 @@ class Application(LightningCLI):
 
     def stage(self, changes: Json) -> StageModule:
         """The configuration's stage with other options."""
-        config = self.config.clone()
+        config = self._usable.clone()
         for option, value in changes.items():
             config.model[option] = value
         module: StageModule = self.parser.instantiate(config).model

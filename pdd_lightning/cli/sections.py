@@ -18,6 +18,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from pdd_lightning.cli.classes import class_of, explained_imports
 from pdd_lightning.cli.messages import types_of
+from pdd_lightning.cli.paths import from_home
 from pdd_lightning.cli.strict_yaml import SIXTIETHS, load
 from pdd_lightning.errors import ConfigError
 
@@ -98,10 +99,13 @@ class _Reader:
         """The options in the file that an option names, by their whole names; None if it names no file."""
         name = option.removeprefix("--")
         if option in ("-c", "--config"):
-            return self.read(Path(value), f"--config={value}")
-        if not option.startswith("--") or not self._is_section(name, value) or not Path(value).is_file():
+            return self.read(Path(from_home(value, "--config")), f"--config={value}")
+        if not option.startswith("--") or not self._is_section(name, value):
             return None
-        content = self.read(Path(value), value, f"{name}.")
+        path = Path(from_home(value, option))
+        if not path.is_file():
+            return None
+        content = self.read(path, value, f"{name}.")
         for part in reversed(name.split(".")):
             content = {part: content}
         return content
@@ -134,13 +138,14 @@ class _Reader:
             self.origin[_plain(name)] = path
             if isinstance(value, dict):
                 filled[key] = self._fill(value, path, shown, f"{name}.", above)
-            elif isinstance(value, str) and self._is_section(name, value) and (path.parent / value).is_file():
+            elif (
+                isinstance(value, str) and self._is_section(name, value) and (section := _beside(path, value)).is_file()
+            ):
                 if beside := [f"{prefix}{other}" for other in content if str(other).startswith(f"{key}.")]:
                     raise ConfigError(
                         f"{shown}: {name} names the file {value}, beside which {beside[0]} has no effect; move it into "
                         f"a file for this section, or give --{beside[0]} on the command line"
                     )
-                section = Path(os.path.normpath(path.parent / value))
                 filled[key] = self.read(section, str(section), f"{name}.", above)
             else:
                 filled[key] = value
@@ -184,6 +189,11 @@ class _Reader:
         path = self.origin.get(_plain(found[1])) if found else None
         given = {_plain(arg.removeprefix("--").partition("=")[0]) for arg in args if arg.startswith("--")}
         return message if found is None or path is None or _plain(found[1]) in given else f"{path}: {message}"
+
+
+def _beside(path: Path, value: str) -> Path:
+    """The file that another one names."""
+    return Path(os.path.normpath(path.parent / from_home(value, str(path))))
 
 
 def _load(path: Path, shown: str) -> dict[Any, Any]:
