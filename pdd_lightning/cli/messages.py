@@ -165,7 +165,7 @@ def _bad_value(message: str, option: str, types: dict[str, Any]) -> str:
         return f"--{option}.{found[1]}: required by the chosen class; give it a value"
     if (line := _bad_section(message, option)) is not None:
         return line
-    base, given = class_of(types.get(option)), _named_class(message)
+    base, given = class_of(types.get(option), ("pdd_lightning", "lightning")), _named_class(message)
     if base is not None and given is not None and (fault := fault_of(given, base)) is not None:
         return f"--{option}={given}: {fault}"
     value = re.search(r"(?:Got value|Given value): (.*)", message)

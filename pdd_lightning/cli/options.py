@@ -104,6 +104,13 @@ def check_options(config: Namespace) -> None:
             raise ConfigError(
                 f"--trainer.{option}={value}: this would change the result without being recorded in it; leave it out"
             )
+    if config.trainer.barebones:
+        raise ConfigError("--trainer.barebones=true: a stage needs the checkpoints that this forbids; leave it out")
+    if not (config.trainer.log_every_n_steps or 0) >= 1:
+        raise ConfigError(
+            f"--trainer.log_every_n_steps must be at least 1, got {config.trainer.log_every_n_steps}; to log nothing, "
+            "give --trainer.logger false"
+        )
     check_schedule(config.checkpoint_every, config.checkpoint_minutes)
     if config.threads is not None and not 1 <= config.threads <= MOST_THREADS:
         raise ConfigError(f"--threads must be from 1 to {MOST_THREADS}, got {config.threads}")

@@ -43,7 +43,10 @@ def all_from_home(config: Any, option: str = "-") -> Any:
     if isinstance(config, Namespace):
         # Values before sections: those of the run are linked into the model, where nobody writes them.
         items = sorted(vars(config).items(), key=lambda item: isinstance(item[1], Namespace))
-        return Namespace({key: all_from_home(value, _below(option, key)) for key, value in items})
+        expanded = config.clone()
+        for key, value in items:
+            vars(expanded)[key] = all_from_home(value, _below(option, key))
+        return expanded
     if type(config) is dict:
         return {key: all_from_home(value, _below(option, key)) for key, value in config.items()}
     if type(config) in (list, tuple):
