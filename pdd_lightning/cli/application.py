@@ -135,7 +135,8 @@ class Application(LightningCLI):
         """
         # Stages and evaluations have bars of their own, whether Lightning's are asked for or not.
         given = {**self.option("trainer"), "enable_progress_bar": False}
-        return make_trainer({**given, **options}, together="devices" not in options)
+        wait: float = self.option("wait_minutes")
+        return make_trainer({**given, **options}, wait_minutes=wait, together="devices" not in options)
 
     def processes(self) -> Trainer:
         """A trainer that fits nothing: it knows the device and the other processes.

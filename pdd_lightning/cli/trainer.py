@@ -94,11 +94,12 @@ def explained_misuse() -> Iterator[None]:
         raise ConfigError(f"--trainer: {_fold(error)}; correct the trainer's options") from error
 
 
-def make_trainer(options: Mapping[str, Any], *, together: bool = True) -> Trainer:
+def make_trainer(options: Mapping[str, Any], *, wait_minutes: float = 30.0, together: bool = True) -> Trainer:
     """A trainer that is part of a command.
 
     Args:
         options: Of Lightning's trainer.
+        wait_minutes: How long to wait for its other processes.
         together: Whether it works in all processes of the command, not in this one alone.
 
     Raises:
@@ -113,7 +114,7 @@ def make_trainer(options: Mapping[str, Any], *, together: bool = True) -> Traine
     except Exception as error:
         raise ConfigError(f"{_culprit(options)}: {_fold(error)}; correct the trainer's options") from error
     _check_strategy(trainer)
-    return adopt(trainer)
+    return adopt(trainer, wait_minutes)
 
 
 def _world(options: Mapping[str, Any]) -> int:
