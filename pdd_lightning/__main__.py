@@ -4,14 +4,13 @@ import os
 import sys
 
 from pdd_lightning.cli.main import main as command_line
-from pdd_lightning.process.ranks import started_by_lightning
-from pdd_lightning.process.signals import PARENT_VARIABLE, RESUME, Interrupted, follow_parent, leave, listen, requeue
+from pdd_lightning.process.signals import PARENT_VARIABLE, Interrupted, follow_parent, leave, listen, say_stopped
 
 
 def main() -> None:
     """Do what the arguments of the process say; signals end it in good order."""
-    listen()
     try:
+        listen()
         follow_parent()
         # Children, such as Lightning's for the other devices, follow this process in turn.
         os.environ[PARENT_VARIABLE] = str(os.getpid())
@@ -19,10 +18,7 @@ def main() -> None:
         sys.path.insert(0, os.getcwd())
         command_line()
     except Interrupted as stop:
-        print(f"pdd-cli: stopped by {stop.name}; run the same command again to continue", file=sys.stderr)
-        requeue(stop.name)
-        # Lightning kills the first process when another one ends with a status; that of the first one says it all.
-        leave(0 if started_by_lightning() else RESUME)
+        leave(say_stopped(stop.name))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
@@ -17,13 +16,14 @@ from pdd_lightning.cli.classes import explained_imports
 from pdd_lightning.cli.commands import COMMANDS
 from pdd_lightning.cli.messages import OptionParser, qualified, refuse_undecodable
 from pdd_lightning.cli.options import TRAINER_DEFAULTS, add_run_options, check_options
+from pdd_lightning.cli.paths import all_from_home
 from pdd_lightning.cli.sections import explained_files
+from pdd_lightning.cli.trainer import check_callbacks, explained_misuse, explained_parts, make_trainer
 from pdd_lightning.compute.memory import keep_freed_memory
 from pdd_lightning.datamodules import ImageDataModule
-from pdd_lightning.errors import ConfigError
 from pdd_lightning.evaluation.evaluator import Evaluator
 from pdd_lightning.evaluation.protocol import Evaluation
-from pdd_lightning.process.launch import adopt, first_process_first, join_children, require_meeting_point
+from pdd_lightning.process.launch import first_process_first, join_children, require_meeting_point
 from pdd_lightning.process.lock import RunLock, held_by_parent
 from pdd_lightning.process.ranks import is_first
 from pdd_lightning.process.readings import begin_command
@@ -90,8 +90,9 @@ class Application(LightningCLI):
 
     def instantiate_classes(self) -> None:
         """Make data, stage and the other parts; mistakes found on the way are named by their dotted option."""
-        with qualified(self.config):
-            self.config_init = self.parser.instantiate(self.config)
+        self._usable = all_from_home(self.config)
+        with qualified(self.config), explained_parts() as instantiators:
+            self.config_init = self.parser.instantiate(self._usable, instantiators=instantiators)
         self.model, self.datamodule = self.config_init.model, self.config_init.data
 
     def option(self, name: str) -> Any:
@@ -120,7 +121,7 @@ class Application(LightningCLI):
 
     def stage(self, changes: Json) -> StageModule:
         """The configuration's stage with other options."""
-        config = self.config.clone()
+        config = self._usable.clone()
         for option, value in changes.items():
             config.model[option] = value
         module: StageModule = self.parser.instantiate(config).model
@@ -132,11 +133,10 @@ class Application(LightningCLI):
         Raises:
             ConfigError: If the trainer's options are impossible.
         """
-        try:
-            return adopt(Trainer(**{**self.option("trainer"), **options}))
-        except (TypeError, ValueError, MisconfigurationException) as error:
-            text = " ".join(str(error).split())
-            raise ConfigError(f"--trainer: {text} Correct the trainer's options") from error
+        # Stages and evaluations have bars of their own, whether Lightning's are asked for or not.
+        given = {**self.option("trainer"), "enable_progress_bar": False}
+        wait: float = self.option("wait_minutes")
+        return make_trainer({**given, **options}, wait_minutes=wait, together="devices" not in options)
 
     def processes(self) -> Trainer:
         """A trainer that fits nothing: it knows the device and the other processes.
@@ -151,10 +151,13 @@ class Application(LightningCLI):
     def stage_trainer(self, module: StageModule, callbacks: Sequence[Callback], **options: Any) -> Trainer:
         """A trainer for one stage, with the callbacks and plugins of the configuration too."""
         given = self.option("trainer")
-        steps = given.max_steps if 0 <= given.max_steps <= module.options.iterations else module.options.iterations
+        iterations = module.options.iterations
+        steps = given.max_steps if 0 <= given.max_steps <= iterations else iterations
+        check_callbacks(_listed(given.callbacks))
         return self.trainer_of(
             **{
                 "callbacks": [*_listed(given.callbacks), *callbacks, KeepConfig(self.text)],
+                "log_every_n_steps": min(given.log_every_n_steps, iterations),  # a short stage logs its last step
                 "plugins": [SealedCheckpointIO(), *_listed(given.plugins)],
                 "max_steps": steps,
                 "default_root_dir": str(module.run.directory),
@@ -223,7 +226,7 @@ def application(command: str, args: Sequence[str]) -> Iterator[Application]:
     begin_command()
     keep_freed_memory()
     made = Application(command, args)
-    with made.held, qualified(made.config):
+    with made.held, qualified(made.config), explained_misuse():
         yield made
         join_children()
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from pdd_lightning.process.lock import VARIABLE
-from pdd_lightning.process.signals import PARENT_VARIABLE, RESUME, Interrupted, deferred
+from pdd_lightning.process.signals import PARENT_VARIABLE, Interrupted, deferred, held_back
 
 REPEAT = 30.0
 """Seconds after which a child that was asked to stop and did not is asked again."""
@@ -23,15 +23,24 @@ def call(command: str, args: Sequence[str], **environment: str) -> int:
 
     Returns:
         Its exit status.
+
+    Raises:
+        Interrupted: After a signal that came too late or too early for the command to say so itself.
     """
     line = [sys.executable, "-m", "pdd_lightning", command, *args]
     inherited = [int(environment[VARIABLE].split()[0])] if VARIABLE in environment else []
     names = {**os.environ, **_rendezvous(), **environment, PARENT_VARIABLE: str(os.getpid())}
-    child = subprocess.Popen(line, env=names, pass_fds=inherited)
+    child = None
     try:
+        with held_back():
+            child = subprocess.Popen(line, env=names, pass_fds=inherited)
         code = child.wait()
     except Interrupted as stop:
-        return _stop(child, signal.Signals[stop.name])
+        number = signal.Signals[stop.name]
+        # A command that the signal came too late for is done, and so may be the run: running it again says so.
+        if child is None or (code := _stop(child, number)) in (0, -number):
+            raise
+        return code
     if code >= 0:
         return code
     name = signal.Signals(-code).name
@@ -52,8 +61,7 @@ def _stop(child: "subprocess.Popen[bytes]", number: signal.Signals) -> int:
                 child.wait(REPEAT)
             except subprocess.TimeoutExpired:
                 continue
-    # A command that the signal came too late for is done, and so may be the run: running it again says so.
-    return child.returncode if child.returncode not in (0, -number) else RESUME
+    return child.returncode
 
 
 _calls = 0

@@ -7,14 +7,17 @@ imported. Here the class is looked for once more, to say which step failed.
 import importlib
 import inspect
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
-from typing import Any, get_args
+from typing import Any, Final, get_args
 
 from pdd_lightning.errors import ConfigError
+
+MOST_NAMES: Final = 15
+"""Names that a message may list; nobody reads more."""
 
 
 def fault_of(given: str, base: type) -> str | None:
@@ -91,17 +94,23 @@ def explained_imports() -> Iterator[None]:
         raise ConfigError(f"a class_path names a class in a file with a mistake: {reason}") from error
 
 
-def class_of(hint: Any) -> type | None:
-    """The class of ours that an option takes, also where it may be null or a list."""
-    if inspect.isclass(hint) and hint.__module__.startswith("pdd_lightning"):
+def class_of(hint: Any, packages: Sequence[str] = ("pdd_lightning",)) -> type | None:
+    """The class of ours that an option takes, also where it may be null or a list.
+
+    Args:
+        hint: Type of the option.
+        packages: What counts as ours.
+    """
+    if inspect.isclass(hint) and _top(hint) in packages:
         return hint
-    return next((found for part in get_args(hint) if (found := class_of(part)) is not None), None)
+    return next((found for part in get_args(hint) if (found := class_of(part, packages)) is not None), None)
 
 
 def offer(given: str, base: type) -> str:
     """The classes to choose from, as the end of a message."""
     names = sorted(cls.__name__ for cls in _subclasses(base) if not inspect.isabstract(cls))
-    return f"{suggest(given, names)}; choose {join(names, 'or')}, or give the import path of a class of your own"
+    which = f"choose {join(names, 'or')}" if len(names) <= MOST_NAMES else f"name a {base.__name__} of {_top(base)}"
+    return f"{suggest(given, names)}; {which}, or give the import path of a class of your own"
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
@@ -127,8 +136,13 @@ def _public_path(base: type) -> str:
     return f"{package if exported else base.__module__}.{base.__name__}"
 
 
+def _top(cls: type) -> str:
+    """The package that a class is from, as it is installed."""
+    return cls.__module__.partition(".")[0]
+
+
 def _subclasses(base: type) -> set[type]:
-    """The classes of the package below one; those of others may have names of their own."""
+    """The classes below one in its own package; those of others may have names of their own."""
     below: list[type] = base.__subclasses__()
-    direct = {cls for cls in below if cls.__module__.startswith("pdd_lightning.")}
+    direct = {cls for cls in below if _top(cls) == _top(base) and not cls.__name__.startswith("_")}
     return direct.union(*(_subclasses(cls) for cls in direct))

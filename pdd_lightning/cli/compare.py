@@ -8,6 +8,7 @@ from typing import NoReturn
 from rich.console import Console
 
 from pdd_lightning.cli.commands import COMMANDS
+from pdd_lightning.cli.paths import from_home
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.evaluation.compare import by_test_set, merged_rows
 from pdd_lightning.evaluation.report import markdown_section, render_table
@@ -55,28 +56,28 @@ def main(args: Sequence[str]) -> int:
         0
     """
     parser = _Parser("pdd-cli compare", description=COMMANDS["compare"].help)
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="Folder of a run that was evaluated.")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="Folder of a run that was evaluated.")
     parser.add_argument("--every_stage", action="store_true", help="Show what was reached after earlier stages too.")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="Write the table here too, as Markdown.")
+    parser.add_argument("--output", metavar="FILE", help="Write the table here too, as Markdown.")
     options = parser.parse_args(args)
-    labels = [run.resolve().name for run in options.runs]
+    runs = [Path(from_home(run, "RUN")) for run in options.runs]
+    labels = [run.resolve().name for run in runs]
     if len(set(labels)) < len(labels):
         twice = next(label for label in labels if labels.count(label) > 1)
         raise ConfigError(
             f"two runs are called {twice}: give each folder once, or rename one, for rows bear these names"
         )
     found = {
-        label: read_results(RunFolder(run).evaluation / "results.json")
-        for label, run in zip(labels, options.runs, strict=True)
+        label: read_results(RunFolder(run).evaluation / "results.json") for label, run in zip(labels, runs, strict=True)
     }
     console, sections, apart = Console(), list[str](), by_test_set(found)
-    for test, runs in apart.items():
-        rows = merged_rows(runs, every_stage=options.every_stage)
-        title = f"Test set {test[:8] or 'unknown'}: {', '.join(runs)}" if len(apart) > 1 else "Results"
+    for test, alike in apart.items():
+        rows = merged_rows(alike, every_stage=options.every_stage)
+        title = f"Test set {test[:8] or 'unknown'}: {', '.join(alike)}" if len(apart) > 1 else "Results"
         console.print(render_table(rows, console.width, title))
         sections.append((f"## {title}\n\n" if len(apart) > 1 else "") + markdown_section(rows))
     if len(apart) > 1:
         console.print(f"There are {len(apart)} test sets: compare within a table only.")
     if options.output is not None:
-        write_text(options.output, "\n".join(sections))
+        write_text(Path(from_home(options.output, "--output")), "\n".join(sections))
     return 0

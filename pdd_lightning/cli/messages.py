@@ -166,7 +166,7 @@ def _bad_value(message: str, option: str, types: dict[str, Any]) -> str:
         return f"--{option}.{found[1]}: required by the chosen class; give it a value"
     if (line := _bad_section(message, option)) is not None:
         return line
-    base, given = class_of(types.get(option)), _named_class(message)
+    base, given = class_of(types.get(option), ("pdd_lightning", "lightning")), _named_class(message)
     if base is not None and given is not None and (fault := fault_of(given, base)) is not None:
         return f"--{option}={given}: {fault}"
     value = re.search(r"(?:Got value|Given value): (.*)", message)
@@ -174,10 +174,7 @@ def _bad_value(message: str, option: str, types: dict[str, Any]) -> str:
     wanted = {name: None for name in wanted if name}
     if value and wanted:
         given = value[1].strip()
-        bare = "a list" in wanted and not given.startswith(("[", "{"))
-        return f"--{option}={given}: expected {' or '.join(wanted)}; " + (
-            f"write it in brackets, as in '[{given}]'" if bare else "correct the value"
-        )
+        return f"--{option}={given}: expected {' or '.join(wanted)}; {_remedy(given, wanted)}"
     problem = re.sub(
         r"Parser key \"[^\"]+\":|Problem with given class_path '[^']+':|- Expected a path but .*", "", message
     )
@@ -227,6 +224,16 @@ def _wanted(text: str) -> str:
         return f"one of {found[1]}"
     found = re.match(r"<class '([\w.]+)'>", text)
     return _TYPE_NAMES.get(found[1], found[1].rpartition(".")[2]) if found else text
+
+
+def _remedy(given: str, wanted: Iterable[str]) -> str:
+    """What to do about a value of another type. A file may hold text that YAML takes for a number or a truth value."""
+    if "a list" in wanted and not given.startswith(("[", "{")):
+        return f"write it in brackets, as in '[{given}]'"
+    if _TYPE_NAMES["str"] not in wanted or given == "None" or given.startswith(("[", "{")):
+        return "correct the value"
+    truth = " (YAML reads on and yes as true, off and no as false)" if given in ("True", "False") else ""
+    return f"quote it in the file if it is text{truth}, or correct the value"
 
 
 def _options_of(class_path: str | None) -> list[str]:

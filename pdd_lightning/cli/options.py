@@ -51,6 +51,12 @@ def add_run_options(parser: LightningArgumentParser) -> None:
         help="Minutes between two checkpoints of a stage, whatever the steps.",
     )
     parser.add_argument(
+        "--wait_minutes",
+        type=float,
+        default=30.0,
+        help="Minutes to wait for the other processes of a run on several devices or machines.",
+    )
+    parser.add_argument(
         "--rebuild",
         type=bool,
         default=False,
@@ -88,6 +94,10 @@ MOST_THREADS: Final = 1024
 """A number beyond it is a slip of the finger, which the system would try to make true."""
 
 
+MOST_MINUTES: Final = 10080
+"""A week."""
+
+
 def check_options(config: Namespace) -> None:
     """Refuse what no part of the configuration looks at in every command.
 
@@ -104,6 +114,15 @@ def check_options(config: Namespace) -> None:
             raise ConfigError(
                 f"--trainer.{option}={value}: this would change the result without being recorded in it; leave it out"
             )
+    if config.trainer.barebones:
+        raise ConfigError("--trainer.barebones=true: a stage needs the checkpoints that this forbids; leave it out")
+    if not (config.trainer.log_every_n_steps or 0) >= 1:
+        raise ConfigError(
+            f"--trainer.log_every_n_steps must be at least 1, got {config.trainer.log_every_n_steps}; to log nothing, "
+            "give --trainer.logger false"
+        )
+    if not 0 < config.wait_minutes <= MOST_MINUTES:
+        raise ConfigError(f"--wait_minutes must be above 0 and at most {MOST_MINUTES}, got {config.wait_minutes:g}")
     check_schedule(config.checkpoint_every, config.checkpoint_minutes)
     if config.threads is not None and not 1 <= config.threads <= MOST_THREADS:
         raise ConfigError(f"--threads must be from 1 to {MOST_THREADS}, got {config.threads}")

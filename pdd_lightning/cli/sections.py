@@ -8,7 +8,7 @@ written out where it is named.
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from pdd_lightning.cli.classes import class_of, explained_imports
 from pdd_lightning.cli.messages import types_of
+from pdd_lightning.cli.paths import from_home
+from pdd_lightning.cli.strict_yaml import SIXTIETHS, load
 from pdd_lightning.errors import ConfigError
 
 
@@ -72,6 +74,7 @@ class _Reader:
         written: list[str] = []
         for before, arg in zip(["", *args], args, strict=False):
             option, equals, value = arg.partition("=") if arg.startswith("-") else (before, "", arg)
+            self._check_value(option, value)
             content = self._content(option, value) if value else None
             if content is None:
                 written.append(arg)
@@ -79,14 +82,30 @@ class _Reader:
                 written[len(written) if equals else -1 :] = ["--config", yaml.safe_dump(content)]
         return written
 
+    def _check_value(self, option: str, value: str) -> None:
+        """Refuse on the command line what is refused in a file.
+
+        Raises:
+            ConfigError: If a value in YAML drops a part of it, or is another number than it looks like.
+        """
+        if value.startswith(("{", "[")):
+            with suppress(yaml.YAMLError):  # of which jsonargparse tells
+                load(value, option)
+        hint = self.types.get(option.removeprefix("--"))
+        if hint is not None and "str" not in str(hint) and SIXTIETHS.fullmatch(value):
+            raise ConfigError(f"{option}={value}: this would be read to the base of sixty; write the number out")
+
     def _content(self, option: str, value: str) -> dict[Any, Any] | None:
         """The options in the file that an option names, by their whole names; None if it names no file."""
         name = option.removeprefix("--")
         if option in ("-c", "--config"):
-            return self.read(Path(value), f"--config={value}")
-        if not option.startswith("--") or not self._is_section(name, value) or not Path(value).is_file():
+            return self.read(Path(from_home(value, "--config")), f"--config={value}")
+        if not option.startswith("--") or not self._is_section(name, value):
             return None
-        content = self.read(Path(value), value, f"{name}.")
+        path = Path(from_home(value, option))
+        if not path.is_file():
+            return None
+        content = self.read(path, value, f"{name}.")
         for part in reversed(name.split(".")):
             content = {part: content}
         return content
@@ -119,13 +138,14 @@ class _Reader:
             self.origin[_plain(name)] = path
             if isinstance(value, dict):
                 filled[key] = self._fill(value, path, shown, f"{name}.", above)
-            elif isinstance(value, str) and self._is_section(name, value) and (path.parent / value).is_file():
+            elif (
+                isinstance(value, str) and self._is_section(name, value) and (section := _beside(path, value)).is_file()
+            ):
                 if beside := [f"{prefix}{other}" for other in content if str(other).startswith(f"{key}.")]:
                     raise ConfigError(
                         f"{shown}: {name} names the file {value}, beside which {beside[0]} has no effect; move it into "
                         f"a file for this section, or give --{beside[0]} on the command line"
                     )
-                section = Path(os.path.normpath(path.parent / value))
                 filled[key] = self.read(section, str(section), f"{name}.", above)
             else:
                 filled[key] = value
@@ -171,6 +191,11 @@ class _Reader:
         return message if found is None or path is None or _plain(found[1]) in given else f"{path}: {message}"
 
 
+def _beside(path: Path, value: str) -> Path:
+    """The file that another one names."""
+    return Path(os.path.normpath(path.parent / from_home(value, str(path))))
+
+
 def _load(path: Path, shown: str) -> dict[Any, Any]:
     """What a file holds.
 
@@ -178,7 +203,7 @@ def _load(path: Path, shown: str) -> dict[Any, Any]:
         ConfigError: If it cannot be read or is not a YAML file of options.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = load(path.read_text(encoding="utf-8"), shown)
     except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""

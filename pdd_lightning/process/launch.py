@@ -5,8 +5,10 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Final
 
+import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy, ParallelStrategy, Strategy
@@ -16,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, IterableDataset
 
 from pdd_lightning.errors import ConfigError
+from pdd_lightning.process.meeting import meeting
 from pdd_lightning.process.ranks import started_by_lightning
 
 _PATIENCE: Final = 60.0
@@ -38,16 +41,38 @@ class _NoSignals(_SignalConnector):
         self.received_sigterm = False
 
 
-def adopt(trainer: Trainer) -> Trainer:
-    """Make a trainer behave as part of a command; returns it."""
+def adopt(trainer: Trainer, wait_minutes: float = 30.0) -> Trainer:
+    """Make a trainer behave as part of a command; returns it.
+
+    Args:
+        trainer: Any.
+        wait_minutes: How long its process may wait for the others to come.
+    """
     trainer._signal_connector = _NoSignals(trainer)
     if isinstance(trainer.strategy, DDPStrategy):
         # Every process updates its buffers alike, or on purpose not: nothing is to be copied over them.
         newer = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters  # since torch 2.14
         trainer.strategy._ddp_kwargs.setdefault("forward_sync_buffers" if newer else "broadcast_buffers", False)
+        _watch_meeting(trainer.strategy, trainer.world_size - 1, wait_minutes)
     if trainer.strategy.launcher is not None:
         _launchers.append(trainer.strategy.launcher)
     return trainer
+
+
+def _watch_meeting(strategy: DDPStrategy, others: int, minutes: float) -> None:
+    """Let a strategy wait for its other processes under :func:`pdd_lightning.process.meeting.meeting`."""
+    set_up, cluster = strategy.setup_environment, strategy.cluster_environment
+    # PyTorch's own limit comes later, and would be a traceback.
+    strategy._timeout = max(strategy._timeout or timedelta(), timedelta(minutes=minutes + 1))
+
+    def meet() -> None:
+        if not others or cluster is None or torch.distributed.is_initialized():
+            set_up()
+            return
+        with meeting(others, f"{cluster.main_address}:{cluster.main_port}", minutes):
+            set_up()
+
+    strategy.setup_environment = meet  # type: ignore[method-assign]
 
 
 def require_meeting_point(trainer: Trainer) -> None:

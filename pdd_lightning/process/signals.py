@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Final, NoReturn
 
+from pdd_lightning.process.ranks import started_by_lightning
+
 RESUME: Final = 75
 """Exit status of a command that was asked to stop and saved its state: run the same command again (EX_TEMPFAIL)."""
 
@@ -69,6 +71,9 @@ def listen() -> None:
     """Take the signals from here on: each raises `Interrupted` in the main thread, except while :func:`deferred`.
 
     What the caller of this process made ignored stays ignored, as `nohup` and background jobs of a shell do.
+
+    Raises:
+        Interrupted: By a signal that came since the process was started, if it was :func:`held_back`.
     """
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
@@ -84,6 +89,17 @@ def listen() -> None:
             before(found)
 
     sys.unraisablehook = unraisable
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Start processes of ours in which signals wait for :func:`listen`: before it they would end without a word."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def pending() -> str | None:
@@ -124,6 +140,18 @@ def follow_parent(environment: Mapping[str, str] = os.environ, interval: float =
         os._exit(RESUME)
 
     threading.Thread(target=watch, daemon=True, name="follow-parent").start()
+
+
+def say_stopped(name: str) -> int:
+    """Say that a signal ended the command, and put a SLURM job back into the queue; returns the exit status.
+
+    Args:
+        name: Of the signal.
+    """
+    print(f"pdd-cli: stopped by {name}; run the same command again to continue", file=sys.stderr)
+    requeue(name)
+    # Lightning kills the first process when another one ends with a status; that of the first one says it all.
+    return 0 if started_by_lightning() else RESUME
 
 
 def leave(status: int) -> NoReturn:

@@ -72,6 +72,11 @@ TYPING_MISTAKES = {
     "later stage first": (["--stage", "2"], ["--stage=2", "stage 1", "fit it first"]),
     "stage 0": (["--stage", "0"], ["--stage=0", "stages 1 to 2"]),
     "stage 3": (["--stage", "3"], ["--stage=3", "stages 1 to 2", "model.stages"]),
+    "twice": (
+        ["--model.network", "{class_path: ConvNet, class_path: ResNet}"],
+        ["--model.network: class_path stands tw"],
+    ),
+    "sixtieths": (["--model.ipc", "1:30"], ["--model.ipc=1:30: ", "base of sixty"]),
     "infinite rate": (["--model.dynamics.learning_rate", ".inf"], ["dynamics.learning_rate must be", "got inf"]),
     "infinite zca_eps": (["--data.zca_eps", ".inf"], ["data.zca_eps=inf: must be above 0 and finite"]),
     "experts diverge": (["--model.dynamics.learning_rate", "1e30"], ["learning_rate=1e+30", "diverged", "lower it"]),
@@ -116,6 +121,31 @@ FILES = {
     "no file of a section": ("trainer: hello", ["--trainer=hello", "YAML file"]),
     "number for a class": ("data: 5", ["mistake.yaml: data holds 5", "name a class"]),
     "network": ("model: {network: {class_path: ConvNet, init_args: {widht: 3}}}", ["did you mean width?"]),
+    "a section twice": (
+        "model: {ipc: 1}\ndata: DigitsData\nmodel: {stages: 1}",
+        ["mistake.yaml: model stands twice, in lines 1 and 3; keep one"],
+    ),
+    "an option twice": ("model:\n  ipc: 1\n  ipc: 2", ["mistake.yaml: model.ipc stands twice, in lines 2 and 3"]),
+    "in two ways": ("model: {ipc: 1}\nmodel.ipc: 2", ["mistake.yaml: model.ipc stands twice, in lines 1 and 2"]),
+    "twice in a list": (
+        "evaluation: {networks: [{class_path: ConvNet, class_path: ResNet}]}",
+        ["mistake.yaml: evaluation.networks[0].class_path stands twice, in line 1"],
+    ),
+    "sixtieths": (
+        "trainer: {max_time: 12:30}",
+        ["mistake.yaml: trainer.max_time holds 12:30 in line 1", "the number 750", 'quote it ("12:30")'],
+    ),
+    "sixtieths for a number": ("\nmodel: {ipc: 1:30}", ["model.ipc holds 1:30 in line 2", "the number 90"]),
+    "octal": ("model: {ipc: 010}", ["mistake.yaml: model.ipc holds 010 in line 1", "the number 8"]),
+    "number for text": ("experts_dir: 20240612", ["mistake.yaml: --experts_dir=20240612: expected text; quote it"]),
+    "truth for text": (
+        "data: {class_path: DigitsData, init_args: {cache_dir: off}}",
+        ["mistake.yaml: --data.cache_dir=False: expected text; quote it", "off and no as false"],
+    ),
+    "no number for text": ("experts_dir: [a]", ["--experts_dir=['a']: expected text; correct the value"]),
+    "half a character": ('run_dir: "caf\\udce9"', ["mistake.yaml: run_dir holds 'caf\\udce9' in line 1", "not text"]),
+    "the end of a name": ('data.cache_dir: "a\\0b"', ["mistake.yaml: data.cache_dir holds 'a\\x00b'", "not text"]),
+    "a part of itself": ("model: &all {network: *all}", ["mistake.yaml: model.network holds what it is a part of"]),
 }
 
 
@@ -209,6 +239,17 @@ def test_a_missing_section_is_named_where_it_is_named(
     assert f"error: {mine}: {problem}" in refused("--config", str(mine))
     assert f"error: {problem}" in refused(f"--{option}", path)
     assert not run.exists()
+
+
+def test_what_is_repeated_on_purpose_is_taken(fit: Fit, run: Path, tmp_path: Path) -> None:
+    """Anchors with merges, later files, and text in quotes or where nothing but text is expected."""
+    first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
+    first.write_text("model: &m {ipc: 1, iterations: 3}\ndata.cache_dir: '010'")
+    second.write_text("model: {<<: {ipc: 1, iterations: 3}, iterations: 2}\nexperts_dir: 2024-06-12")
+    options = ("--config", str(first), "--config", str(second), "--experts_dir", str(run / "12:30"))
+    fit(*options, "--trainer.max_steps", "0")
+    text = (run / "stage_01" / "config.yaml").read_text()
+    assert all(line in text for line in ("iterations: 2", "cache_dir: '010'", "12:30"))
 
 
 def test_an_option_beside_the_file_of_its_section_is_refused(refused: Refused, tmp_path: Path) -> None:

@@ -116,3 +116,27 @@ def test_who_is_requeued(
     monkeypatch.setattr(subprocess, "run", run)
     requeue(name, environment)
     assert asked == ([] if job is None else [["scontrol", "requeue", job]])
+
+
+CHILD = """
+import sys, time
+from pdd_lightning.process.signals import Interrupted, listen
+print("started", flush=True)
+sys.stdin.readline()
+try:
+    listen()
+except Interrupted as stop:
+    print(stop.name)
+"""
+
+
+def test_a_signal_that_comes_before_anybody_listens_waits() -> None:
+    with interruption.held_back():
+        child = subprocess.Popen(
+            [sys.executable, "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "started\n"
+    child.send_signal(signal.SIGTERM)
+    assert child.communicate("\n", timeout=60)[0] == "SIGTERM\n"
+    assert child.returncode == 0
