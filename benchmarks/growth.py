@@ -1,6 +1,7 @@
 """How time and memory of our side grow with the size of the work, as one picture.
 
 python benchmarks/growth.py --output docs/growth.png
+python benchmarks/growth.py --stages --json
 """
 
 import json
@@ -12,6 +13,7 @@ HERE = Path(__file__).parent
 WALK: Settings = {
     "images": 20,
     "previous": 0,
+    "batch_size": 0,
     "walks": 1,
     "syn_steps": 10,
     "size": 32,
@@ -37,14 +39,19 @@ Series = tuple[str, str, list[float], list[Settings]]
 def series() -> list[Series]:
     """What grows: a title, the benchmark, the values and the settings of each."""
     steps, images, sizes, networks = [10, 20, 50, 100, 200], [10, 20, 50, 100], [16, 32, 64], [1, 2, 4]
-    stages = [{"images": 10 * stage, "previous": 10 * (stage - 1)} for stage in STAGES]
     return [
         ("synthetic steps", "trajectory.py", list(steps), [{"syn_steps": value} for value in steps]),
         ("synthetic images", "trajectory.py", list(images), [{"images": value} for value in images]),
-        ("stage, 10 images each", "trajectory.py", list(STAGES), stages),
+        of_stages(),
         ("image side", "trajectory.py", list(sizes), [{"size": value} for value in sizes]),
         ("experts", "experts.py", list(networks), [{"networks": value} for value in networks]),
     ]
+
+
+def of_stages() -> Series:
+    """Stages of ten images each, by default: a step takes as many images of the union as the stage learns."""
+    stages: list[Settings] = [{"images": 10 * k, "previous": 10 * (k - 1), "batch_size": 10} for k in STAGES]
+    return "stage, 10 images each", "trajectory.py", list(STAGES), stages
 
 
 def draw(path: Path, found: list[tuple[str, list[float], list[float], list[float]]]) -> None:
@@ -69,10 +76,12 @@ def draw(path: Path, found: list[tuple[str, list[float], list[float], list[float
 if __name__ == "__main__":
     options = parser(__doc__ or "")
     options.add_argument("--output", type=Path, default=None, help="Where to draw the picture.")
+    options.add_argument("--stages", action="store_true", help="Stages alone.")
+    options.add_argument("--json", action="store_true", help="End with a line of JSON: stage 5 over stage 1.")
     given = options.parse_args()
     common: Settings = {"repeats": given.repeats, "threads": given.threads, "device": given.device}
     results = []
-    for title, benchmark, values, changes in series():
+    for title, benchmark, values, changes in [of_stages()] if given.stages else series():
         base = WALK if benchmark == "trajectory.py" else EXPERTS
         taken = [measure(str(HERE / benchmark), {**base, **common, **change}) for change in changes]
         grown = {what: [one[what] for one in taken] for what in ("seconds", "peak_mb")}
@@ -80,3 +89,6 @@ if __name__ == "__main__":
         print(json.dumps({"growth": title, "values": values, **grown}), flush=True)
     if given.output is not None:
         draw(given.output, results)
+    if given.json:
+        seconds = next(seconds for title, _, seconds, _ in results if title == of_stages()[0])
+        print(json.dumps({"stage5_over_stage1": round(seconds[-1] / seconds[0], 3)}))

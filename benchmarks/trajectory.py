@@ -18,6 +18,7 @@ from pdd_lightning.networks import ConvNet, build_template
 from pdd_lightning.objectives.trajectory import normalised_distance
 from pdd_lightning.objectives.walk import Walk, walk_ends
 from pdd_lightning.rng import generator
+from pdd_lightning.training.recipe import Batches
 
 WAYS = ("compile", "recompute", "store")
 """Formulations of ours: with the options `compile: true`, `recompute: true` and `recompute: false` of the objective."""
@@ -44,6 +45,21 @@ def _learned(images: torch.Tensor, settings: Settings) -> tuple[torch.Tensor, Ca
     return learned, (lambda x: torch.cat([previous, x])) if len(previous) else (lambda x: x)
 
 
+def _steps(
+    union: Callable[[torch.Tensor], torch.Tensor], labels: torch.Tensor, settings: Settings
+) -> Callable[[torch.Tensor, int], tuple[torch.Tensor, torch.Tensor]]:
+    """What a step trains on: a minibatch of the union, in an order of its own, or all of it."""
+    batches = Batches(len(labels), settings["batch_size"] or None, 0, "benchmark")
+
+    def data(learned: torch.Tensor, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        if batches.whole:
+            return union(learned), labels
+        chosen = batches[step].to(labels.device)
+        return union(learned)[chosen], labels[chosen]
+
+    return data
+
+
 def ours(settings: Settings) -> Work:
     """The walk that a stage takes."""
     network, start, target, images, labels = _problem(settings)
@@ -53,7 +69,7 @@ def ours(settings: Settings) -> Work:
         network,
         start,
         settings["syn_steps"],
-        lambda x, _: (union(x), labels),
+        _steps(union, labels, settings),
         settings["way"] == "store",
         (CompiledStepMath if settings["way"] == "compile" else StepMath)(network),
     )
@@ -79,13 +95,15 @@ def reference(settings: Settings) -> Work:
     """Cazenavette et al., CVPR 2022, algorithm 1, written down as it stands: the graph of all steps is kept."""
     network, start, target, images, labels = _problem(settings)
     learned, union = _learned(images, settings)
+    data = _steps(union, labels, settings)
     rate = torch.tensor(0.01, device=start.device, requires_grad=True)
 
     def walk() -> object:
         theta = start.clone().requires_grad_()
-        for _ in range(settings["syn_steps"]):
-            logits = functional_call(network.template, network.layout.unflatten(theta), (union(learned),))
-            (gradient,) = torch.autograd.grad(F.cross_entropy(logits, labels), theta, create_graph=True)
+        for step in range(settings["syn_steps"]):
+            inputs, targets = data(learned, step)
+            logits = functional_call(network.template, network.layout.unflatten(theta), (inputs,))
+            (gradient,) = torch.autograd.grad(F.cross_entropy(logits, targets), theta, create_graph=True)
             theta = theta - rate * gradient
         loss = (theta - target).square().sum() / (start - target).square().sum()
         return torch.autograd.grad(loss, (learned, rate))
@@ -97,6 +115,7 @@ if __name__ == "__main__":
     options = parser(__doc__ or "")
     options.add_argument("--images", type=count, default=20)
     options.add_argument("--previous", type=natural, default=0, help="Images that belong to earlier stages.")
+    options.add_argument("--batch-size", type=natural, default=0, help="Images of a step; 0 takes the whole union.")
     options.add_argument("--syn-steps", type=count, default=50)
     options.add_argument("--walks", type=count, default=1, help="Match points, which ours takes side by side on a GPU.")
     options.add_argument("--size", type=count, default=32, help="Height and width of the images.")

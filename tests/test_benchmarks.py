@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 COMMON: dict[str, Any] = {"device": "cpu", "threads": 1, "repeats": 1}
-WALK = {**COMMON, "images": 6, "previous": 0, "syn_steps": 3, "walks": 1, "size": 16, "width": 4}
+WALK = {**COMMON, "images": 6, "previous": 0, "batch_size": 0, "syn_steps": 3, "walks": 1, "size": 16, "width": 4}
 
 
 def benchmark(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
@@ -32,10 +32,12 @@ def assert_near(found: Any, wanted: Any) -> None:
 
 
 @pytest.mark.parametrize("way", ["recompute", "store"])  # compiling takes a minute
-@pytest.mark.parametrize("previous", [0, 4])
-def test_both_walks_find_one_gradient(way: str, previous: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("previous", "batch_size"), [(0, 0), (4, 0), (4, 2)])
+def test_both_walks_find_one_gradient(
+    way: str, previous: int, batch_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     trajectory = benchmark("trajectory", monkeypatch)
-    settings = {**WALK, "way": way, "previous": previous, "walks": 2}
+    settings = {**WALK, "way": way, "previous": previous, "batch_size": batch_size, "walks": 2}
     images, rate = trajectory.ours(settings)()
     each = trajectory.reference(settings)()
     assert len(each) == 2
