@@ -10,6 +10,7 @@ from typing import Final, Self, TypeVar
 
 from rich import progress as bars
 from rich.console import Console
+from rich.table import Column
 from rich.text import Text
 
 LINE_INTERVAL: Final = 10.0
@@ -200,12 +201,16 @@ class _RateColumn(bars.ProgressColumn):
 
 
 def _make_bars(console: Console) -> bars.Progress:
+    def whole() -> Column:
+        return Column(no_wrap=True)
+
     return bars.Progress(
-        bars.TextColumn("{task.description}", markup=False),
-        bars.BarColumn(),
-        bars.MofNCompleteColumn(),
-        _RateColumn(),
-        bars.TimeRemainingColumn(elapsed_when_finished=True),
+        # On a narrow terminal a long description takes a second line, and no number is cut off.
+        bars.TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=False)),
+        bars.BarColumn(40 if console.width >= 120 else 10, table_column=whole()),
+        bars.MofNCompleteColumn(table_column=whole()),
+        _RateColumn(table_column=whole()),
+        bars.TimeRemainingColumn(elapsed_when_finished=True, table_column=whole()),
         console=console,
         # Prints must scroll above the bars, but not leave a file that standard output was sent to.
         redirect_stdout=sys.stdout.isatty(),

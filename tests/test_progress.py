@@ -142,6 +142,23 @@ def test_terminal_shows_what_a_task_says_of_itself_on_the_way() -> None:
     assert "fit, loss 0.125" in file.getvalue()
 
 
+@pytest.mark.parametrize("width", [80, 160])
+def test_no_number_of_a_bar_is_cut_off(width: int) -> None:
+    """Though the description is longer than half a narrow terminal."""
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, force_interactive=True, width=width, legacy_windows=False)
+    description = "rows 13 to 17 of 21: pdd progressive, ConvNet, 5 networks"
+    with Progress(console=console) as progress, progress.task(description, 12000) as task:
+        for steps in (11000, 900, 99):
+            task.advance(steps)
+    text = file.getvalue()
+    assert "11999/12000" in text
+    assert "it/s" in text
+    assert "…" not in text
+    assert (description in text) == (width == 160)
+    assert "networks" in text
+
+
 def test_a_length_that_raises_is_unknown(clock: Clock, log: Log) -> None:
     class Stream:
         def __len__(self) -> int:

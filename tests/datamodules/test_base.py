@@ -142,6 +142,18 @@ def test_fingerprint_follows_the_data() -> None:
     assert len({ready(data).fingerprint for data in (raw, *changed)}) == 4
 
 
+def test_the_test_set_has_a_fingerprint_of_its_own() -> None:
+    """Runs with one test set can be compared, however the training images were split and preprocessed."""
+    raw = raw_data()
+    known = ready(raw).test_fingerprint
+    ways: list[dict[str, Any]] = [{"zca": True}, {"validation_fraction": 0.3}, {"max_per_class": 3}, {"split_seed": 5}]
+    for options in ways:
+        assert ready(raw, **options).test_fingerprint == known
+    assert ready(replace(raw, train_images=255 - raw.train_images)).test_fingerprint == known
+    assert ready(replace(raw, test_images=255 - raw.test_images)).test_fingerprint != known
+    assert ready(replace(raw, test_labels=raw.test_labels.flip(0))).test_fingerprint != known
+
+
 def test_fingerprint_ignores_what_changes_no_number(tmp_path: Path) -> None:
     assert ready(zca_eps=0.5).fingerprint == ready().fingerprint
     assert ready(zca=True, cache_dir=str(tmp_path)).fingerprint == ready(zca=True).fingerprint
