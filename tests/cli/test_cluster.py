@@ -91,6 +91,7 @@ def test_torchrun_makes_a_whole_run(alone: Path, tmp_path: Path) -> None:
 def srun(run: Path, port: int, programs: Path) -> "list[subprocess.Popen[str]]":
     """Two tasks of a job, as srun starts them."""
     job = {"SLURM_JOB_ID": "4711", "SLURM_JOB_NAME": "distil", "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2"}
+    job |= {"SLURM_STEP_NUM_TASKS": "2"}
     job |= {"SLURM_NNODES": "1", "SLURM_NODEID": "0", "SLURM_NODELIST": "localhost", "MASTER_ADDR": "127.0.0.1"}
     names = {**environment(), **job, "MASTER_PORT": str(port), "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
     line = [sys.executable, "-m", "pdd_lightning", "run", *OPTIONS, *DEVICES, "--run_dir", str(run)]
