@@ -20,7 +20,7 @@ from pdd_lightning.rng import generator
 from pdd_lightning.training.augmentation import DSA
 
 OBJECTIVES: dict[str, Callable[[], Objective]] = {
-    "trajectory": lambda: TrajectoryMatching(syn_steps=3),
+    "trajectory": lambda: TrajectoryMatching(syn_steps=3, syn_batch_size="union"),
     "minibatches": lambda: TrajectoryMatching(syn_steps=3, syn_batch_size=4, recompute=True),
     "gradient": lambda: GradientMatching(real_batch_size=3),
     "mse": lambda: GradientMatching("mse", "convolutions", real_batch_size=2, syn_batch_size=1),
