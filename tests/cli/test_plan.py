@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import time
 from collections import namedtuple
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from unittest.mock import Mock
 
 import pytest
 from commandline import CONFIG, Fit, Refused, call, fit_into
+from lightning.pytorch import Trainer
 from safetensors.torch import load_file
 
 from pdd_lightning.cli import children
@@ -132,10 +134,18 @@ class TestPlan:
             assert works(many, "stage 2")[work] > 10 * works(few, "stage 2")[work], work
         assert many["total"]["disk_bytes"] > 10 * few["total"]["disk_bytes"]
 
-    def test_checkpoints_by_the_clock_are_counted(self, run: Path) -> None:
+    def test_checkpoints_by_the_clock_are_counted(self, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Of a slow disk, so that a noisy machine does not hide what they take."""
+        save = Trainer.save_checkpoint
+
+        def slowly(trainer: Trainer, *args: Any, **options: Any) -> None:
+            time.sleep(0.2)
+            save(trainer, *args, **options)
+
+        monkeypatch.setattr(Trainer, "save_checkpoint", slowly)
         steps = ("--model.iterations", "2000", "--checkpoint_every", "2000")
         few, many = (plan(run, *steps, "--checkpoint_minutes", minutes) for minutes in ("10", "1e-6"))
-        assert works(many, "stage 2")["distillation"] > 1.3 * works(few, "stage 2")["distillation"]
+        assert works(many, "stage 2")["distillation"] > works(few, "stage 2")["distillation"] + 0.2 * 1500
 
     def test_the_run_starts_as_without_a_plan(self, run: Path, first_stage: Path, fit: Fit) -> None:
         plan(run)
