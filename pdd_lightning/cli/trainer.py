@@ -137,7 +137,7 @@ def _culprit(options: Mapping[str, Any]) -> str:
         try:
             trial: dict[str, Any] = {"logger": False, name: value}
             Trainer(**trial)
-        except Exception:
+        except Exception:  # of whatever class: it refused this option once already, and the name is all that is asked
             plain = f"={value}" if isinstance(value, (str, int, float)) else ""
             return "--trainer" if name == names[0] else f"--trainer.{name}{plain}"
     return "--trainer"
