@@ -44,7 +44,9 @@ class Task:
         self._report(self)
 
     def __str__(self) -> str:
-        return f"{self.description} {self.done}" + ("" if self.total is None else f"/{self.total}")
+        if self.total is None:
+            return f"{self.description} {self.done}" if self.done else self.description
+        return f"{self.description} {self.done}/{self.total}"
 
 
 class Progress:
@@ -109,12 +111,13 @@ class Progress:
         self._host = self
 
     @contextmanager
-    def task(self, description: str, total: int | None = None) -> Iterator[Task]:
+    def task(self, description: str, total: int | None = None, *, announce: bool = False) -> Iterator[Task]:
         """Count a piece of work whose steps are not the items of one iterable.
 
         Args:
             description: What is being done.
             total: Number of steps, None if unknown.
+            announce: Whether a log gets a line before the first step, which may take long.
         """
         host = self._host
         shown = self._enabled and Progress._active is host
@@ -125,6 +128,8 @@ class Progress:
         host._open.append(task)
         if host._bars is not None:
             host._ids[task] = host._bars.add_task(description, total=total)
+        elif announce:
+            host._print(host._shown(), task.started)
         try:
             yield task
             host._finished(task)  # not after an error or a break, where "finished" would be false
@@ -156,7 +161,7 @@ class Progress:
         # Measured from the outermost start too: short work after a long pause is not worth a line.
         if now - max(self._last_line, self._open[0].started) < LINE_INTERVAL:
             return
-        pieces = [" | ".join(str(each) for each in self._open)]
+        pieces = [self._shown()]
         elapsed = now - task.started
         if elapsed > 0:
             pieces.append(_rate(task.done / elapsed))
@@ -170,6 +175,9 @@ class Progress:
         elapsed = now - task.started
         if self._bars is None and self._open[0] is task and elapsed >= SILENT_BELOW:
             self._print(f"{task} in {_duration(elapsed)}, {_rate(task.done / elapsed)}", now)
+
+    def _shown(self) -> str:
+        return " | ".join(str(each) for each in self._open)
 
     def _print(self, line: str, now: float) -> None:
         # soft_wrap: rich would break lines at 80 columns where there is no terminal to ask.
@@ -190,6 +198,17 @@ def track(
     """
     with Progress(enabled=enabled) as progress:
         yield from progress.track(iterable, description=description, total=total)
+
+
+@contextmanager
+def announced(description: str) -> Iterator[None]:
+    """Show a piece of work that has no steps, from its beginning.
+
+    Args:
+        description: What is being done.
+    """
+    with Progress() as progress, progress.task(description, announce=True):
+        yield
 
 
 class _RateColumn(bars.ProgressColumn):

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 import pytest
 from rich.console import Console
 
-from pdd_lightning.progress import Progress, track
+from pdd_lightning.progress import Progress, announced, track
 
 
 class Clock:
@@ -81,6 +81,14 @@ def test_unknown_total_and_steps_of_several(clock: Clock, log: Log) -> None:
         clock.now += 10
         task.advance(5000)
     assert log.lines == ["images 5000, 500 it/s", "images 5000 in 0:00:10, 500 it/s"]
+
+
+def test_what_may_take_long_is_announced(clock: Clock, log: Log) -> None:
+    with Progress(console=log.console, clock=clock) as progress:
+        for _ in progress.track(range(1), description="outer"):
+            with announced("the first step"):
+                clock.now += 1.0
+    assert log.lines == ["outer 0/1 | the first step"]
 
 
 def test_work_that_fails_or_is_left_is_not_called_finished(clock: Clock, log: Log) -> None:

@@ -117,7 +117,8 @@ class SelectedRun:
         write_subset(folder, subset)
         write_tensors(run.preprocessing, data.preprocessing.tensors())
         pixels = data.preprocessing.invert(images)
-        draw_pictures(folder.pictures, pixels, labels, torch.ones_like(labels), data.class_names)
+        method = self.selecting.method.name
+        draw_pictures(folder.pictures, pixels, labels, torch.ones_like(labels), data.class_names, method)
         summary: Json = {
             "images_per_class": self.ipc,
             "class_names": list(data.class_names),

@@ -22,7 +22,7 @@ from pdd_lightning.planning.evaluation import job_seconds, real_seconds
 from pdd_lightning.planning.rehearsal import MEMBERS, MakeStage, MakeTrainer, rehearse_stage
 from pdd_lightning.planning.report import EVALUATION, collect, identity, plan_table, stage_name
 from pdd_lightning.process.readings import forget_peaks, peak_memory, since_start
-from pdd_lightning.progress import track
+from pdd_lightning.progress import announced, track
 from pdd_lightning.stage.disk import ROW, preprocessing_disk, stage_disk, training_disk
 from pdd_lightning.stage.module import StageModule
 from pdd_lightning.stage.one_stage import ONE_STAGE, one_stage_changes, one_stage_options
@@ -115,10 +115,11 @@ class Planner:
                 sizes[ONE_STAGE] = ({"stage": 1, **one_stage_changes(options)}, 1)
         # Steps take a half, preparation and transition a quarter each.
         share = self.planning.seconds / 2 / len(sizes) / 2
-        costs = {
-            name: rehearse_stage(self.make_stage, self.stage_trainer, self.data, changes, share, part)
-            for name, (changes, part) in track(sizes.items(), description="planning: stages")
-        }
+        costs = dict[str, StageCost]()
+        for name, (changes, part) in track(sizes.items(), description="planning: stages"):
+            which = "the one-stage baseline" if name == ONE_STAGE else f"stage {changes['stage']}"
+            with announced(f"{which}: a piece of each work, then about {2 * share:.0f} s of them"):
+                costs[name] = rehearse_stage(self.make_stage, self.stage_trainer, self.data, changes, share, part)
         same = {name: max(getattr(cost, name) for cost in costs.values()) for name in COLD}
         same |= {name: fmean(getattr(cost, name) for cost in costs.values()) for name in POOLED}
         return {name: replace(cost, **same) for name, cost in costs.items()}

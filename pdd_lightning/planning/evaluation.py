@@ -12,7 +12,7 @@ from pdd_lightning.evaluation.evaluator import Evaluator
 from pdd_lightning.evaluation.module import SCORED_AT_ONCE, EvaluationModule, Phase
 from pdd_lightning.evaluation.protocol import SELECTION, SELECTIONS, Job, Training
 from pdd_lightning.planning.clock import ENDLESS, StepClock, mean_seconds, synchronise
-from pdd_lightning.progress import track
+from pdd_lightning.progress import announced, track
 from pdd_lightning.store.digests import fingerprint
 from pdd_lightning.training.learner import Learner
 from pdd_lightning.training.problem import Problem
@@ -56,7 +56,10 @@ def job_seconds(evaluator: Evaluator, budget: float) -> dict[str, float]:
     kinds = {_kind(evaluator, job, part): (job, part) for job, _ in jobs for part in job.trainings}
     share = budget / max(1, len(kinds))
     measured = track(kinds.items(), description="planning: evaluation")
-    costs = {kind: _measure(evaluator, job, part, share) for kind, (job, part) in measured}
+    costs = dict[_Kind, TrainingCost]()
+    for kind, (job, part) in measured:
+        with announced(f"{job.label}: a few steps, then about {share:.0f} s of them"):
+            costs[kind] = _measure(evaluator, job, part, share)
     problems = {_name(job): evaluator.problem(job) for job, _ in jobs}
     scores = {name: score_seconds(problem, data.test, share) for name, problem in problems.items()}
     if any(job.name in SELECTIONS for job, _ in jobs):

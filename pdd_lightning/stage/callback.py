@@ -10,6 +10,7 @@ from lightning.pytorch.loggers import Logger
 from pdd_lightning.stage.course import outside
 from pdd_lightning.stage.logs import finish, scalars
 from pdd_lightning.stage.module import StageModule
+from pdd_lightning.stage.one_stage import header
 from pdd_lightning.stage.pictures import draw_pictures
 from pdd_lightning.stage.subsets import Subset, union_of, write_subset
 from pdd_lightning.stage.transition import Transition, make_transition
@@ -108,4 +109,5 @@ class StageCallback(Callback):
         images, labels = (torch.cat([getattr(s.data, name) for s in subsets]) for name in ("images", "labels"))
         stages = torch.cat([torch.full_like(s.data.labels, s.stage) for s in subsets])
         pixels = module.data.preprocessing.invert(images)
-        draw_pictures(module.folder.pictures, pixels, labels, stages, module.data.class_names)
+        above = header(module.options)
+        draw_pictures(module.folder.pictures, pixels, labels, stages, module.data.class_names, above)

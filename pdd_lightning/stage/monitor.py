@@ -11,6 +11,7 @@ from pdd_lightning.errors import ConfigError
 from pdd_lightning.progress import Progress, Task
 from pdd_lightning.stage.logs import picture
 from pdd_lightning.stage.module import StageModule
+from pdd_lightning.stage.one_stage import header
 from pdd_lightning.stage.pictures import grid_tensor
 
 log = logging.getLogger(__name__)
@@ -64,7 +65,8 @@ class ImageMonitor(Callback):
         subset, data = pl_module.subset(), pl_module.data
         pixels, labels = data.preprocessing.invert(subset.data.images), subset.data.labels
         try:
-            grid = grid_tensor(pixels, labels, torch.full_like(labels, subset.stage), data.class_names)
+            stages, above = torch.full_like(labels, subset.stage), header(pl_module.options)
+            grid = grid_tensor(pixels, labels, stages, data.class_names, above)
         except Exception as error:  # a font, the drawing library: neither is worth the work of a stage
             log.warning("the picture of step %s could not be made: %s", trainer.global_step, error)
             return

@@ -20,8 +20,17 @@ def title(options: StageOptions, stage: int) -> str:
         options: Of the run, or of the baseline.
         stage: Number of the stage.
     """
-    baseline = options.stages == 1 and options.run.directory.name == FOLDER
-    return "the one-stage baseline" if baseline else f"stage {stage}"
+    return "the one-stage baseline" if is_baseline(options) else f"stage {stage}"
+
+
+def is_baseline(options: StageOptions) -> bool:
+    """Whether options are those of a run's baseline."""
+    return options.stages == 1 and options.run.directory.name == FOLDER
+
+
+def header(options: StageOptions) -> str | None:
+    """What stands above the baseline's images; None for the number of the stage."""
+    return "one stage" if is_baseline(options) else None
 
 
 def one_stage_changes(options: StageOptions) -> Json:

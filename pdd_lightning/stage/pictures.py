@@ -59,7 +59,9 @@ _INK: Final = "#222222"
 _FAINT: Final = "#767676"
 
 
-def draw_pictures(path: Path, images: Tensor, labels: Tensor, stages: Tensor, class_names: Sequence[str]) -> None:
+def draw_pictures(
+    path: Path, images: Tensor, labels: Tensor, stages: Tensor, class_names: Sequence[str], header: str | None = None
+) -> None:
     """Save the images of a run by :func:`save_grid`, or warn: nothing is computed from a picture.
 
     Args:
@@ -68,9 +70,10 @@ def draw_pictures(path: Path, images: Tensor, labels: Tensor, stages: Tensor, cl
         labels: Of the images.
         stages: Of the images.
         class_names: One per class.
+        header: Of images that are no stage of a run.
     """
     try:
-        save_grid(path, images, labels, stages, class_names)
+        save_grid(path, images, labels, stages, class_names, header)
     except Exception as error:  # a font, the drawing library, the disk: none is worth the work of a stage
         reason = " ".join(str(error).split()) or type(error).__name__
         log.warning("%s could not be made, and the run goes on without it: %s", path, reason)
@@ -82,6 +85,7 @@ def save_grid(
     labels: Tensor,
     stages: Tensor,
     class_names: Sequence[str],
+    header: str | None = None,
 ) -> None:
     """Save the synthetic images as a PNG, whole or not at all: one row per class, the columns grouped by stage.
 
@@ -94,19 +98,22 @@ def save_grid(
         labels: Shape (N,), int64, in [0, len(class_names)).
         stages: Shape (N,), int64, the stage each image came from; shown as given, in ascending order.
         class_names: One per class.
+        header: Above the one group of images that are no stage of a run.
 
     Raises:
         ValueError: If there are no images, or the shapes, channels or labels are not as above.
         ArtifactError: If the file cannot be written.
     """
-    figure = _grid(images, labels, stages, class_names)
+    figure = _grid(images, labels, stages, class_names, header)
     picture = io.BytesIO()
     # Not savefig, which would obey the user's settings (a tight bounding box, another resolution).
     FigureCanvasAgg(figure).print_png(picture)  # type: ignore[no-untyped-call]
     atomic_write(path, picture.getbuffer())
 
 
-def grid_tensor(images: Tensor, labels: Tensor, stages: Tensor, class_names: Sequence[str]) -> Tensor:
+def grid_tensor(
+    images: Tensor, labels: Tensor, stages: Tensor, class_names: Sequence[str], header: str | None = None
+) -> Tensor:
     """The picture of :func:`save_grid` for a logger.
 
     Args:
@@ -114,6 +121,7 @@ def grid_tensor(images: Tensor, labels: Tensor, stages: Tensor, class_names: Seq
         labels: Of the images.
         stages: Of the images.
         class_names: One per class.
+        header: See :func:`save_grid`.
 
     Returns:
         Shape (3, height, width), floating point in [0, 1], on the CPU.
@@ -121,13 +129,13 @@ def grid_tensor(images: Tensor, labels: Tensor, stages: Tensor, class_names: Seq
     Raises:
         ValueError: See :func:`save_grid`.
     """
-    canvas = FigureCanvasAgg(_grid(images, labels, stages, class_names))
+    canvas = FigureCanvasAgg(_grid(images, labels, stages, class_names, header))
     canvas.draw()  # type: ignore[no-untyped-call]
     drawn = np.asarray(canvas.buffer_rgba())[..., :3]  # type: ignore[no-untyped-call]
     return torch.from_numpy(drawn.copy()).permute(2, 0, 1).float() / 255
 
 
-def _grid(images: Tensor, labels: Tensor, stages: Tensor, class_names: Sequence[str]) -> Figure:
+def _grid(images: Tensor, labels: Tensor, stages: Tensor, class_names: Sequence[str], header: str | None) -> Figure:
     """What :func:`save_grid` saves."""
     _check(images, labels, len(class_names))
     if stages.shape != labels.shape:
@@ -151,7 +159,8 @@ def _grid(images: Tensor, labels: Tensor, stages: Tensor, class_names: Sequence[
         notes.append(f"first {num_rows} of {len(class_names)} classes")
     if limit < int(counts.max()):
         notes.append(f"at most {limit} of {int(counts.max())} images per class and stage")
-    return _draw(groups, numbers, class_names[:num_rows], "Showing " + ", ".join(notes) if notes else None)
+    headers = [f"stage {number}" for number in numbers] if header is None else [header]
+    return _draw(groups, headers, class_names[:num_rows], "Showing " + ", ".join(notes) if notes else None)
 
 
 def _check(images: Tensor, labels: Tensor, num_classes: int) -> None:
@@ -211,7 +220,7 @@ def _group(
 
 def _draw(
     groups: Sequence[NDArray[np.uint8]],
-    numbers: Sequence[int],
+    titles: Sequence[str],
     class_names: Sequence[str],
     note: str | None,
 ) -> Figure:
@@ -220,7 +229,7 @@ def _draw(
     FigureCanvasAgg(figure)  # attaches itself, so that texts are measured as Agg will draw them
     heading = [_text(figure, note, 9, colour=_FAINT)] if note else []
     names = [_text(figure, name, 9, ha="right", va="center") for name in _shown(class_names)]
-    headers = [_text(figure, f"stage {number}", 9, ha="center", weight="bold") for number in numbers]
+    headers = [_text(figure, title, 9, ha="center", weight="bold") for title in titles]
 
     def extent(text: Text) -> tuple[int, int]:
         box = text.get_window_extent()

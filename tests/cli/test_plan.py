@@ -55,6 +55,15 @@ def works(found: dict[str, Any], part: str) -> dict[str, float]:
 
 
 class TestPlan:
+    def test_says_what_it_measures_before_it_does(self, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        plan(run, "--evaluation.baselines", "[one-stage]")
+        lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("planning: ")]
+        expected = ["stages 0/3 | stage 1: ", "stages 1/3 | stage 2: ", "stages 2/3 | the one-stage baseline: "]
+        expected.append("evaluation 0/")
+        found = zip(lines, expected, strict=False)
+        assert all(line.startswith(f"planning: {start}") for line, start in found), lines
+        assert len(lines) >= len(expected)
+
     @pytest.mark.parametrize("method", ["experts", *METHODS])
     def test_every_dynamics_can_be_planned(self, method: str, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
         found = plan(run, *(() if method == "experts" else options(method)))

@@ -6,7 +6,7 @@ import pytest
 from commandline import CONFIG
 
 from pdd_lightning.cli.application import application
-from pdd_lightning.stage.one_stage import one_stage_arguments, one_stage_options
+from pdd_lightning.stage.one_stage import header, one_stage_arguments, one_stage_options
 
 DISCARD = ("--model.discard.epochs", "6", "--model.discard.learning_rate", "0.05", "--model.discard.edges", "[1]")
 
@@ -25,3 +25,4 @@ def test_its_arguments_give_what_is_expected(more: tuple[str, ...], tmp_path: Pa
             assert found.experts_folder == wanted.experts_folder == tmp_path / "run" / "experts"
             assert found.settings(1) == wanted.settings(1)
             assert found.settings(1)["discard"] is None
+            assert (header(options), header(found)) == (None, "one stage")

@@ -198,6 +198,8 @@ def test_loggers_get_the_picture_of_the_file(channels: int, tmp_path: Path, monk
     grid = grid_tensor(*args)
     assert texts == ["cat", "dog", "cow", "stage 4"] * 2
     assert torch.equal((255 * grid).round().long().permute(1, 2, 0), torch.from_numpy(read(tmp_path / "grid.png")))
+    save_grid(tmp_path / "one.png", *args, "one stage")
+    assert texts[8:] == ["cat", "dog", "cow", "one stage"]
     assert int((grid[0] == round(0.2 * 255) / 255).sum()) >= (19 * 4) * (19 * 5)  # the names are grey too
 
 
