@@ -58,11 +58,9 @@ class TestPlan:
     def test_says_what_it_measures_before_it_does(self, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
         plan(run, "--evaluation.baselines", "[one-stage]")
         lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("planning: ")]
-        expected = ["stages 0/3 | stage 1: ", "stages 1/3 | stage 2: ", "stages 2/3 | the one-stage baseline: "]
-        expected.append("evaluation 0/")
-        found = zip(lines, expected, strict=False)
-        assert all(line.startswith(f"planning: {start}") for line, start in found), lines
-        assert len(lines) >= len(expected)
+        begun = [line.partition(": ")[2].split(": a ")[0] for line in lines if ": a " in line]
+        assert begun[:3] == ["stages 0/3 | stage 1", "stages 1/3 | stage 2", "stages 2/3 | the one-stage baseline"]
+        assert begun[3].startswith("evaluation 0/")
 
     @pytest.mark.parametrize("method", ["experts", *METHODS])
     def test_every_dynamics_can_be_planned(self, method: str, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
