@@ -71,6 +71,7 @@ class Progress:
     """
 
     _active: "Progress | None" = None
+    _muted = False
 
     def __init__(
         self,
@@ -79,7 +80,7 @@ class Progress:
         console: Console | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._enabled = enabled
+        self._enabled = enabled and not Progress._muted
         self._console = Console(stderr=True) if console is None else console
         self._clock = clock
         self._host = self
@@ -198,6 +199,11 @@ def track(
     """
     with Progress(enabled=enabled) as progress:
         yield from progress.track(iterable, description=description, total=total)
+
+
+def mute() -> None:
+    """Show nothing from here on: this process works for another one, which shows what both do."""
+    Progress._muted, Progress._active = True, None
 
 
 @contextmanager

@@ -56,7 +56,8 @@ class StageContext:
         data: Fingerprint of the data.
         experts: Folder of the expert trajectories.
         ranks: Who else is at work.
-        networks_at_once: How many networks are trained on real data, or on the union, at once.
+        networks_at_once: How many networks are trained on real data, or on the union, side by side on a GPU.
+        workers: Processes that train such networks side by side on a CPU.
         compile_networks: Let PyTorch compile their steps on a GPU.
         recordings: What a GPU has recorded of them.
         called: What the stage is called, if not by its number.
@@ -80,6 +81,7 @@ class StageContext:
     experts: Path
     ranks: Ranks = Ranks()
     networks_at_once: int = 1
+    workers: int = 1
     compile_networks: bool = False
     recordings: Recordings = field(default_factory=dict)
     called: str = ""

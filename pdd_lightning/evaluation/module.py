@@ -2,9 +2,9 @@
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import torch
 from lightning.pytorch import LightningModule
@@ -51,6 +51,10 @@ class Phase:
     def steps(self) -> int:
         """Optimiser steps of each network; all of them have sets of one size."""
         return self.recipe.steps(len(self.data[0]))
+
+    def of(self, networks: Sequence[int]) -> Self:
+        """The same for some of the networks."""
+        return replace(self, data=[self.data[i] for i in networks], rates=[self.rates[i] for i in networks])
 
 
 class EvaluationModule(LightningModule):

@@ -7,6 +7,7 @@ between the two, for the union grows from stage to stage; then a few steps of ev
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from statistics import fmean
 
 from lightning.pytorch import Callback, Trainer
@@ -23,11 +24,13 @@ from pdd_lightning.planning.rehearsal import MEMBERS, MakeStage, MakeTrainer, re
 from pdd_lightning.planning.report import EVALUATION, collect, identity, plan_table, stage_name
 from pdd_lightning.process.readings import forget_peaks, peak_memory, since_start
 from pdd_lightning.progress import announced, track
+from pdd_lightning.stage.context import networks_side_by_side
 from pdd_lightning.stage.disk import ROW, preprocessing_disk, stage_disk, training_disk
 from pdd_lightning.stage.module import StageModule
 from pdd_lightning.stage.one_stage import ONE_STAGE, one_stage_changes, one_stage_options
 from pdd_lightning.stage.options import StageOptions
 from pdd_lightning.store.files import write_json
+from pdd_lightning.training.problem import Problem
 from pdd_lightning.types import Json
 
 COLD = ("overhead", "opening", "finish")
@@ -124,6 +127,12 @@ class Planner:
         same |= {name: fmean(getattr(cost, name) for cost in costs.values()) for name in POOLED}
         return {name: replace(cost, **same) for name, cost in costs.items()}
 
+    @cached_property
+    def _problem(self) -> Problem:
+        """Networks, images and device of the run."""
+        device = self.evaluation_trainer(1, []).strategy.root_device
+        return self.module.options.problem(self.data, device)
+
     def _stages(self, start: float, costs: dict[str, StageCost]) -> Amounts:
         """What the stages take, and the baseline of one stage."""
         options, data = self.module.options, self.data
@@ -138,8 +147,7 @@ class Planner:
             plan = self._with_stage(plan, ONE_STAGE, start, cost, alone, 1)
         if options.discard is not None:
             recipe, rate, first = options.discard.recipe, options.discard.learning_rate, stage_name(1)
-            problem = options.problem(data, self.evaluation_trainer(1, []).strategy.root_device)
-            counting = real_seconds(problem, data, recipe, rate, self.planning.seconds / 8)
+            counting = real_seconds(self._problem, data, recipe, rate, self.planning.seconds / 8)
             begin, *others = plan.lines  # the run begins with it
             disk = {**plan.disk, first: plan.disk[first] + training_disk(options, data, recipe)}
             plan = Amounts([replace(begin, seconds=begin.seconds + counting), *others], plan.memory, disk)
@@ -161,6 +169,7 @@ class Planner:
             checkpoint_seconds=60 * minutes,
             reused=reused,
             shares=self.world,
+            workers=networks_side_by_side(options, self._problem, self.world)[1],
         )
         # A bank and the list of states that it is made of. A transition holds its bank, the members that it reads
         # back, the next bank, and the file of that before and after its header is sorted.
