@@ -1,5 +1,6 @@
 """`python -m pdd_lightning` and `pdd-cli`: the command line with what belongs to a process of its own."""
 
+import io
 import os
 import sys
 
@@ -10,6 +11,7 @@ from pdd_lightning.process.signals import PARENT_VARIABLE, Interrupted, follow_p
 def main() -> None:
     """Do what the arguments of the process say; signals end it in good order."""
     try:
+        encode_anything()
         listen()
         follow_parent()
         # Children, such as Lightning's for the other devices, follow this process in turn.
@@ -19,6 +21,14 @@ def main() -> None:
         command_line()
     except Interrupted as stop:
         leave(say_stopped(stop.name))
+
+
+def encode_anything() -> None:
+    """Print what the terminal's encoding lacks by its number, rather than fail when all work is done."""
+    for stream in (sys.stdout, sys.stderr):
+        # Other handlers were chosen by somebody, or by Python for a locale without an encoding.
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
 """One table of several runs."""
 
+import io
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from pdd_lightning.__main__ import encode_anything
 from pdd_lightning.cli.main import main
 from pdd_lightning.evaluation.compare import merged_rows
 from pdd_lightning.evaluation.results import write_results
@@ -67,6 +70,15 @@ def test_the_command_prints_and_writes(runs: list[str], tmp_path: Path, capsys: 
     assert [line.split("|")[1].strip() for line in written[2:]] == ["random", "mtt", "pdd_mtt", "full"]
     shown = capsys.readouterr().out
     assert all(text in shown for text in ("random", "pdd_mtt", "95.5 ± 0.7"))
+
+
+def test_a_terminal_that_lacks_a_character(runs: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    printed = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding="ascii"))
+    encode_anything()
+    main(["compare", *runs])
+    sys.stdout.flush()
+    assert rb"95.5 \xb1 0.7" in printed.getvalue()
 
 
 def test_runs_on_two_test_sets_are_not_in_one_table(
