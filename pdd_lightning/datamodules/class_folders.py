@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from PIL import Image, UnidentifiedImageError
 
@@ -40,7 +41,8 @@ def list_classes(folder: Path, option: str) -> ClassFolders:
         DataError: If there is no such folder, a class is empty, or a link leads nowhere.
     """
     if not folder.is_dir():
-        _require_target(folder)
+        for path in (folder, *folder.parents):
+            _require_target(path)
         missing = folder if folder.parent.is_dir() else folder.parent
         raise DataError(
             f"{option}: there is no folder {missing}. Point `root` at a folder that holds train/<class>/ and "
@@ -147,7 +149,10 @@ def _is_picture(path: Path) -> bool:
     suffix = path.suffix.lower()
     if suffix:
         kind, _ = _TYPES.guess_type(f"name{suffix}", strict=False)
-        return Image.registered_extensions().get(suffix) in Image.OPEN or (kind or "").startswith("image/")
+        known = Image.registered_extensions().get(suffix) in Image.OPEN or suffix in _PICTURES
+        return known or (kind or "").startswith("image/")
+    if not path.is_file():
+        return False  # a pipe, which would be waited for
     try:
         with Image.open(path):
             return True
@@ -159,6 +164,14 @@ def _is_picture(path: Path) -> bool:
 
 _TYPES = mimetypes.MimeTypes()
 """What Python itself knows, the same on every machine."""
+
+
+_ENDINGS: Final = (
+    "3fr arw bpg cr2 cr3 crw dcm dng dpx erf exr flif hdp hdr heics hif iiq jls jph jpm jxl jxr jxs kdc mpo mrw nef "
+    "nrw orf pam pef psb raf rw2 rwl sr2 srf srw wdp x3f xcf"
+)
+_PICTURES: Final = frozenset(f".{ending}" for ending in _ENDINGS.split())
+"""Pictures that neither Python nor Pillow knows by their names: Pillow reads some of them, by their contents."""
 
 
 def _require_target(path: Path) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from pdd_lightning.datamodules.image_file import RULES, read_image, unreadable
+from pdd_lightning.datamodules.image_file import RULES, read_image, require_file, unreadable
 from pdd_lightning.errors import DataError
 from pdd_lightning.progress import Progress
 from pdd_lightning.store.digests import digest, file_digest
@@ -91,6 +91,7 @@ def _in_threads(work: Callable[[int, Sequence[Path]], _Result], files: Sequence[
 def _digests(_: int, batch: Sequence[Path]) -> list[str]:
     digests = []
     for path in batch:
+        require_file(path)
         try:
             digests.append(file_digest(path))
         except OSError as error:

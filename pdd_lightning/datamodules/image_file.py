@@ -35,6 +35,7 @@ def read_image(path: Path, *, grey: bool | None) -> Image.Image:
     Raises:
         DataError: If it cannot be read, moves, is transparent in places, or has more than 8 bits per value.
     """
+    require_file(path)
     try:
         with Image.open(path) as file:
             assert isinstance(file, ImageFile.ImageFile)
@@ -53,6 +54,19 @@ def read_image(path: Path, *, grey: bool | None) -> Image.Image:
         raise unreadable(path, "its contents are of no known format") from error
     except Exception as error:  # what a decoder raises for damaged contents has no common type
         raise unreadable(path, str(error) or type(error).__name__) from error
+
+
+def require_file(path: Path) -> None:
+    """Refuse pipes and devices, which whoever opens them waits for.
+
+    Args:
+        path: What a data set names; if nothing is there, the reader says so.
+
+    Raises:
+        DataError: Naming it.
+    """
+    if path.exists() and not path.is_file():
+        raise unreadable(path, "it is a folder" if path.is_dir() else "it is a pipe or a device, not a file")
 
 
 def unreadable(path: Path, reason: str) -> DataError:

@@ -73,6 +73,13 @@ def check_link(root: Path, link: Path) -> None:
         ImageFolderData(str(root)).load_raw()
 
 
+@pytest.mark.parametrize("below", ["", "below"])
+def test_a_root_that_leads_nowhere_is_named(below: str, tmp_path: Path) -> None:
+    (tmp_path / "set").symlink_to("gone/away")
+    with pytest.raises(DataError, match=rf"{tmp_path / 'set'}: is a link to gone/away, which does not exist"):
+        ImageFolderData(str(tmp_path / "set" / below)).load_raw()
+
+
 def test_links_that_lead_somewhere_are_followed(root: Path, tmp_path: Path) -> None:
     expected = ImageFolderData(str(root)).load_raw()
     (root / "train" / "b").rename(tmp_path / "elsewhere")
@@ -121,11 +128,28 @@ def test_notes_beside_the_images_are_passed_over(root: Path, caplog: pytest.LogC
     assert caplog.messages[0] == f"ImageFolderData: {line}"
 
 
-@pytest.mark.parametrize("name", ["x.png", "x.JPG", "x.heic", "x.svg"])
+@pytest.mark.parametrize("name", ["x.png", "x.JPG", "x.heic", "x.svg", "x.jxl", "x.CR2", "x.dng", "x.exr", "x.hif"])
 def test_what_is_called_an_image_must_be_one(name: str, root: Path) -> None:
     (root / "train" / "a" / name).write_text("not an image")
     with pytest.raises(DataError, match=rf"train/a/{name}: cannot be read as an image"):
         ImageFolderData(str(root)).load_raw()
+
+
+def test_pictures_of_a_camera_for_two_eyes_are_read(root: Path) -> None:
+    """Pillow knows their contents, not their name."""
+    Image.new("RGB", (8, 8)).save(root / "train" / "a" / "x.mpo")
+    assert len(ImageFolderData(str(root)).load_raw().train_images) == 13
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_pipe_is_not_waited_for(cached: bool, root: Path, tmp_path: Path) -> None:
+    pipe = root / "train" / "a" / "x"
+    os.mkfifo(pipe)
+    data = ImageFolderData(str(root), cache_dir=str(tmp_path / "cache") if cached else None)
+    assert len(data.load_raw().train_images) == 12
+    pipe.rename(pipe.with_suffix(".png"))
+    with pytest.raises(DataError, match=r"train/a/x\.png: cannot be read as an image \(it is a pipe or a device"):
+        data.load_raw()
 
 
 def test_an_image_needs_no_ending(root: Path) -> None:
