@@ -7,10 +7,12 @@ the value and the remedy in that text; what they do not recognise is passed on, 
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from enum import Enum
 from pydoc import locate
 from typing import Any, NoReturn
 
-from jsonargparse import Namespace, set_parsing_settings
+import yaml
+from jsonargparse import Namespace, set_dumper, set_parsing_settings
 from lightning.pytorch.cli import LightningArgumentParser
 
 from pdd_lightning.cli.classes import class_of, fault_of, join, suggest
@@ -25,6 +27,14 @@ _TYPE_NAMES |= {"list": "a list", "tuple": "a list"}
 
 # Their options are given as they are: nobody brings a recipe of another class.
 set_parsing_settings(subclasses_disabled=[Recipe, EasyDiscard])
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes members of an enumeration too, which classes of others have as defaults of options that are text."""
+
+
+_Dumper.add_multi_representer(Enum, lambda dumper, member: dumper.represent_data(member.value))
+set_dumper("yaml", lambda config: yaml.dump(config, Dumper=_Dumper, allow_unicode=True, sort_keys=False))
 
 
 class OptionParser(LightningArgumentParser):
