@@ -16,9 +16,10 @@ from pdd_lightning.cli.classes import explained_imports
 from pdd_lightning.cli.commands import COMMANDS
 from pdd_lightning.cli.messages import OptionParser, qualified, refuse_undecodable
 from pdd_lightning.cli.options import TRAINER_DEFAULTS, add_run_options, check_options
+from pdd_lightning.cli.parts import check_callbacks, check_parts, explained_failures, explained_parts, listed
 from pdd_lightning.cli.paths import all_from_home
 from pdd_lightning.cli.sections import explained_files
-from pdd_lightning.cli.trainer import check_callbacks, explained_misuse, explained_parts, make_trainer
+from pdd_lightning.cli.trainer import explained_misuse, make_trainer
 from pdd_lightning.compute.memory import keep_freed_memory
 from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.evaluation.evaluator import Evaluator
@@ -91,6 +92,7 @@ class Application(LightningCLI):
     def instantiate_classes(self) -> None:
         """Make data, stage and the other parts; mistakes found on the way are named by their dotted option."""
         self._usable = all_from_home(self.config)
+        check_parts(self._usable.trainer)
         with qualified(self.config), explained_parts() as instantiators:
             self.config_init = self.parser.instantiate(self._usable, instantiators=instantiators)
         self.model, self.datamodule = self.config_init.model, self.config_init.data
@@ -153,12 +155,12 @@ class Application(LightningCLI):
         given = self.option("trainer")
         iterations = module.options.iterations
         steps = given.max_steps if 0 <= given.max_steps <= iterations else iterations
-        check_callbacks(_listed(given.callbacks))
+        check_callbacks(listed(given.callbacks))
         return self.trainer_of(
             **{
-                "callbacks": [*_listed(given.callbacks), *callbacks, KeepConfig(self.text)],
+                "callbacks": [*listed(given.callbacks), *callbacks, KeepConfig(self.text)],
                 "log_every_n_steps": min(given.log_every_n_steps, iterations),  # a short stage logs its last step
-                "plugins": [SealedCheckpointIO(), *_listed(given.plugins)],
+                "plugins": [SealedCheckpointIO(), *listed(given.plugins)],
                 "max_steps": steps,
                 "default_root_dir": str(module.run.directory),
                 **options,
@@ -226,7 +228,9 @@ def application(command: str, args: Sequence[str]) -> Iterator[Application]:
     begin_command()
     keep_freed_memory()
     made = Application(command, args)
-    with made.held, qualified(made.config), explained_misuse():
+    trainer = made.option("trainer")
+    parts = [*listed(trainer.callbacks), *listed(trainer.logger), *listed(trainer.profiler)]
+    with made.held, qualified(made.config), explained_misuse(), explained_failures(parts):
         yield made
         join_children()
 
@@ -251,8 +255,3 @@ class KeepConfig(Callback):
 def say(line: str) -> None:
     """A line for the person at the terminal, from one process."""
     Console(stderr=True).print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _listed(value: Any) -> list[Any]:
-    """What an option holds that takes nothing, one thing or several."""
-    return [] if value is None else list(value) if isinstance(value, (list, tuple)) else [value]

@@ -1,84 +1,19 @@
-"""Lightning's trainer and its parts: what it says of a mistake becomes one line that names the option."""
+"""Lightning's trainer: what it says of a mistake becomes one line that names the option."""
 
 import os
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any
 
-from lightning.fabric.plugins import CheckpointIO, ClusterEnvironment, Precision
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.accelerators import Accelerator
-from lightning.pytorch.callbacks import ProgressBar
-from lightning.pytorch.loggers import Logger
-from lightning.pytorch.plugins import LayerSync
-from lightning.pytorch.profilers import Profiler
-from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
+from lightning.pytorch import Trainer
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
-from pdd_lightning.cli.classes import join
+from pdd_lightning.cli.parts import fold
 from pdd_lightning.errors import ConfigError, PDDError
 from pdd_lightning.process.launch import adopt
 from pdd_lightning.process.slurm import settle
-
-_PARTS: Final[Mapping[type, str]] = {
-    Callback: "callbacks",
-    Logger: "logger",
-    Profiler: "profiler",
-    Strategy: "strategy",
-    Accelerator: "accelerator",
-    CheckpointIO: "plugins",
-    ClusterEnvironment: "plugins",
-    LayerSync: "plugins",
-    Precision: "plugins",
-}
-"""The classes that options of the trainer take."""
-
-
-LOGGED: Final = ("loss", "alpha")
-"""What a stage logs, and a callback can follow."""
-
-
-Instantiator = tuple[Callable[..., Any], type, bool]
-
-
-@contextmanager
-def explained_parts() -> Iterator[list[Instantiator]]:
-    """What jsonargparse is to make the trainer's parts with; a part that cannot be made is one line.
-
-    jsonargparse tries every type that an option may have, and in the end tells of them all.
-
-    Raises:
-        ConfigError: If a class of Lightning's refuses its options, or needs what is not installed.
-        Exception: What a class of somebody else's raised.
-    """
-    failed: list[Exception] = []
-
-    def making(option: str) -> Callable[..., Any]:
-        def make(cls: type, *args: Any, **kwargs: Any) -> Any:
-            try:
-                return cls(*args, **kwargs)
-            except Exception as error:
-                if not isinstance(error, PDDError) and (_is_lightnings(cls) or isinstance(error, ImportError)):
-                    line = f"--trainer.{option}: {cls.__name__}: {_fold(error)}; correct its options or leave it out"
-                    failed.append(ConfigError(line))
-                else:
-                    failed.append(error)
-                raise failed[-1] from error
-
-        return make
-
-    try:
-        yield [(making(option), base, True) for base, option in _PARTS.items()]
-    except Exception as error:
-        if not failed or isinstance(error, PDDError):
-            raise
-        raise failed[-1] from error
-
-
-def _is_lightnings(cls: type) -> bool:
-    return cls.__module__.partition(".")[0] in ("lightning", "lightning_fabric", "pytorch_lightning")
 
 
 @contextmanager
@@ -91,7 +26,7 @@ def explained_misuse() -> Iterator[None]:
     try:
         yield
     except MisconfigurationException as error:
-        raise ConfigError(f"--trainer: {_fold(error)}; correct the trainer's options") from error
+        raise ConfigError(f"--trainer: {fold(error)}; correct the trainer's options") from error
 
 
 def make_trainer(options: Mapping[str, Any], *, wait_minutes: float = 30.0, together: bool = True) -> Trainer:
@@ -112,7 +47,7 @@ def make_trainer(options: Mapping[str, Any], *, wait_minutes: float = 30.0, toge
     except PDDError:
         raise
     except Exception as error:
-        raise ConfigError(f"{_culprit(options)}: {_fold(error)}; correct the trainer's options") from error
+        raise ConfigError(f"{_culprit(options)}: {fold(error)}; correct the trainer's options") from error
     _check_strategy(trainer)
     return adopt(trainer, wait_minutes)
 
@@ -158,34 +93,3 @@ def _check_strategy(trainer: Trainer) -> None:
             f"--trainer.strategy: a run on several devices is one process for each, which {shown} is not; choose "
             "--trainer.strategy ddp, or auto for one device"
         )
-
-
-def check_callbacks(callbacks: Sequence[Callback]) -> None:
-    """Refuse callbacks that could only fail when a stage has done its work.
-
-    Args:
-        callbacks: Those of the configuration.
-
-    Raises:
-        ConfigError: Naming the callback.
-    """
-    bars = [type(callback).__name__ for callback in callbacks if isinstance(callback, ProgressBar)]
-    if bars:
-        raise ConfigError(f"--trainer.callbacks: {bars[0]}: a stage has a progress bar already; leave this one out")
-    if not all(_is_lightnings(type(callback)) for callback in callbacks):
-        return  # one of somebody else's may log what another one follows
-    for callback in callbacks:
-        monitor = getattr(callback, "monitor", None)
-        if monitor is not None and monitor not in LOGGED:
-            raise ConfigError(
-                f"--trainer.callbacks: {type(callback).__name__}.monitor={monitor}: a stage logs nothing of this name; "
-                f"choose {join(LOGGED, 'or')}"
-            )
-
-
-def _fold(error: Exception) -> str:
-    """What an error says, in one line without addresses of objects."""
-    text = re.sub(r"<(?:\w+\.)*(\w+) object at 0x\w+>", r"\1", " ".join(str(error).split()))
-    if isinstance(error, KeyError):
-        return f"{text.strip(chr(39))} is not set"  # a variable of SLURM's or of torchrun's
-    return text.rstrip(".!") or type(error).__name__

@@ -5,11 +5,13 @@ from pathlib import Path
 import pytest
 from commandline import Fit, Refused
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelSummary
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # type: ignore[import-untyped]
 
 from pdd_lightning.cli.main import main
 from pdd_lightning.cli.trainer import make_trainer
+from pdd_lightning.stage.module import StageModule
 
 MISTAKES = {
     "a logger that is not installed": (["logger", "CometLogger"], ["--trainer.logger: CometLogger: ", "comet-ml"]),
@@ -42,7 +44,31 @@ MISTAKES = {
     "another bar": (["callbacks", "RichProgressBar"], ["--trainer.callbacks: RichProgressBar: ", "leave this one out"]),
     "callbacks that do not fit": (
         ["callbacks", "LearningRateMonitor", "logger", "false"],
-        ["--trainer: Cannot use `LearningRateMonitor` callback with `Trainer` that has no logger"],
+        ["--trainer.callbacks: LearningRateMonitor: Cannot use", "with `Trainer` that has no logger"],
+    ),
+    "an option that is looked at late": (
+        ["callbacks", "ModelSummary", "callbacks.max_depth", "-7"],
+        ["--trainer.callbacks: ModelSummary: `max_depth` can be -1, 0 or > 0, got -7"],
+    ),
+    "checkpoints in a file": (
+        ["callbacks", "ModelCheckpoint", "callbacks.dirpath", "pyproject.toml"],
+        ["--trainer.callbacks: ModelCheckpoint.dirpath: cannot write to ", "pyproject.toml is not a folder"],
+    ),
+    "a profile of the system": (
+        ["profiler", "AdvancedProfiler", "profiler.dirpath", "/proc/x", "profiler.filename", "p"],
+        ["--trainer.profiler: AdvancedProfiler.dirpath: cannot write to /proc/x"],
+    ),
+    "a log in a file": (
+        ["logger", "TensorBoardLogger", "logger.save_dir", "pyproject.toml"],
+        ["--trainer.logger: TensorBoardLogger.save_dir: cannot write to ", "choose another folder"],
+    ),
+    "a file for all": (
+        ["default_root_dir", "pyproject.toml/x"],
+        ["--trainer.default_root_dir: cannot write to pyproject.toml/x (", "choose another folder"],
+    ),
+    "no interval of writing": (
+        ["logger", "CSVLogger", "logger.save_dir", ".", "logger.flush_logs_every_n_steps", "0"],
+        ["--trainer.logger: CSVLogger.flush_logs_every_n_steps must be at least 1, got 0"],
     ),
     "a plugin": (
         ["plugins", "BitsandbytesPrecision", "plugins.mode", "nf4"],
@@ -75,9 +101,37 @@ def test_a_mistake_in_the_trainer_is_one_line(mistake: str, refused: Refused, ru
     line = refused(*options(words))
     assert all(word in line for word in expected), line
     assert " object at 0x" not in line
-    if mistake != "callbacks that do not fit":
+    if mistake not in ("callbacks that do not fit", "an option that is looked at late"):
         assert not run.exists()
     assert not list(run.glob("stage_01/checkpoints/*"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["BackboneFinetuning"],
+        ["BatchSizeFinder"],
+        ["EMAWeightAveraging"],
+        ["GradientAccumulationScheduler", "callbacks.scheduling", "{0: 2}"],
+        ["LearningRateFinder"],
+        ["ModelPruning", "callbacks.pruning_fn", "l1_unstructured"],
+        ["StochasticWeightAveraging", "callbacks.swa_lrs", "0.1"],
+        ["WeightAveraging"],
+    ],
+)
+def test_what_would_change_the_training_is_refused(words: list[str], refused: Refused, run: Path) -> None:
+    line = refused(*options(["callbacks", *words]))
+    assert f"--trainer.callbacks: {words[0]}: this could change the result without being recorded" in line
+    assert not run.exists()
+
+
+@pytest.mark.parametrize("given", [[], ["callbacks.duration", "{hours: 1}", "callbacks.interval", "epoch"]])
+def test_a_timer_works_and_is_recorded(given: list[str], fit: Fit, run: Path) -> None:
+    """The default of its interval is a member of an enumeration, where the option is text."""
+    fit(*options(["callbacks", "Timer", *given]))
+    assert (run / "stage_01" / "stage.json").is_file()
+    text = (run / "stage_01" / "config.yaml").read_text()
+    assert f"interval: {'epoch' if given else 'step'}" in text
 
 
 class Own(Callback):
@@ -92,16 +146,34 @@ class Broken(Callback):
         raise ValueError("a fault of the program")
 
 
+class Late(ModelSummary):
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        super().on_fit_start(trainer, pl_module)
+        raise ValueError("a fault of the program")
+
+
 def test_a_callback_may_follow_what_another_one_logs(fit: Fit, run: Path) -> None:
     stopping = "{class_path: EarlyStopping, init_args: {monitor: mine}}"
     fit("--trainer.callbacks", f"[{{class_path: {__name__}.Own}}, {stopping}]")
     assert (run / "stage_01" / "stage.json").is_file()
 
 
-def test_a_fault_of_ones_own_class_keeps_its_traceback(fit: Fit) -> None:
+@pytest.mark.parametrize("name", ["Broken", "Late"])
+def test_a_fault_of_ones_own_class_keeps_its_traceback(name: str, fit: Fit) -> None:
     with pytest.raises(ValueError, match=r"^a fault of the program$") as raised:
-        fit("--trainer.callbacks", f"{__name__}.Broken")
+        fit("--trainer.callbacks", f"{__name__}.{name}")
     assert raised.traceback
+
+
+def test_a_fault_of_ours_within_a_part_keeps_its_traceback(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A summary counts the parameters of the stage."""
+
+    def fail(self: StageModule) -> None:
+        raise ValueError("a fault of ours")
+
+    monkeypatch.setattr(StageModule, "named_children", fail)
+    with pytest.raises(ValueError, match=r"^a fault of ours$"):
+        fit("--trainer.callbacks", "ModelSummary")
 
 
 class Ours(DDPStrategy):
