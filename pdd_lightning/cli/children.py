@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from pdd_lightning.process.lock import VARIABLE
+from pdd_lightning.process.ranks import meeting_port
 from pdd_lightning.process.signals import PARENT_VARIABLE, Interrupted, deferred, held_back
 
 REPEAT = 30.0
@@ -80,6 +81,6 @@ def _rendezvous() -> dict[str, str]:
         return {}
     # As Lightning does it for SLURM.
     default = 15000 + int(os.environ.get("SLURM_JOB_ID", "0")[-4:])
-    port = int(os.environ.get("MASTER_PORT", default)) + _calls
+    port = (meeting_port() or default) + _calls
     # The agent's store serves the agent's own port only, so the first rank opens one here.
     return {"MASTER_PORT": str(port), "TORCHELASTIC_USE_AGENT_STORE": "False"}

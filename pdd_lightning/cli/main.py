@@ -10,6 +10,7 @@ from pdd_lightning.cli.commands import COMMANDS, Command, about
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.process.failures import end
 from pdd_lightning.process.quiet import quiet
+from pdd_lightning.process.ranks import check_numbers
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -36,6 +37,7 @@ def main(args: Sequence[str] | None = None) -> None:
     quiet()
     status = 0
     try:
+        check_numbers()
         status = _find(arguments[0]).load()(arguments[1:])
     except Exception as error:
         end(error)

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.process.meeting import meeting
-from pdd_lightning.process.ranks import started_by_lightning
+from pdd_lightning.process.ranks import meeting_port, started_by_lightning
 
 _PATIENCE: Final = 60.0
 """Seconds that the processes of the other devices may take to end after the first one."""
@@ -76,14 +76,17 @@ def _watch_meeting(strategy: DDPStrategy, others: int, minutes: float) -> None:
 
 
 def require_meeting_point(trainer: Trainer) -> None:
-    """Refuse to wait for other machines that do not know where this one is.
+    """Refuse to wait for other processes that could not find this one.
 
     Raises:
-        ConfigError: If there are several machines, and neither a launcher nor the environment brings them together.
+        ConfigError: If there are several machines, and neither a launcher nor the environment brings them together; or
+            if the environment names no port where several processes look for one.
     """
     strategy = trainer.strategy
+    if isinstance(strategy, ParallelStrategy) and trainer.world_size > 1:
+        meeting_port()
     alone = isinstance(strategy, ParallelStrategy) and isinstance(strategy.cluster_environment, LightningEnvironment)
-    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
     if alone and trainer.num_nodes > 1 and missing:
         raise ConfigError(
             f"--trainer.num_nodes={trainer.num_nodes}: {', '.join(missing)} not set, so the machines cannot find each "

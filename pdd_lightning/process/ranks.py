@@ -1,7 +1,61 @@
-"""Which of several processes this one is."""
+"""Which of several processes this one is, and where they meet. Imports no torch."""
 
 import os
 from collections.abc import Mapping
+from typing import Final
+
+from pdd_lightning.errors import ConfigError
+
+_NUMBERS: Final = (
+    *("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "JSM_NAMESPACE_RANK"),
+    *("SLURM_NTASKS", "SLURM_NTASKS_PER_NODE", "SLURM_NNODES"),
+    *("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_JOB_ID"),
+)
+"""Variables that launchers set, and that Lightning reads as numbers, some of them while it is imported."""
+
+
+HIGHEST_PORT: Final = 65535
+"""Of TCP."""
+
+
+def check_numbers(environment: Mapping[str, str] = os.environ) -> None:
+    """Refuse variables of a launcher that are no numbers, before anything reads them.
+
+    Args:
+        environment: Of the process.
+
+    Raises:
+        ConfigError: Naming variable and value.
+    """
+    for name in _NUMBERS:
+        value = environment.get(name, "0")
+        if not (value.isascii() and value.isdigit()):
+            raise ConfigError(
+                f"{name}={value}: this environment variable must be a whole number of at least 0, as a launcher sets "
+                f"it; correct it, or take it away by `unset {name}`"
+            )
+
+
+def meeting_port(environment: Mapping[str, str] = os.environ) -> int | None:
+    """Where the processes meet, if the environment says so.
+
+    Only those who need it ask: a service that is called "master" has another variable of this name in Kubernetes.
+
+    Args:
+        environment: Of the process.
+
+    Raises:
+        ConfigError: If it is no port.
+    """
+    value = environment.get("MASTER_PORT")
+    if value is None:
+        return None
+    if not (value.isascii() and value.isdigit() and 0 < int(value) <= HIGHEST_PORT):
+        raise ConfigError(
+            f"MASTER_PORT={value}: this environment variable must be a port, a number from 1 to {HIGHEST_PORT}; give "
+            "all processes the same one, or none to those of a single machine"
+        )
+    return int(value)
 
 
 def is_first(environment: Mapping[str, str] = os.environ) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from pdd_lightning.cli import children
+from pdd_lightning.errors import ConfigError
 from pdd_lightning.process.signals import RESUME, Interrupted
 
 
@@ -58,4 +59,11 @@ def test_a_signal_before_the_command_is_started(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(subprocess, "Popen", start)
     with pytest.raises(Interrupted, match="SIGTERM"):
+        children.call("fit", [])
+
+
+def test_a_port_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    monkeypatch.setenv("MASTER_PORT", "abc")
+    with pytest.raises(ConfigError, match=r"^MASTER_PORT=abc: "):
         children.call("fit", [])

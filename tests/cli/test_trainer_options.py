@@ -236,6 +236,38 @@ def test_tasks_that_would_not_work_together(
     assert not run.exists()
 
 
+@pytest.mark.parametrize(
+    ("variables", "named"),
+    [
+        ({**JOB, "SLURM_NTASKS": "abc", "SLURM_PROCID": "x"}, "SLURM_NTASKS=abc: "),
+        ({**JOB, "SLURM_PROCID": "x"}, "SLURM_PROCID=x: "),
+        ({"LOCAL_RANK": "zz", "NODE_RANK": "1"}, "LOCAL_RANK=zz: "),
+        ({"RANK": ""}, "RANK=: "),
+        ({"NODE_RANK": "-1"}, "NODE_RANK=-1: "),
+    ],
+)
+def test_a_rank_that_is_no_number(
+    variables: dict[str, str], named: str, refused: Refused, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    line = refused()
+    assert f"error: {named}" in line
+    assert f"`unset {named.partition('=')[0]}`" in line
+    assert not run.exists()
+
+
+@pytest.mark.parametrize("port", ["abc", "", "0", "70000", "tcp://10.0.0.1:80"])
+def test_a_port_that_is_none(port: str, refused: Refused, fit: Fit, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("MASTER_PORT", port)
+    for several in (["num_nodes", "2"], ["devices", "2", "strategy", "ddp"]):
+        line = refused(*options(several))
+        assert f"error: MASTER_PORT={port}: this environment variable must be a port" in line
+        assert not run.exists()
+    fit("--trainer.max_steps", "0")  # one process looks for none
+
+
 def test_what_lightning_cannot_start_is_one_line(refused: Refused, monkeypatch: pytest.MonkeyPatch) -> None:
     """It takes --ntasks-per-node only."""
     for name, value in {**JOB, "SLURM_PROCID": "1"}.items():
