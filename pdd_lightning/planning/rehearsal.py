@@ -17,6 +17,7 @@ from pdd_lightning.planning.clock import ENDLESS, StepClock, mean_seconds, timed
 from pdd_lightning.planning.estimate import StageCost
 from pdd_lightning.process.readings import device_peak, forget_peaks, host_peak
 from pdd_lightning.stage.callback import StageCallback
+from pdd_lightning.stage.checkpoints import checkpoint_path
 from pdd_lightning.stage.initial_images import initial_images
 from pdd_lightning.stage.module import StageModule
 from pdd_lightning.stage.monitor import ImageMonitor
@@ -102,7 +103,7 @@ def rehearse_stage(
         device = trainer.strategy.root_device
         forget_peaks(device)
         trainer.fit(module, datamodule=data)
-        path, problem = module.folder.checkpoints / "step=0.ckpt", module.options.problem(data)
+        path, problem = checkpoint_path(module.folder.checkpoints, 0), module.options.problem(data)
         checkpoint = timed(lambda: trainer.save_checkpoint(path, weights_only=False))
         union = union_of([*module.previous, module.subset()])
         assert union is not None
