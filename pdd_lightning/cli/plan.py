@@ -6,8 +6,8 @@ from typing import Any, Final
 from pdd_lightning.cli.application import application
 from pdd_lightning.evaluation.protocol import Evaluation
 from pdd_lightning.evaluation.selected_run import refuse_selected
-from pdd_lightning.planning.command import Planner
 from pdd_lightning.planning.estimate import Amounts
+from pdd_lightning.planning.planner import Planner
 from pdd_lightning.progress import duration
 from pdd_lightning.stage.logs import loggers_of
 from pdd_lightning.stage.options import StageOptions

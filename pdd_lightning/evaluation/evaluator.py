@@ -32,7 +32,7 @@ from pdd_lightning.evaluation.protocol import (
 from pdd_lightning.evaluation.report import told_apart
 from pdd_lightning.evaluation.results import read_results, with_earlier, write_results
 from pdd_lightning.evaluation.row import Row
-from pdd_lightning.evaluation.sets import MakeTrainer, RunSets, Sets, origin
+from pdd_lightning.evaluation.sets import MakeTrainer, RunSets, Sets, set_origin
 from pdd_lightning.networks import Architecture, build_template
 from pdd_lightning.selection.base import class_positions
 from pdd_lightning.stage.initial_images import real_images_needed
@@ -42,7 +42,7 @@ from pdd_lightning.stage.monitor import StepProgress
 from pdd_lightning.stage.one_stage import ONE_STAGE
 from pdd_lightning.store.digests import digest, fingerprint
 from pdd_lightning.store.files import FORMAT, as_json, read_json, write_json
-from pdd_lightning.store.made import made_with
+from pdd_lightning.store.versions import made_with
 from pdd_lightning.training.problem import Problem
 from pdd_lightning.training.recipe import Recipe
 from pdd_lightning.types import Json, LabelledImages
@@ -148,7 +148,7 @@ class Evaluator:
             ArtifactError: If the run or the one-stage baseline is not complete, or changed.
         """
         self.check()
-        origins = cache(partial(origin, self.module))
+        origins = cache(partial(set_origin, self.module))
         earlier, jobs, rows = self._earlier(), self.jobs(), list[Row]()
         count = sum(len(job.stages) for job in jobs)
         for job in jobs:

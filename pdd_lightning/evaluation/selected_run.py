@@ -15,7 +15,7 @@ from pdd_lightning.stage.subsets import Subset, write_subset
 from pdd_lightning.store.digests import differing_keys
 from pdd_lightning.store.files import as_json, write_tensors
 from pdd_lightning.store.folders import RunFolder
-from pdd_lightning.store.made import made_with
+from pdd_lightning.store.versions import made_with
 from pdd_lightning.types import Json
 
 

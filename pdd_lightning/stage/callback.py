@@ -15,7 +15,7 @@ from pdd_lightning.stage.pictures import draw_pictures
 from pdd_lightning.stage.subsets import Subset, union_of, write_subset
 from pdd_lightning.stage.transition import Transition, make_transition
 from pdd_lightning.store.files import write_tensors
-from pdd_lightning.store.made import made_with
+from pdd_lightning.store.versions import made_with
 
 
 class StageCallback(Callback):

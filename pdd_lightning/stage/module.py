@@ -13,7 +13,7 @@ from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.dynamics import Ranks, StageContext
 from pdd_lightning.errors import ArtifactError, ConfigError, DivergenceError
 from pdd_lightning.objectives import SyntheticSide, Work
-from pdd_lightning.process.launch import Steps, first_process_first
+from pdd_lightning.process.launch import first_process_first
 from pdd_lightning.selection.discard import Saving
 from pdd_lightning.stage.checks import require_logits, require_recordable, require_scalar
 from pdd_lightning.stage.context import selection_context, stage_context, start_states
@@ -23,8 +23,9 @@ from pdd_lightning.stage.logs import scalars
 from pdd_lightning.stage.one_stage import title
 from pdd_lightning.stage.options import StageOptions
 from pdd_lightning.stage.subsets import Subset, read_subset, union_of, write_last_good
-from pdd_lightning.store.folders import origin, verify_checkpoint, verify_finished
+from pdd_lightning.store.folders import stage_origin, verify_checkpoint, verify_finished
 from pdd_lightning.training.formation import check_factor
+from pdd_lightning.training.steps import Steps
 from pdd_lightning.types import Json, LabelledImages, State
 
 
@@ -249,7 +250,10 @@ class StageModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Remember what the checkpoint was made of."""
-        checkpoint["pdd_stage"] = {"settings": self.settings(), **origin(self.run, self.stage, self.data.fingerprint)}
+        checkpoint["pdd_stage"] = {
+            "settings": self.settings(),
+            **stage_origin(self.run, self.stage, self.data.fingerprint),
+        }
         checkpoint["pdd_dynamics"] = self.options.dynamics.state_dict()
         checkpoint["pdd_course"] = self.course.state()
 

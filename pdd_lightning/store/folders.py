@@ -289,7 +289,7 @@ def verify_finished(run: RunFolder, stage: int, settings: Callable[[int], Json],
         previous = folder.verify(settings(k), data, previous).fingerprint
 
 
-def origin(run: RunFolder, stage: int, data: str) -> Json:
+def stage_origin(run: RunFolder, stage: int, data: str) -> Json:
     """Which stage this is, and what it builds on."""
     previous = run.stage(stage - 1).fingerprint() if stage > 1 else None
     return {"format": FORMAT, "stage": stage, "data": data, "previous stage": previous}
@@ -303,13 +303,13 @@ def verify_checkpoint(run: RunFolder, stage: int, settings: Json, data: str, fou
         stage: The stage that is to be continued.
         settings: Its present settings.
         data: Fingerprint of the present data.
-        found: What the checkpoint says: `settings` and the keys of :func:`origin`.
+        found: What the checkpoint says: `settings` and the keys of :func:`stage_origin`.
 
     Raises:
         ArtifactError: Naming what differs.
     """
     require_format(run.stage(stage).checkpoints, found.get("format", 1))  # which the first one did not say
-    here = origin(run, stage, data)
+    here = stage_origin(run, stage, data)
     changed = differing_keys(found.get("settings", {}), settings, "model.")
     changed += differing_keys({key: found.get(key) for key in here}, here)
     if changed:

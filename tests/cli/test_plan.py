@@ -20,7 +20,7 @@ from pdd_lightning.datamodules import DigitsData
 from pdd_lightning.dynamics import ExpertTrajectories
 from pdd_lightning.networks import ConvNet
 from pdd_lightning.objectives import TrajectoryMatching
-from pdd_lightning.planning import command
+from pdd_lightning.planning import planner
 from pdd_lightning.planning.rehearsal import rehearse_stage
 from pdd_lightning.process.readings import folder_bytes
 from pdd_lightning.process.signals import Interrupted
@@ -124,7 +124,7 @@ class TestPlan:
 
         # As on a GPU, but for the graphs.
         monkeypatch.setattr("pdd_lightning.training.learner.is_recordable", asked)
-        monkeypatch.setattr(command, "rehearse_stage", watched)
+        monkeypatch.setattr(planner, "rehearse_stage", watched)
         plan(run)
         assert len(made) == 2
         for module in made:

@@ -13,7 +13,7 @@ from pdd_lightning.errors import ArtifactError
 from pdd_lightning.evaluation.report import markdown_table, render_table
 from pdd_lightning.evaluation.results import read_results, with_earlier, write_results
 from pdd_lightning.evaluation.row import Row
-from pdd_lightning.store.made import made_with
+from pdd_lightning.store.versions import made_with
 
 ROW = Row(
     name="pdd",
