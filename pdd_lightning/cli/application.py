@@ -23,10 +23,10 @@ from pdd_lightning.compute.memory import keep_freed_memory
 from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.evaluation.evaluator import Evaluator
 from pdd_lightning.evaluation.protocol import Evaluation
+from pdd_lightning.process.clock import begin_command
 from pdd_lightning.process.launch import first_process_first, join_children, require_meeting_point
 from pdd_lightning.process.lock import RunLock, held_by_parent
 from pdd_lightning.process.ranks import is_first
-from pdd_lightning.process.readings import begin_command
 from pdd_lightning.stage.checkpoints import SealedCheckpointIO
 from pdd_lightning.stage.logs import loggers_of
 from pdd_lightning.stage.module import StageModule

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from pdd_lightning.evaluation.protocol import SELECTION
-from pdd_lightning.process.readings import since_start
+from pdd_lightning.process.clock import since_start
 from pdd_lightning.stage.usage import FILE, number_in, read_usage, write_usage
 from pdd_lightning.types import Json
 

@@ -12,6 +12,7 @@ from statistics import fmean
 from lightning.pytorch import Callback, Trainer
 from rich.console import Console
 
+from pdd_lightning.compute.peaks import forget_peaks, peak_memory
 from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.evaluation.evaluator import Evaluator
@@ -21,7 +22,7 @@ from pdd_lightning.planning.estimate import Amounts, Line, StageCost, StageWork,
 from pdd_lightning.planning.evaluation import job_seconds, real_seconds
 from pdd_lightning.planning.rehearsal import MEMBERS, MakeStage, MakeTrainer, rehearse_stage
 from pdd_lightning.planning.report import EVALUATION, collect, identity, plan_table, stage_name
-from pdd_lightning.process.readings import forget_peaks, peak_memory, since_start
+from pdd_lightning.process.clock import since_start
 from pdd_lightning.progress import announced, track
 from pdd_lightning.stage.disk import ROW, preprocessing_disk, stage_disk, training_disk
 from pdd_lightning.stage.module import StageModule

@@ -10,12 +10,12 @@ import torch
 from lightning.pytorch import Callback, Trainer
 
 from pdd_lightning.compute.cuda_graphs import records
+from pdd_lightning.compute.peaks import device_peak, forget_peaks, host_peak
 from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.dynamics import Dynamics, MatchPoint, StageContext
 from pdd_lightning.dynamics.bank import StateBank
 from pdd_lightning.planning.clock import ENDLESS, StepClock, mean_seconds, timed
 from pdd_lightning.planning.estimate import StageCost
-from pdd_lightning.process.readings import device_peak, forget_peaks, host_peak
 from pdd_lightning.stage.callback import StageCallback
 from pdd_lightning.stage.checkpoints import checkpoint_path
 from pdd_lightning.stage.initial_images import initial_images

@@ -7,12 +7,12 @@ from rich.table import Table
 
 from pdd_lightning.evaluation.protocol import Evaluation
 from pdd_lightning.planning.estimate import Amounts, Line
-from pdd_lightning.process.readings import folder_bytes
 from pdd_lightning.progress import duration, size
 from pdd_lightning.stage.module import StageModule
 from pdd_lightning.stage.one_stage import ONE_STAGE, one_stage_options
 from pdd_lightning.stage.usage import FILE, WORKS, read_usage
 from pdd_lightning.store.digests import fingerprint
+from pdd_lightning.store.files import folder_bytes
 
 EVALUATION = "evaluation"
 """What the last part of a run is called in a plan."""

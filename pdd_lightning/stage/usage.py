@@ -12,10 +12,11 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from pdd_lightning.compute.peaks import peak_memory
 from pdd_lightning.errors import ArtifactError
-from pdd_lightning.process.readings import folder_bytes, peak_memory, since_start
+from pdd_lightning.process.clock import since_start
 from pdd_lightning.stage.module import StageModule
-from pdd_lightning.store.files import read_json, write_json
+from pdd_lightning.store.files import folder_bytes, read_json, write_json
 from pdd_lightning.types import Json
 
 FILE = "usage.json"

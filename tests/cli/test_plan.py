@@ -22,11 +22,11 @@ from pdd_lightning.networks import ConvNet
 from pdd_lightning.objectives import TrajectoryMatching
 from pdd_lightning.planning import planner
 from pdd_lightning.planning.rehearsal import rehearse_stage
-from pdd_lightning.process.readings import folder_bytes
 from pdd_lightning.process.signals import Interrupted
 from pdd_lightning.stage import disk
 from pdd_lightning.stage.disk import Disk
 from pdd_lightning.stage.module import StageModule
+from pdd_lightning.store.files import folder_bytes
 from pdd_lightning.store.folders import RunFolder
 
 from .test_methods import METHODS, options

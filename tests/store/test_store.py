@@ -12,7 +12,15 @@ from safetensors.torch import save_file
 
 from pdd_lightning.errors import ArtifactError
 from pdd_lightning.store.digests import differing_keys, fingerprint
-from pdd_lightning.store.files import FORMAT, atomic_write, read_json, read_tensors, write_json, write_tensors
+from pdd_lightning.store.files import (
+    FORMAT,
+    atomic_write,
+    folder_bytes,
+    read_json,
+    read_tensors,
+    write_json,
+    write_tensors,
+)
 from pdd_lightning.store.folders import RunFolder, StageFolder
 from pdd_lightning.types import Json
 
@@ -161,6 +169,17 @@ def test_bad_json_is_named_with_a_remedy(text: str, path: Path) -> None:
 def test_json_refuses_what_is_not_a_number(path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_json(path, {"accuracy": float("nan")})
+
+
+# Sizes
+
+
+def test_bytes_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "x").write_bytes(b"12345")
+    (tmp_path / "y").write_bytes(b"1")
+    assert folder_bytes(tmp_path) == 6
+    assert folder_bytes(tmp_path / "missing") == 0
 
 
 # Fingerprints
