@@ -111,9 +111,9 @@ class Application(LightningCLI):
         text: str = self.parser.dump(self.config, skip_unset=False)
         return text
 
-    def keep(self, folder: Path) -> None:
+    def keep(self, path: Path) -> None:
         """Write the configuration beside what it makes."""
-        write_text(folder / "config.yaml", self.text)
+        write_text(path, self.text)
 
     def loggers(self, part: str) -> list[Logger]:
         """The loggers of a part of the run; see :func:`pdd_lightning.stage.logs.loggers_of`."""
@@ -244,7 +244,7 @@ class KeepConfig(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write `config.yaml` into the stage's folder."""
         if trainer.is_global_zero and isinstance(pl_module, StageModule):
-            write_text(pl_module.folder.directory / "config.yaml", self.text)
+            write_text(pl_module.folder.config, self.text)
 
 
 @rank_zero_only

@@ -161,7 +161,7 @@ class Evaluator:
 
     def _earlier(self) -> list[Row]:
         """The rows of earlier evaluations, unless this one is to start over."""
-        path = self.folder / "results.json"
+        path = self.folder.results
         if self.evaluation.fresh or not path.is_file():
             return []
         try:
@@ -292,7 +292,7 @@ class Evaluator:
         # Two networks of one name with different options are told apart by their description.
         label = f"{job.name}-{job.order}-{job.network.name}-{fingerprint(job.network.describe())[:8]}"
         label = re.sub(r"[^\w.+-]", "_", label)  # a class of the user's own may call itself anything
-        return self.folder / "rows" / f"{label}.json"
+        return self.folder.rows / f"{label}.json"
 
 
 def _kept(path: Path, identity: str, job: Job) -> tuple[list[list[float]], Json] | None:

@@ -165,7 +165,7 @@ def _hand_over(
             with TemporaryDirectory() as aside:  # so that the next one finds what is recorded
                 make_transition(context, union, rate, recipe, Path(aside))
         # Where the callback looks for members: under the rate that the subset has.
-        waiting, learned = module.folder.directory / "transition", module.subset().rate
+        waiting, learned = module.folder.transition, module.subset().rate
         member = timed(lambda: make_transition(context, union, learned, recipe, waiting)) / MEMBERS - epoch
     finish = timed(lambda: StageCallback().on_fit_end(trainer, module))
     return epoch, max(0.0, member), opening + finish

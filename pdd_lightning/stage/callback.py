@@ -58,7 +58,7 @@ class StageCallback(Callback):
             write_subset(module.folder, subset)
         union = union_of([*module.previous, subset])
         assert union is not None
-        waiting = module.folder.directory / "transition"
+        waiting = module.folder.transition
         transition: Transition | None = None
         if module.options.transition:
             transition = make_transition(

@@ -4,13 +4,11 @@ from dataclasses import replace
 from typing import Final
 
 from pdd_lightning.stage.options import StageOptions
+from pdd_lightning.store.folders import RunFolder
 from pdd_lightning.types import Json
 
 ONE_STAGE: Final = "one-stage"
 """What the baseline is called among those of an evaluation."""
-
-FOLDER: Final = "one_stage"
-"""Of the baseline, in the folder of the run."""
 
 
 def title(options: StageOptions, stage: int) -> str:
@@ -25,7 +23,7 @@ def title(options: StageOptions, stage: int) -> str:
 
 def is_baseline(options: StageOptions) -> bool:
     """Whether options are those of a run's baseline."""
-    return options.stages == 1 and options.run.directory.name == FOLDER
+    return options.stages == 1 and options.run == RunFolder(options.run.directory.parent).one_stage
 
 
 def header(options: StageOptions) -> str | None:
@@ -49,7 +47,7 @@ def one_stage_options(options: StageOptions) -> StageOptions:
     Args:
         options: Of the run.
     """
-    folders = {"run_dir": str(options.run.directory / FOLDER), "experts_dir": str(options.experts_folder)}
+    folders = {"run_dir": str(options.run.one_stage.directory), "experts_dir": str(options.experts_folder)}
     changes: dict[str, object] = {**one_stage_changes(options), **folders, "stage": 1}
     return replace(options, **changes)  # type: ignore[arg-type]
 

@@ -19,9 +19,6 @@ from pdd_lightning.stage.module import StageModule
 from pdd_lightning.store.files import folder_bytes, read_json, write_json
 from pdd_lightning.types import Json
 
-FILE = "usage.json"
-"""In the folder of every stage, and in that of the evaluation."""
-
 START, PREPARATION, DISTILLATION, TRANSITION = WORKS = ("start", "preparation", "distillation", "transition")
 """The works of a stage, in order: process and data; experts; the steps; start states of the next stage, and files."""
 
@@ -42,7 +39,7 @@ class StageUsage(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The process has started and the data are read."""
         assert isinstance(pl_module, StageModule)
-        self._earlier = read_usage(pl_module.folder.directory / FILE)
+        self._earlier = read_usage(pl_module.folder.usage)
         self._experts_before = folder_bytes(pl_module.options.experts_folder)
         self._seconds[START] = since_start()
         self._work, self._since = PREPARATION, time.perf_counter()
@@ -85,7 +82,7 @@ class StageUsage(Callback):
             "bytes": {"stage": folder_bytes(folder), "experts": experts + int(number_in(earlier, "bytes", "experts"))},
         }
         # Not the module's device: at the end it is back on the host.
-        write_usage(folder / FILE, value, earlier, trainer.strategy.root_device)
+        write_usage(module.folder.usage, value, earlier, trainer.strategy.root_device)
 
 
 def read_usage(path: Path) -> Json:

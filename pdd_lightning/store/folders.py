@@ -1,21 +1,28 @@
-"""Files of a run: paths, atomic writing, checked reading, fingerprints.
+"""Where everything of a run lies, and what makes a stage complete.
 
 A run folder holds::
 
+    stage_01/config.yaml               the exact configuration
     stage_01/synthetic.safetensors     images, labels and learning rate of S_1
     stage_01/synthetic.png             pictures of S_1 ... S_k
     stage_01/end_states.safetensors    theta^(1) of every member of the bank: where stage 2 starts
     stage_01/stage.json                written last: settings, digests of the files, digest of the stage before
+    stage_01/usage.json                what the stage took
     stage_01/checkpoints/              Lightning checkpoints while the stage is being fitted
+    stage_01/transition/               members of the bank that wait for the others to be trained
     stage_01/last_good.safetensors     only if the stage diverged: what it held at the last finite loss
-    experts/stage_01-<fingerprint>/             expert trajectories, one file per expert
+    experts/stage_01-<fingerprint>/    expert trajectories, one file per expert
     forgetting/, selection/            what selecting real images computed
     preprocessing.safetensors          how to turn the images back into pictures
     plan.json                          what the run was expected to take
-    evaluation/                        results
+    one_stage/                         the run's baseline of one stage, a run by itself
+    evaluation/config.yaml             the exact configuration of the last evaluation
+    evaluation/results.json            every row, for programs
+    evaluation/results.md              every row, for people
+    evaluation/rows/                   what is known of each training, so that none is done twice
+    evaluation/usage.json              what the evaluations took
     tensorboard/                       logs
-
-Everything is safetensors or JSON: reading an artifact never executes code.
+    run.lock                           held by the process that works in the folder
 """
 
 from collections.abc import Callable, Mapping
@@ -68,6 +75,11 @@ class StageFolder:
     stage: int
 
     @property
+    def config(self) -> Path:
+        """The exact configuration."""
+        return self.directory / "config.yaml"
+
+    @property
     def synthetic(self) -> Path:
         """Images, labels and learning rate of the stage's subset."""
         return self.directory / "synthetic.safetensors"
@@ -96,6 +108,16 @@ class StageFolder:
     def checkpoints(self) -> Path:
         """Lightning checkpoints of an unfinished stage."""
         return self.directory / "checkpoints"
+
+    @property
+    def transition(self) -> Path:
+        """Members of the bank whose end states are known while others are still trained."""
+        return self.directory / "transition"
+
+    @property
+    def usage(self) -> Path:
+        """What the stage took."""
+        return self.directory / "usage.json"
 
     @property
     def complete(self) -> bool:
@@ -194,6 +216,38 @@ class StageFolder:
 
 
 @dataclass(frozen=True)
+class EvaluationFolder:
+    """What evaluations of a run leave."""
+
+    directory: Path
+
+    @property
+    def config(self) -> Path:
+        """The exact configuration of the last one."""
+        return self.directory / "config.yaml"
+
+    @property
+    def results(self) -> Path:
+        """Every row, for programs."""
+        return self.directory / "results.json"
+
+    @property
+    def page(self) -> Path:
+        """Every row, for people."""
+        return self.directory / "results.md"
+
+    @property
+    def rows(self) -> Path:
+        """What is known of each training."""
+        return self.directory / "rows"
+
+    @property
+    def usage(self) -> Path:
+        """What they took."""
+        return self.directory / "usage.json"
+
+
+@dataclass(frozen=True)
 class RunFolder:
     """A run's artifacts.
 
@@ -254,9 +308,14 @@ class RunFolder:
         return self.directory / "plan.json"
 
     @property
-    def evaluation(self) -> Path:
+    def one_stage(self) -> "RunFolder":
+        """The run's baseline of one stage."""
+        return RunFolder(self.directory / "one_stage")
+
+    @property
+    def evaluation(self) -> EvaluationFolder:
         """Results."""
-        return self.directory / "evaluation"
+        return EvaluationFolder(self.directory / "evaluation")
 
     @property
     def tensorboard(self) -> Path:
