@@ -21,7 +21,7 @@ from pdd_lightning.evaluation.sets import PlannedSets
 from pdd_lightning.planning.estimate import Amounts, Line, StageCost, StageWork, stage_lines
 from pdd_lightning.planning.evaluation import job_seconds, real_seconds
 from pdd_lightning.planning.rehearsal import MEMBERS, MakeStage, MakeTrainer, rehearse_stage
-from pdd_lightning.planning.report import EVALUATION, collect, identity, plan_table, stage_name
+from pdd_lightning.planning.report import EVALUATION, collect, identity, plan_table
 from pdd_lightning.process.clock import since_start
 from pdd_lightning.progress import announced, track
 from pdd_lightning.stage.disk import ROW, preprocessing_disk, stage_disk, training_disk
@@ -29,7 +29,7 @@ from pdd_lightning.stage.module import StageModule
 from pdd_lightning.stage.one_stage import ONE_STAGE, one_stage_changes, one_stage_options
 from pdd_lightning.stage.options import StageOptions
 from pdd_lightning.store.files import write_json
-from pdd_lightning.types import Json
+from pdd_lightning.types import Json, stage_title
 
 COLD = ("overhead", "opening", "finish")
 """Costs that every process pays anew, though only the first rehearsal of a plan shows them."""
@@ -109,16 +109,17 @@ class Planner:
         """Costs of the smallest and of the largest stage, and of the baseline of one stage."""
         options = self.module.options
         parts = 1 if options.discard is None else options.stages
-        sizes: dict[str, tuple[Json, int]] = {"first": ({"stage": 1}, parts)}
+        sizes: dict[str, tuple[int, Json, int]] = {"first": (1, {}, parts)}
         if options.stages > 1:
-            sizes["last"] = ({"stage": options.stages}, parts)
+            sizes["last"] = (options.stages, {}, parts)
             if ONE_STAGE in self.evaluation.baselines:
-                sizes[ONE_STAGE] = ({"stage": 1, **one_stage_changes(options)}, 1)
+                sizes[ONE_STAGE] = (1, one_stage_changes(options), 1)
         # Steps take a half, preparation and transition a quarter each.
         share = self.planning.seconds / 2 / len(sizes) / 2
         costs = dict[str, StageCost]()
-        for name, (changes, part) in track(sizes.items(), description="planning: stages"):
-            which = "the one-stage baseline" if name == ONE_STAGE else f"stage {changes['stage']}"
+        for name, (stage, others, part) in track(sizes.items(), description="planning: stages"):
+            which = stage_title(stage, baseline=name == ONE_STAGE)
+            changes: Json = {"stage": stage, **others}
             with announced(f"{which}: a piece of each work, then about {2 * share:.0f} s of them"):
                 costs[name] = rehearse_stage(self.make_stage, self.stage_trainer, self.data, changes, share, part)
         same = {name: max(getattr(cost, name) for cost in costs.values()) for name in COLD}
@@ -132,13 +133,13 @@ class Planner:
         for stage in range(1, options.stages + 1):
             images = sum(options.per_stage[:stage]) * data.num_classes * options.factor**2
             cost = StageCost.between(costs["first"], costs.get("last", costs["first"]), images)
-            plan = self._with_stage(plan, stage_name(stage), start, cost, options, stage)
+            plan = self._with_stage(plan, stage_title(stage), start, cost, options, stage)
         if ONE_STAGE in self.evaluation.baselines:
             # With one stage the run and its baseline are the same.
             cost, alone = costs.get(ONE_STAGE, costs["first"]), one_stage_options(options)
             plan = self._with_stage(plan, ONE_STAGE, start, cost, alone, 1)
         if options.discard is not None:
-            recipe, rate, first = options.discard.recipe, options.discard.learning_rate, stage_name(1)
+            recipe, rate, first = options.discard.recipe, options.discard.learning_rate, stage_title(1)
             problem = options.problem(data, self.evaluation_trainer(1, []).strategy.root_device)
             counting = real_seconds(problem, data, recipe, rate, self.planning.seconds / 8)
             begin, *others = plan.lines  # the run begins with it

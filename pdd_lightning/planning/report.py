@@ -13,17 +13,13 @@ from pdd_lightning.stage.one_stage import ONE_STAGE, one_stage_options
 from pdd_lightning.stage.usage import WORKS, read_usage
 from pdd_lightning.store.digests import fingerprint
 from pdd_lightning.store.files import folder_bytes
+from pdd_lightning.types import stage_title
 
 EVALUATION = "evaluation"
 """What the last part of a run is called in a plan."""
 
 _TITLES = {"start": "start, data", "preparation": "experts / preparation", "transition": "transition, writing"}
 MEMORY = {"host": "peak memory", "device": "peak memory, device"}
-
-
-def stage_name(stage: int) -> str:
-    """What a stage is called in a plan."""
-    return f"stage {stage}"
 
 
 def identity(module: StageModule, data: str, evaluation: Evaluation) -> str:
@@ -37,7 +33,7 @@ def collect(module: StageModule) -> Amounts:
     memory: dict[str, dict[str, int | None]] = {}
     disk: dict[str, int] = {}
     discards = module.options.discard is not None
-    folders = {stage_name(stage): (run, run.stage(stage)) for stage in range(1, module.options.stages + 1)}
+    folders = {stage_title(stage): (run, run.stage(stage)) for stage in range(1, module.options.stages + 1)}
     for name, (of, folder) in {**folders, ONE_STAGE: (baseline, baseline.stage(1))}.items():
         usage = read_usage(folder.usage)
         seconds, stored, peaks = (usage.get(key) for key in ("seconds", "bytes", "peak_memory"))

@@ -13,6 +13,7 @@ from pdd_lightning.stage.module import StageModule
 from pdd_lightning.stage.one_stage import one_stage_options
 from pdd_lightning.stage.options import StageOptions
 from pdd_lightning.training.recipe import Recipe
+from pdd_lightning.types import stage_title
 
 LOGS = 50_000
 """Bytes of a stage's configuration, manifest, notes and logs; pictures in the logs come on top."""
@@ -93,7 +94,7 @@ def state_disk(module: StageModule, data: ImageDataModule, *, whole_run: bool, o
     # Whether the experts of later stages are there, only their start states tell.
     experts = sum(disk.experts for disk in disks) - disks[0].found
     if one_stage:
-        who = f"{who} and the one-stage baseline"
+        who = f"{who} and {stage_title(1, baseline=True)}"
         disks.append(stage_disk(one_stage_options(options), data, 1))
         # It finds the experts of stage 1, unless those read only a part of the data.
         experts += 0 if options.discard is None else disks[-1].experts
