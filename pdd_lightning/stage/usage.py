@@ -24,7 +24,7 @@ START, PREPARATION, DISTILLATION, TRANSITION = WORKS = ("start", "preparation", 
 
 
 class StageUsage(Callback):
-    """Notes seconds of each work, peak memory and bytes of a stage; one that is continued adds to what is noted.
+    """Notes a stage's seconds of each work, peak memory and bytes of experts; one that is continued adds to them.
 
     It is noted at every checkpoint, after an interruption and at the end; what a process that is killed did since its
     last checkpoint is lost from the notes too. Put it after the callback that makes the transition.
@@ -74,12 +74,12 @@ class StageUsage(Callback):
         self._turn_to(self._work)
         if not trainer.is_global_zero or not isinstance(module, StageModule):
             return
-        earlier, folder = self._earlier, module.folder.directory
+        earlier = self._earlier
         experts = max(0, folder_bytes(module.options.experts_folder) - self._experts_before)
         value: Json = {
             "processes": number_in(earlier, "processes") + 1,
             "seconds": {work: round(s + number_in(earlier, "seconds", work), 3) for work, s in self._seconds.items()},
-            "bytes": {"stage": folder_bytes(folder), "experts": experts + int(number_in(earlier, "bytes", "experts"))},
+            "bytes": {"experts": experts + int(number_in(earlier, "bytes", "experts"))},
         }
         # Not the module's device: at the end it is back on the host.
         write_usage(module.folder.usage, value, earlier, trainer.strategy.root_device)
