@@ -24,7 +24,7 @@ from pdd_lightning.planning.rehearsal import MEMBERS, MakeStage, MakeTrainer, re
 from pdd_lightning.planning.report import EVALUATION, collect, identity, plan_table
 from pdd_lightning.process.clock import since_start
 from pdd_lightning.progress import announced, track
-from pdd_lightning.stage.disk import ROW, preprocessing_disk, stage_disk, training_disk
+from pdd_lightning.stage.disk import Disk, evaluation_disk, run_disk
 from pdd_lightning.stage.module import StageModule
 from pdd_lightning.stage.one_stage import ONE_STAGE, one_stage_changes, one_stage_options
 from pdd_lightning.stage.options import StageOptions
@@ -98,7 +98,7 @@ class Planner:
             notes.append(f"the run has begun: {path} stays as it is")
         else:
             which = identity(module, self.data.fingerprint, self.evaluation)
-            write_json(path, {"format": 1, "identity": which, **plan.to_json(), "notes": notes})
+            write_json(path, {"identity": which, **plan.to_json(), "notes": notes})
         console = Console()
         console.print(plan_table(plan, used if used.lines else None))
         for note in notes:
@@ -129,31 +129,30 @@ class Planner:
     def _stages(self, start: float, costs: dict[str, StageCost]) -> Amounts:
         """What the stages take, and the baseline of one stage."""
         options, data = self.module.options, self.data
+        baseline = ONE_STAGE in self.evaluation.baselines
+        disks = run_disk(options, data, range(1, options.stages + 1), one_stage=baseline)
         plan = Amounts([], {}, {})
         for stage in range(1, options.stages + 1):
             images = sum(options.per_stage[:stage]) * data.num_classes * options.factor**2
             cost = StageCost.between(costs["first"], costs.get("last", costs["first"]), images)
-            plan = self._with_stage(plan, stage_title(stage), start, cost, options, stage)
-        if ONE_STAGE in self.evaluation.baselines:
+            title = stage_title(stage)
+            plan = self._with_stage(plan, title, start, cost, options, stage, disks[title])
+        if baseline:
             # With one stage the run and its baseline are the same.
             cost, alone = costs.get(ONE_STAGE, costs["first"]), one_stage_options(options)
-            plan = self._with_stage(plan, ONE_STAGE, start, cost, alone, 1)
+            plan = self._with_stage(plan, ONE_STAGE, start, cost, alone, 1, disks[ONE_STAGE])
         if options.discard is not None:
-            recipe, rate, first = options.discard.recipe, options.discard.learning_rate, stage_title(1)
+            recipe, rate = options.discard.recipe, options.discard.learning_rate
             problem = options.problem(data, self.evaluation_trainer(1, []).strategy.root_device)
             counting = real_seconds(problem, data, recipe, rate, self.planning.seconds / 8)
             begin, *others = plan.lines  # the run begins with it
-            disk = {**plan.disk, first: plan.disk[first] + training_disk(options, data, recipe)}
-            plan = Amounts([replace(begin, seconds=begin.seconds + counting), *others], plan.memory, disk)
+            plan = replace(plan, lines=[replace(begin, seconds=begin.seconds + counting), *others])
         return plan
 
     def _with_stage(
-        self, plan: Amounts, name: str, start: float, cost: StageCost, options: StageOptions, stage: int
+        self, plan: Amounts, name: str, start: float, cost: StageCost, options: StageOptions, stage: int, disk: Disk
     ) -> Amounts:
-        disk, members = stage_disk(options, self.data, stage), options.dynamics.members
-        # The baseline finds the experts of stage 1, unless that read only a part of the data.
-        reused = name == ONE_STAGE and self.module.options.discard is None and disk.experts > 0
-        every, minutes = self.schedule
+        members, (every, minutes) = options.dynamics.members, self.schedule
         work = StageWork(
             fresh=members if stage == 1 or not options.transition else 0,
             members=members if options.transition else 0,
@@ -161,16 +160,15 @@ class Planner:
             steps=options.iterations,
             checkpoint_every=every,
             checkpoint_seconds=60 * minutes,
-            reused=reused,
+            reused=disk.shared,
             shares=self.world,
         )
         # A bank and the list of states that it is made of. A transition holds its bank, the members that it reads
         # back, the next bank, and the file of that before and after its header is sorted.
         copies = (5 if options.transition else 2) * max(0, members - MEMBERS) * disk.state
         memory = {"host": round(cost.host) + copies, "device": round(cost.device) or None}
-        stored = disk.stage + (0 if reused else disk.experts) + (preprocessing_disk(self.data) if stage == 1 else 0)
         lines = [*plan.lines, *stage_lines(name, start, cost, work)]
-        return Amounts(lines, {**plan.memory, name: memory}, {**plan.disk, name: stored})
+        return Amounts(lines, {**plan.memory, name: memory}, {**plan.disk, name: disk.left + disk.experts})
 
     def _evaluation(self, start: float, costs: dict[str, StageCost], plan: Amounts) -> Amounts:
         """The plan with what the evaluation takes."""
@@ -178,9 +176,8 @@ class Planner:
         evaluator = Evaluator(module, data, evaluation, self.evaluation_trainer, sets=PlannedSets(module, data))
         forget_peaks(evaluator.device)
         seconds = job_seconds(evaluator, self.planning.seconds / 2)
-        selecting = [baseline for baseline in evaluation.baselines if baseline in SELECTIONS]
-        stored = ROW * len(seconds) + len(selecting) * (ROW + 8 * sum(module.options.per_stage) * data.num_classes)
-        stored += training_disk(module.options, data, evaluation.full) if selecting else 0
+        selections = sum(baseline in SELECTIONS for baseline in evaluation.baselines)
+        stored = evaluation_disk(module.options, data, len(seconds), selections, evaluation.full)
         # A process of its own will pay for what the stages have warmed up here.
         lines = [Line(EVALUATION, "start", start + costs["first"].overhead)]
         lines += [Line(EVALUATION, label, found) for label, found in seconds.items()]
