@@ -9,7 +9,6 @@ from lightning.pytorch import Trainer
 
 from pdd_lightning.cli.application import Application, application, say
 from pdd_lightning.cli.run import STATUS_VARIABLE
-from pdd_lightning.evaluation.selected_run import refuse_selected
 from pdd_lightning.process.launch import load_data, require_meeting_point
 from pdd_lightning.process.ranks import started_by_lightning
 from pdd_lightning.stage.callback import StageCallback
@@ -47,7 +46,6 @@ def main(args: Sequence[str]) -> int:
     with application("fit", args) as app:
         module, data, trainer = app.model, app.datamodule, _trainer(app)
         load_data(trainer, data, "fit")
-        refuse_selected(module.run)
         app.rebuild(trainer)
         module.verify_finished(data.fingerprint)
         if module.folder.complete:

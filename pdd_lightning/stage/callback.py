@@ -92,7 +92,7 @@ class StageCallback(Callback):
             "made": made_with(module.context.device),
             "real_examples": None if module.saving is None else module.saving.to_json(),
         }
-        previous = module.run.stage(module.stage - 1).fingerprint() if module.stage > 1 else None
+        previous = module.verify_finished(module.data.fingerprint)
         folder.finish(module.settings(), module.data.fingerprint, previous, summary)
         if len(accuracies):
             rate = {"alpha": subset.rate}

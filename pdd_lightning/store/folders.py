@@ -25,10 +25,8 @@ A run folder holds::
     run.lock                           held by the process that works in the folder
 """
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pdd_lightning.errors import ArtifactError
 from pdd_lightning.store.digests import differing_keys, file_digest, fingerprint
@@ -59,6 +57,12 @@ class Manifest:
         """Identity of the finished stage."""
         made = {"settings": self.settings, "data": self.data, "previous": self.previous, "files": self.files}
         return fingerprint(made)
+
+    @property
+    def selected_by(self) -> str | None:
+        """The name of the selection that made it; None for a distillation."""
+        select = self.settings.get("select")
+        return str(select["name"]) if isinstance(select, dict) else None
 
 
 @dataclass(frozen=True)
@@ -163,7 +167,7 @@ class StageFolder:
         """Check that the stage is what the present settings would make, and that its files are untouched.
 
         Args:
-            settings: The present settings of this stage; None does not compare them.
+            settings: The present settings of this stage, to distil; None does not compare them.
             data: The present data's fingerprint; None does not compare it.
             previous: Fingerprint of the stage before.
 
@@ -178,6 +182,11 @@ class StageFolder:
             f"Restore the old options, choose another --run_dir, or delete {self.directory} and the later stages to "
             "make them again."
         )
+        if settings is not None and manifest.selected_by is not None:
+            raise ArtifactError(
+                f"--run_dir={self.directory.parent} holds images selected by {manifest.selected_by}; choose another "
+                "folder to distil"
+            )
         if settings is not None and (changed := differing_keys(manifest.settings, settings, "model.")):
             raise ArtifactError(
                 f"stage {self.stage} in {self.directory} was made under other settings: {'; '.join(changed)}. {remedy}"
@@ -279,8 +288,7 @@ class RunFolder:
     @property
     def selected_by(self) -> str | None:
         """The name of the selection that made the run; None for a distillation, and where nothing is complete."""
-        select = self.stage(1).read_manifest().settings.get("select") if self.stage(1).complete else None
-        return str(select["name"]) if isinstance(select, dict) else None
+        return self.stage(1).read_manifest().selected_by if self.stage(1).complete else None
 
     @property
     def experts(self) -> Path:
@@ -321,59 +329,3 @@ class RunFolder:
     def tensorboard(self) -> Path:
         """Logs for TensorBoard."""
         return self.directory / "tensorboard"
-
-
-def verify_finished(run: RunFolder, stage: int, settings: Callable[[int], Json], data: str) -> None:
-    """Check every finished stage up to one against the present settings and data.
-
-    Args:
-        run: The run.
-        stage: The stage that is to be fitted.
-        settings: The present settings of a stage.
-        data: Fingerprint of the present data.
-
-    Raises:
-        ArtifactError: If something changed, or if an earlier stage is not complete.
-    """
-    previous: str | None = None
-    for k in range(1, stage + 1):
-        folder = run.stage(k)
-        if not folder.complete:
-            if k < stage:
-                raise ArtifactError(
-                    f"--stage={stage} needs stage {k}, which is not complete in {run.directory}: fit it first "
-                    f"(--stage {k}, or leave --stage out to fit the next unfinished one)"
-                )
-            return
-        previous = folder.verify(settings(k), data, previous).fingerprint
-
-
-def stage_origin(run: RunFolder, stage: int, data: str) -> Json:
-    """Which stage this is, and what it builds on."""
-    previous = run.stage(stage - 1).fingerprint() if stage > 1 else None
-    return {"format": FORMAT, "stage": stage, "data": data, "previous stage": previous}
-
-
-def verify_checkpoint(run: RunFolder, stage: int, settings: Json, data: str, found: Mapping[str, Any]) -> None:
-    """Compare what a checkpoint of a stage was made of with the present settings and data.
-
-    Args:
-        run: The run.
-        stage: The stage that is to be continued.
-        settings: Its present settings.
-        data: Fingerprint of the present data.
-        found: What the checkpoint says: `settings` and the keys of :func:`stage_origin`.
-
-    Raises:
-        ArtifactError: Naming what differs.
-    """
-    require_format(run.stage(stage).checkpoints, found.get("format", 1))  # which the first one did not say
-    here = stage_origin(run, stage, data)
-    changed = differing_keys(found.get("settings", {}), settings, "model.")
-    changed += differing_keys({key: found.get(key) for key in here}, here)
-    if changed:
-        folder = run.stage(stage).checkpoints
-        raise ArtifactError(
-            f"the checkpoint in {folder} was made under other settings: {'; '.join(changed)}. Restore the old options, "
-            f"or delete {folder} to start the stage again"
-        )
