@@ -33,7 +33,7 @@ USED = {
     "evaluation.module": ["EvaluationModule"],
     "evaluation.protocol": ["Evaluation", "Job"],
     "evaluation.report": ["Row"],
-    "planning.command": ["Planning"],
+    "planning.planner": ["Planning"],
     "progress": ["Progress"],
     "stage.callback": ["StageCallback"],
     "stage.checkpoints": ["StageCheckpoint"],

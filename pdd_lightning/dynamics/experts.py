@@ -21,7 +21,7 @@ from torch import Tensor
 
 from pdd_lightning.dynamics.base import Dynamics, MatchPoint, Preparation, Rehearsal
 from pdd_lightning.dynamics.context import StageContext
-from pdd_lightning.dynamics.expert_files import Storage, decode, encode, rows_read, stored_bytes
+from pdd_lightning.dynamics.expert_files import Storage, pack_rows, read_row, rows_read, stored_bytes
 from pdd_lightning.errors import ArtifactError, ConfigError
 from pdd_lightning.process.workers import share_out
 from pdd_lightning.progress import Progress
@@ -151,7 +151,7 @@ class ExpertTrajectories(Dynamics):
                     for member, rows in zip(group, self._train(context, group), strict=True):
                         signature = {"settings": json.dumps(settings), "epochs": json.dumps(self.read)}
                         signature["member"] = str(member)
-                        write_tensors(paths[member], encode(rows, self.storage), signature)
+                        write_tensors(paths[member], pack_rows(rows, self.storage), signature)
                     advance(len(group))
 
                 def done(experts: int) -> None:
@@ -235,7 +235,7 @@ class ExpertTrajectories(Dynamics):
     def _row(self, expert: int, epoch: int) -> Tensor:
         file = self._readers[expert]
         # Another run with the same settings may have stored more of them.
-        return decode(file, json.loads(file.metadata()["epochs"]).index(epoch), self.storage)
+        return read_row(file, json.loads(file.metadata()["epochs"]).index(epoch), self.storage)
 
     def _settings(self, context: StageContext) -> Json:
         """What an expert's numbers depend on; the length of its training is not part of it."""

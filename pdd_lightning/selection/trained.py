@@ -70,7 +70,7 @@ class TrainingOptions:
 
 
 @dataclass(frozen=True)
-class RealTraining:
+class TrainedOnReal:
     """What a training on the real data left.
 
     Attributes:
@@ -93,7 +93,7 @@ def is_trained_on_real(context: SelectionContext, rate: float, recipe: Recipe) -
     return _file(context, rate, recipe)[0].is_file()
 
 
-def train_on_real(context: SelectionContext, rate: float, recipe: Recipe) -> RealTraining:
+def train_on_real(context: SelectionContext, rate: float, recipe: Recipe) -> TrainedOnReal:
     """Train a network on the real data once, or read what an earlier call left.
 
     Stored as ``forgetting/<fingerprint>.safetensors`` in the run's folder. All methods with the same options share
@@ -121,14 +121,14 @@ def train_on_real(context: SelectionContext, rate: float, recipe: Recipe) -> Rea
                 f"{path} does not hold {recipe.epochs} epochs of {len(context.real)} examples; delete it to have it "
                 "made again"
             )
-        return RealTraining({name.removeprefix(_PREFIX): tensor for name, tensor in tensors.items()}, correct)
+        return TrainedOnReal({name.removeprefix(_PREFIX): tensor for name, tensor in tensors.items()}, correct)
     training = _train(context, rate, recipe)
     named = {f"{_PREFIX}{name}": tensor for name, tensor in training.state.items()}
     write_tensors(path, {"correct": training.correct, **named}, {"settings": json.dumps(settings)})
     return training
 
 
-def _train(context: SelectionContext, rate: float, recipe: Recipe) -> RealTraining:
+def _train(context: SelectionContext, rate: float, recipe: Recipe) -> TrainedOnReal:
     problem = context.problem
     learner = Learner(problem.network(), problem.device)
     learner.load(problem.initial_state(_KEY))
@@ -143,7 +143,7 @@ def _train(context: SelectionContext, rate: float, recipe: Recipe) -> RealTraini
     state = {name: tensor.cpu() for name, tensor in learner.state().items()}
     if not all(torch.isfinite(tensor).all() for tensor in state.values()):
         raise ConfigError(f"learning_rate={rate}: the network that decides the selection diverged; lower it")
-    return RealTraining(state, watch.correct.cpu())
+    return TrainedOnReal(state, watch.correct.cpu())
 
 
 class _Watch:

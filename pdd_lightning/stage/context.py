@@ -10,7 +10,7 @@ from pdd_lightning.process.workers import spare
 from pdd_lightning.selection import SelectionContext
 from pdd_lightning.selection.trained import is_trained_on_real
 from pdd_lightning.stage.initial_images import real_images_needed
-from pdd_lightning.stage.one_stage import title
+from pdd_lightning.stage.one_stage import is_baseline
 from pdd_lightning.stage.options import StageOptions
 from pdd_lightning.store.digests import fingerprint
 from pdd_lightning.store.files import read_metadata
@@ -94,7 +94,7 @@ def stage_context(
         networks_at_once=lanes,
         workers=workers,
         compile_networks=options.compile_networks,
-        called=title(options, stage),
+        baseline=is_baseline(options),
     )
 
 
