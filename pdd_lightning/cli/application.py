@@ -26,7 +26,7 @@ from pdd_lightning.evaluation.protocol import Evaluation
 from pdd_lightning.process.clock import begin_command
 from pdd_lightning.process.launch import first_process_first, join_children, require_meeting_point
 from pdd_lightning.process.lock import RunLock, held_by_parent
-from pdd_lightning.process.ranks import is_first
+from pdd_lightning.process.ranks import is_first, sharing
 from pdd_lightning.stage.checkpoints import SealedCheckpointIO
 from pdd_lightning.stage.logs import loggers_of
 from pdd_lightning.stage.module import StageModule
@@ -194,7 +194,8 @@ class Application(LightningCLI):
         if is_first() and not self._taken:
             if not held_by_parent(run.directory):
                 self.held.enter_context(RunLock(run.directory))
-            remove_unfinished(run.directory, run.experts)
+            if sharing() == 1:  # what another command of the run has not finished is no rest
+                remove_unfinished(run.directory, run.experts)
             self._taken = True
 
     def rebuild(self, trainer: Trainer) -> None:

@@ -186,8 +186,8 @@ class ExpertTrajectories(Dynamics):
         seconds = time.perf_counter() - began
         # Every epoch of the short experts was one minibatch, which is in the seconds already.
         minibatches = self.recipe.steps(len(context.real)) - self.train_epochs
-        rounds = math.ceil(math.ceil(self.experts / size) / context.workers)
-        return Rehearsal(small, opening + rounds * seconds, rounds * minibatches, piece)
+        groups = math.ceil(self.experts / size)
+        return Rehearsal(small, opening + groups * seconds, groups * minibatches, piece, groups)
 
     def _steps(self, context: StageContext) -> int:
         """Of all experts: whatever is finished, an interruption changes no digit."""

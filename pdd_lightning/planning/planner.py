@@ -19,13 +19,14 @@ from pdd_lightning.errors import ConfigError
 from pdd_lightning.evaluation.evaluator import Evaluator
 from pdd_lightning.evaluation.protocol import SELECTIONS, Evaluation
 from pdd_lightning.evaluation.sets import PlannedSets
-from pdd_lightning.planning.estimate import Amounts, Line, StageCost, StageWork, stage_lines
+from pdd_lightning.planning.estimate import Amounts, Line, StageCost, StageWork, side_by_side, stage_lines
 from pdd_lightning.planning.evaluation import job_seconds, real_seconds
 from pdd_lightning.planning.rehearsal import MEMBERS, MakeStage, MakeTrainer, rehearse_stage
 from pdd_lightning.planning.report import EVALUATION, collect, identity, plan_table
-from pdd_lightning.process.clock import since_start
+from pdd_lightning.process.clock import importing, since_start
+from pdd_lightning.process.forks import can_fork
 from pdd_lightning.progress import announced, track
-from pdd_lightning.stage.context import networks_side_by_side
+from pdd_lightning.stage.context import baseline_beside, networks_side_by_side
 from pdd_lightning.stage.disk import Disk, evaluation_disk, run_disk
 from pdd_lightning.stage.module import StageModule
 from pdd_lightning.stage.one_stage import ONE_STAGE, one_stage_changes, one_stage_options
@@ -140,25 +141,36 @@ class Planner:
         options, data = self.module.options, self.data
         baseline = ONE_STAGE in self.evaluation.baselines
         disks = run_disk(options, data, range(1, options.stages + 1), one_stage=baseline)
-        plan = Amounts([], {}, {})
+        plan, beside = Amounts([], {}, {}), baseline and baseline_beside(options, self._problem, self.world)
         for stage in range(1, options.stages + 1):
             images = sum(options.per_stage[:stage]) * data.num_classes * options.factor**2
             cost = StageCost.between(costs["first"], costs.get("last", costs["first"]), images)
             title = stage_title(stage)
-            plan = self._with_stage(plan, title, start, cost, options, stage, disks[title])
+            begin, shared = (start, 1) if stage == 1 else (_again(start), 2 if beside else 1)
+            plan = self._with_stage(plan, title, begin, cost, options, stage, disks[title], shared)
         if baseline:
             # With one stage the run and its baseline are the same.
             cost, alone = costs.get(ONE_STAGE, costs["first"]), one_stage_options(options)
-            plan = self._with_stage(plan, ONE_STAGE, start, cost, alone, 1, disks[ONE_STAGE])
+            shared = 2 if beside else 1
+            plan = self._with_stage(plan, ONE_STAGE, _again(start), cost, alone, 1, disks[ONE_STAGE], shared)
         if options.discard is not None:
             recipe, rate = options.discard.recipe, options.discard.learning_rate
             counting = real_seconds(self._problem, data, recipe, rate, self.planning.seconds / 8)
-            begin, *others = plan.lines  # the run begins with it
-            plan = replace(plan, lines=[replace(begin, seconds=begin.seconds + counting), *others])
-        return plan
+            first, *others = plan.lines  # the run begins with it
+            plan = replace(plan, lines=[replace(first, seconds=first.seconds + counting), *others])
+        later = [stage_title(stage) for stage in range(2, options.stages + 1)]
+        return replace(plan, spared=side_by_side(plan.lines, ONE_STAGE, later)) if beside else plan
 
     def _with_stage(
-        self, plan: Amounts, name: str, start: float, cost: StageCost, options: StageOptions, stage: int, disk: Disk
+        self,
+        plan: Amounts,
+        name: str,
+        start: float,
+        cost: StageCost,
+        options: StageOptions,
+        stage: int,
+        disk: Disk,
+        shared: int,
     ) -> Amounts:
         members, (every, minutes) = options.dynamics.members, self.schedule
         work = StageWork(
@@ -170,7 +182,7 @@ class Planner:
             checkpoint_seconds=60 * minutes,
             reused=disk.shared,
             shares=self.world,
-            workers=networks_side_by_side(options, self._problem, self.world)[1],
+            workers=networks_side_by_side(options, self._problem, self.world, shared)[1],
         )
         # A bank and the list of states that it is made of. A transition holds its bank, the members that it reads
         # back, the next bank, and the file of that before and after its header is sorted.
@@ -188,19 +200,27 @@ class Planner:
         selections = sum(baseline in SELECTIONS for baseline in evaluation.baselines)
         stored = evaluation_disk(module.options, data, len(seconds), selections, evaluation.full)
         # A process of its own will pay for what the stages have warmed up here.
-        lines = [Line(EVALUATION, "start", start + costs["first"].overhead)]
+        lines = [Line(EVALUATION, "start", _again(start) + costs["first"].overhead)]
         lines += [Line(EVALUATION, label, found) for label, found in seconds.items()]
         memory = {**plan.memory, EVALUATION: peak_memory(evaluator.device)}
         return Amounts([*plan.lines, *lines], memory, {**plan.disk, EVALUATION: stored})
 
     def _notes(self) -> list[str]:
         """What the estimate rests on."""
+        options = self.module.options
         notes = [
             "peak memory is the resident set of one process at its largest, with the libraries it has loaded",
             "the whole run is planned, from its beginning; nothing is taken to be on the disk already",
         ]
+        if ONE_STAGE in self.evaluation.baselines and baseline_beside(options, self._problem, self.world):
+            notes.append("the one-stage baseline is fitted while stages 2 and later are, in a process of its own")
         if self.world > 1:
             notes.append(f"measured on one device and divided by {self.world} where processes share the work")
-        if self.module.options.discard is not None:
+        if options.discard is not None:
             notes.append("every stage is taken to read an equal part of the real examples: counting comes later")
         return notes
+
+
+def _again(start: float) -> float:
+    """Seconds until a later command of the run is ready, where the first one took so many."""
+    return start - importing() if can_fork() else start

@@ -45,7 +45,7 @@ class _Rehearsing(Dynamics):
     has_target: ClassVar[bool] = True  # for the options were checked with the inner one
 
     def __init__(self, inner: Dynamics, seconds: float) -> None:
-        self.inner, self.seconds, self.preparation_seconds = inner, seconds, 0.0
+        self.inner, self.seconds, self.preparation_seconds, self.groups = inner, seconds, 0.0, 1
         self.acting = inner  # offers the match points; another one once it is rehearsed
 
     @property
@@ -59,6 +59,7 @@ class _Rehearsing(Dynamics):
         found = self.inner.preparation(replace(context, bank=bank)).rehearse()
         piece = mean_seconds(found.piece, found.pieces, self.seconds, context.device)
         self.acting, self.preparation_seconds = found.dynamics, found.seconds + found.pieces * piece
+        self.groups = found.groups
         context.recordings.clear()  # the steps begin without, as those of the run do
 
     def point(self, step: int, index: int) -> MatchPoint:
@@ -114,6 +115,7 @@ def rehearse_stage(
             overhead=clock.fit_start - clock.made,
             state=timed(lambda: StateBank.random(problem, MEMBERS)) / MEMBERS,
             preparation=dynamics.preparation_seconds,
+            groups=dynamics.groups,
             parts=module.options.points * module.options.objective.parts(module.context),
             step=clock.step,
             opening=clock.opening,

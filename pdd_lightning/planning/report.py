@@ -6,11 +6,11 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from pdd_lightning.evaluation.protocol import Evaluation
-from pdd_lightning.planning.estimate import Amounts, Line
+from pdd_lightning.planning.estimate import Amounts, Line, side_by_side
 from pdd_lightning.progress import duration, size
 from pdd_lightning.stage.module import StageModule
 from pdd_lightning.stage.one_stage import ONE_STAGE, one_stage_options
-from pdd_lightning.stage.usage import WORKS, read_usage
+from pdd_lightning.stage.usage import WORKS, number_in, read_usage
 from pdd_lightning.store.digests import fingerprint
 from pdd_lightning.store.files import folder_bytes
 from pdd_lightning.types import stage_title
@@ -53,7 +53,9 @@ def collect(module: StageModule) -> Amounts:
         memory[EVALUATION] = peaks
         left = [run.evaluation.directory, run.tensorboard / "evaluation", run.selection]
         disk[EVALUATION] = sum(map(folder_bytes, [*left, *([] if discards else [run.forgetting])]))
-    return Amounts(lines, memory, disk)
+    later = [stage_title(stage) for stage in range(2, module.options.stages + 1)]
+    shared = number_in(read_usage(baseline.stage(1).usage), "sharing") > 1
+    return Amounts(lines, memory, disk, side_by_side(lines, ONE_STAGE, later) if shared else 0.0)
 
 
 def plan_table(plan: Amounts, used: Amounts | None = None) -> Table:

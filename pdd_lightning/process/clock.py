@@ -10,7 +10,7 @@ class _Command:
 
     def __init__(self) -> None:
         self.began = time.perf_counter() - _age()
-        self.first = True
+        self.imported: float | None = None
 
 
 def _age() -> float:
@@ -27,11 +27,18 @@ _COMMAND = _Command()
 
 def begin_command() -> None:
     """A command begins; a second one in a process must not count the time of the first."""
-    if not _COMMAND.first:
-        _COMMAND.began = time.perf_counter()
-    _COMMAND.first = False
+    now = time.perf_counter()
+    if _COMMAND.imported is None:
+        _COMMAND.imported = now - _COMMAND.began
+    else:
+        _COMMAND.began = now
 
 
 def since_start() -> float:
     """Seconds since the process was started for this command: the interpreter and all imports count."""
     return time.perf_counter() - _COMMAND.began
+
+
+def importing() -> float:
+    """Seconds that the process took until its first command began."""
+    return _COMMAND.imported or 0.0

@@ -22,12 +22,12 @@ def title(options: StageOptions, stage: int) -> str:
 
 
 def is_baseline(options: StageOptions) -> bool:
-    """Whether a fit makes a run's baseline: one stage, where a run of several complete stages looks for it.
+    """Whether a fit makes a run's baseline: one stage, where the run around it looks for it.
 
     The name of the folder alone would not tell: a run of one stage may be called so by its owner.
     """
     above = RunFolder(options.run.directory.parent)
-    return options.stages == 1 and options.run == above.one_stage and above.completed(2) == 2
+    return options.stages == 1 and options.run == above.one_stage and above.completed(1) == 1
 
 
 def header(options: StageOptions) -> str | None:

@@ -15,6 +15,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from pdd_lightning.compute.peaks import peak_memory
 from pdd_lightning.errors import ArtifactError
 from pdd_lightning.process.clock import since_start
+from pdd_lightning.process.ranks import sharing
 from pdd_lightning.stage.module import StageModule
 from pdd_lightning.store.files import folder_bytes, read_json, write_json
 from pdd_lightning.types import Json
@@ -40,7 +41,7 @@ class StageUsage(Callback):
         """The process has started and the data are read."""
         assert isinstance(pl_module, StageModule)
         self._earlier = read_usage(pl_module.folder.usage)
-        self._experts_before = folder_bytes(pl_module.options.experts_folder)
+        self._experts_before = _experts(pl_module)
         self._seconds[START] = since_start()
         self._work, self._since = PREPARATION, time.perf_counter()
 
@@ -75,14 +76,20 @@ class StageUsage(Callback):
         if not trainer.is_global_zero or not isinstance(module, StageModule):
             return
         earlier = self._earlier
-        experts = max(0, folder_bytes(module.options.experts_folder) - self._experts_before)
+        experts = max(0, _experts(module) - self._experts_before)
         value: Json = {
+            "sharing": sharing(),
             "processes": number_in(earlier, "processes") + 1,
             "seconds": {work: round(s + number_in(earlier, "seconds", work), 3) for work, s in self._seconds.items()},
             "bytes": {"experts": experts + int(number_in(earlier, "bytes", "experts"))},
         }
         # Not the module's device: at the end it is back on the host.
         write_usage(module.folder.usage, value, earlier, trainer.strategy.root_device)
+
+
+def _experts(module: StageModule) -> int:
+    """Bytes of the experts of a stage; those of other stages may be made at the same time."""
+    return sum(map(folder_bytes, module.options.experts_folder.glob(f"stage_{module.stage:02d}-*")))
 
 
 def read_usage(path: Path) -> Json:
