@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, Trainer
 
 from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.errors import ArtifactError
-from pdd_lightning.evaluation.protocol import SELECTION, SELECTIONS, Baseline, Evaluation, Noting
+from pdd_lightning.evaluation.protocol import SELECTION, SELECTIONS, Evaluation, Noting
 from pdd_lightning.process.launch import first_process_first
 from pdd_lightning.selection.random import random_images
 from pdd_lightning.stage.context import selection_context
@@ -36,7 +36,7 @@ class Sets(Protocol):
         """The baseline of one stage."""
 
     @abstractmethod
-    def selected(self, baseline: Baseline, ipc: int) -> LabelledImages:
+    def selected(self, baseline: str, ipc: int) -> LabelledImages:
         """Real images that a selection chooses."""
 
 
@@ -61,7 +61,7 @@ class RunSets(Sets):
     ) -> None:
         self.module, self.data, self.evaluation = module, data, evaluation
         self.make_trainer, self.noting = make_trainer, noting
-        self._chosen: dict[tuple[Baseline, int], LabelledImages] = {}
+        self._chosen: dict[tuple[str, int], LabelledImages] = {}
 
     def distilled(self) -> tuple[str, list[Subset]]:
         """See :meth:`Sets.distilled`.
@@ -97,7 +97,7 @@ class RunSets(Sets):
         folder.verify(options.settings(1), self.data.fingerprint, None)
         return read_subset(folder)
 
-    def selected(self, baseline: Baseline, ipc: int) -> LabelledImages:
+    def selected(self, baseline: str, ipc: int) -> LabelledImages:
         """See :meth:`Sets.selected`; chosen once."""
         if (baseline, ipc) not in self._chosen:
             # A selection watches how plain examples are learned: it knows no CutMix.
@@ -149,7 +149,7 @@ class PlannedSets(Sets):
         """See :meth:`Sets.one_stage`."""
         return self._subset(1, sum(self.module.options.per_stage))
 
-    def selected(self, baseline: Baseline, ipc: int) -> LabelledImages:
+    def selected(self, baseline: str, ipc: int) -> LabelledImages:
         """See :meth:`Sets.selected`."""
         data = self.data
         return LabelledImages(*random_images(data.train, data.class_names, ipc, self.module.options.seed, "plan"))
