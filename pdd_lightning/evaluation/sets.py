@@ -2,7 +2,6 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import Protocol
 
 from lightning.pytorch import Callback, Trainer
@@ -100,9 +99,7 @@ class RunSets(Sets):
     def selected(self, baseline: str, ipc: int) -> LabelledImages:
         """See :meth:`Sets.selected`; chosen once."""
         if (baseline, ipc) not in self._chosen:
-            # A selection watches how plain examples are learned: it knows no CutMix.
-            options = {key: value for key, value in asdict(self.evaluation.full).items() if key != "cutmix"}
-            selection = SELECTIONS[baseline](**options, learning_rate=self.evaluation.full_rate)
+            selection = SELECTIONS[baseline].by(self.evaluation.full, self.evaluation.full_rate)
             strategy = self.make_trainer(1, []).strategy
             context = selection_context(self.module.options, self.data, strategy.root_device)
             with self.noting(SELECTION), first_process_first(strategy):

@@ -62,10 +62,11 @@ def job_seconds(evaluator: Evaluator, budget: float) -> dict[str, float]:
             costs[kind] = _measure(evaluator, job, part, share)
     problems = {_name(job): evaluator.problem(job) for job, _ in jobs}
     scores = {name: score_seconds(problem, data.test, share) for name, problem in problems.items()}
-    if any(job.name in SELECTIONS for job, _ in jobs):
-        recipe, rate = replace(evaluator.evaluation.full, cutmix=0.0), evaluator.evaluation.full_rate
+    if selecting := [SELECTIONS[job.name] for job, _ in jobs if job.name in SELECTIONS]:
+        training = selecting[0].by(evaluator.evaluation.full, evaluator.evaluation.full_rate)  # which they share
         problem = evaluator.module.options.problem(data, evaluator.device)
-        found[SELECTION] = real_seconds(problem, data, recipe, rate, share)  # choosing itself is not counted
+        # Choosing itself is not counted.
+        found[SELECTION] = real_seconds(problem, data, training.recipe, training.learning_rate, share)
     for job, score in jobs:
         mine = [_kind(evaluator, job, part) for part in job.trainings]
         seconds = costs[mine[0]].overhead + len(mine) * len(score) * len(job.members) * scores[_name(job)]

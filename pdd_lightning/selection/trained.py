@@ -5,7 +5,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from pdd_lightning.store.digests import fingerprint
 from pdd_lightning.store.files import write_tensors
 from pdd_lightning.store.folders import RunFolder
 from pdd_lightning.training.learner import Learner
-from pdd_lightning.training.recipe import Precision, Recipe
+from pdd_lightning.training.recipe import PlainRecipe, Recipe
 from pdd_lightning.types import Json, State
 
 _KEY = "selection"
@@ -27,46 +27,42 @@ _PREFIX = "state."
 
 
 @dataclass(frozen=True)
-class TrainingOptions:
-    """How the network that decides is trained on the real data, with SGD.
+class TrainingOptions(PlainRecipe):
+    """How the network that decides is trained on the real data: without CutMix, for plain examples are looked at.
 
     Args:
         epochs: Passes over the real data.
         learning_rate: Initial learning rate.
-        batch_size: Examples per minibatch.
-        momentum: Of SGD.
-        weight_decay: L2 penalty added to the gradient.
-        decay_at: Fractions of the epochs after which the learning rate is multiplied by `decay`.
-        decay: Factor of the learning rate at each point of `decay_at`.
-        precision: See :class:`pdd_lightning.training.recipe.Recipe`.
+
+    Example:
+        >>> from pdd_lightning.selection import Herding
+        >>> method = Herding.by(Recipe(epochs=30, momentum=0.8, cutmix=0.5), rate=0.05)
+        >>> method.learning_rate, method.recipe == Recipe(epochs=30, momentum=0.8)
+        (0.05, True)
     """
 
     epochs: int = 50
     learning_rate: float = 0.01
-    batch_size: int = 256
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    decay_at: tuple[float, ...] = (0.5,)
-    decay: float = 0.1
-    precision: Precision = "float32"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 < self.learning_rate < float("inf"):
             raise ConfigError(f"learning_rate must be positive and finite, got {self.learning_rate}")
-        _ = self.recipe  # which checks the rest
+
+    @classmethod
+    def by(cls, recipe: Recipe, rate: float) -> Self:
+        """With the network trained by a recipe, as far as that trains on plain examples.
+
+        Args:
+            recipe: Of the training.
+            rate: Its initial learning rate.
+        """
+        return cls(**recipe.plain, learning_rate=rate)
 
     @property
     def recipe(self) -> Recipe:
         """The same as a recipe."""
-        return Recipe(
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            decay_at=tuple(self.decay_at),
-            decay=self.decay,
-            precision=self.precision,
-        )
+        return Recipe(**self.plain)
 
 
 @dataclass(frozen=True)
