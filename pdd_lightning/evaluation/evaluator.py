@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import cast
 
@@ -96,7 +96,7 @@ class Evaluator:
         self.networks: list[Architecture] = evaluation.networks or [module.options.network]
         self.folder = module.run.evaluation
 
-    @property
+    @cached_property
     def device(self) -> torch.device:
         """Where the fits of this process run."""
         return self.make_trainer(1, []).strategy.root_device

@@ -107,7 +107,7 @@ def told_apart(rows: Sequence[Row]) -> list[Row]:
 
 
 def _shown_as(row: Row) -> tuple[object, ...]:
-    return row.name, row.order, row.network, row.stage, row.protocol
+    return row.name, row.order, row.network, row.stage
 
 
 def _options(settings: Mapping[str, object]) -> Iterator[tuple[str, object]]:

@@ -79,6 +79,8 @@ class Row:
     steps: int
     stored_bytes: int | None
     learning_rate: tuple[float, ...]
+    # Always the same, and kept: rows are read by people and programs that do not know how we tune, and a row that was
+    # tuned in another way must be refused.
     protocol: str = PROTOCOL
     settings: Json = field(default_factory=dict)
     test: str = ""
@@ -114,7 +116,7 @@ class Row:
     @property
     def key(self) -> tuple[object, ...]:
         """What the row is about: of two rows of one key, the later one takes the place of the other."""
-        return self.name, self.order, self.network, self.stage, self.protocol, fingerprint(self.settings), self.test
+        return self.name, self.order, self.network, self.stage, fingerprint(self.settings), self.test
 
     def to_json(self) -> dict[str, Any]:
         """Every field, and the mean and standard deviation for readers without this package."""

@@ -1,8 +1,7 @@
 """The sets of images that an evaluation trains on."""
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 from lightning.pytorch import Callback, Trainer
 
@@ -23,7 +22,7 @@ MakeTrainer = Callable[[int, Sequence[Callback]], Trainer]
 """(optimiser steps, callbacks) -> a trainer for one fit."""
 
 
-class Sets(Protocol):
+class Sets(ABC):
     """Where an evaluation takes its sets from: a finished run, or what a plan puts in its place."""
 
     @abstractmethod
