@@ -1,6 +1,7 @@
 """Dynamics whose network is itself in training while the images are learned."""
 
 from abc import abstractmethod
+from typing import ClassVar
 
 import torch
 
@@ -23,6 +24,8 @@ class EvolvingNetwork(Dynamics):
     Raises:
         ConfigError: If an option is not positive.
     """
+
+    members_option: ClassVar[str | None] = "start_states"
 
     def __init__(self, start_states: int, episode: int, learning_rate: float) -> None:
         for name, value in {"start_states": start_states, "episode": episode}.items():

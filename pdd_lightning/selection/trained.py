@@ -16,14 +16,11 @@ from pdd_lightning.selection.base import Selection, SelectionContext, read_check
 from pdd_lightning.store.digests import fingerprint
 from pdd_lightning.store.files import write_tensors
 from pdd_lightning.store.folders import RunFolder
-from pdd_lightning.training.learner import Learner
+from pdd_lightning.training.learner import SCORED_AT_ONCE, Learner, named_state, state_in
 from pdd_lightning.training.recipe import PlainRecipe, Recipe
 from pdd_lightning.types import Json, State
 
 _KEY = "selection"
-
-
-_PREFIX = "state."
 
 
 @dataclass(frozen=True)
@@ -117,10 +114,10 @@ def train_on_real(context: SelectionContext, rate: float, recipe: Recipe) -> Rea
                 f"{path} does not hold {recipe.epochs} epochs of {len(context.real)} examples; delete it to have it "
                 "made again"
             )
-        return RealTraining({name.removeprefix(_PREFIX): tensor for name, tensor in tensors.items()}, correct)
+        return RealTraining(state_in(tensors), correct)
     training = _train(context, rate, recipe)
-    named = {f"{_PREFIX}{name}": tensor for name, tensor in training.state.items()}
-    write_tensors(path, {"correct": training.correct, **named}, {"settings": json.dumps(settings)})
+    tensors = {"correct": training.correct, **named_state(training.state)}
+    write_tensors(path, tensors, {"settings": json.dumps(settings)})
     return training
 
 
@@ -198,7 +195,7 @@ class FeatureSelection(TrainingOptions, Selection):
 
 
 @torch.no_grad()
-def embed(network: nn.Module, context: SelectionContext, positions: Tensor, batch_size: int = 1000) -> Tensor:
+def embed(network: nn.Module, context: SelectionContext, positions: Tensor, batch_size: int = SCORED_AT_ONCE) -> Tensor:
     """Features of some images, without augmentation and in evaluation mode.
 
     Args:
