@@ -1,3 +1,5 @@
+"""Rows and tables of results: what is written is read back, and anything else is refused."""
+
 import io
 import json
 from dataclasses import replace

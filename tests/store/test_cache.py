@@ -1,3 +1,5 @@
+"""A cache builds once and sweeps up after itself, and digests tell contents apart."""
+
 import os
 from pathlib import Path
 
