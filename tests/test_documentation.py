@@ -2,13 +2,18 @@
 
 import inspect
 import re
+from functools import cache
 from importlib import import_module
+from inspect import get_annotations
 from itertools import product
 from pathlib import Path
+from pkgutil import walk_packages
+from pydoc import locate
 from types import FunctionType
 
 import pytest
 
+import pdd_lightning
 from pdd_lightning.cli.commands import COMMANDS
 
 ROOT = Path(__file__).parents[1]
@@ -22,6 +27,11 @@ NAMED = r"(?<![\w./])(?:tests|pdd_lightning|configs|examples|docs|benchmarks)/[\
 
 LINK = r"\]\(([^)#:]+)\)"
 """A file beside the page."""
+
+MEMBER = r"`(pdd_lightning(?:\.\w+)+|[A-Z]\w*\.\w+)"
+"""Something by its import path, or a class of ours and its member."""
+
+FENCED = r"```.*?```"
 
 OF_A_ROOM = r"`([a-z_]+/[a-z_]+\.py)`"
 OF_CONFIGS = r"`([\w/{},]+/[\w/{},]+\.yaml)`"
@@ -68,12 +78,31 @@ def public_objects() -> list[tuple[str, type | FunctionType]]:
     return [(name, value) for name, value in found if inspect.isclass(value)] + mains
 
 
+@cache
+def our_classes() -> dict[str, type]:
+    """Every class of the package without an underscore, by the module that defines it."""
+    modules = [name for _, name, _ in walk_packages(pdd_lightning.__path__, "pdd_lightning.") if "__" not in name]
+    found = [(module, value) for module in modules for value in vars(import_module(module)).values()]
+    mine = [(module, value) for module, value in found if inspect.isclass(value) and value.__module__ == module]
+    return {f"{module}.{value.__name__}": value for module, value in mine if not value.__name__.startswith("_")}
+
+
+def resolves(name: str) -> bool:
+    """Whether there is what a page calls by this name."""
+    if name.startswith("pdd_lightning."):
+        return locate(name) is not None
+    owner, member = name.split(".")
+    classes = [cls for path, cls in our_classes().items() if path.endswith(f".{owner}")]
+    return any(hasattr(cls, member) or any(member in get_annotations(b) for b in cls.__mro__) for cls in classes)
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_what_a_page_names_exists(page: str) -> None:
     text, beside = (ROOT / page).read_text(encoding="utf-8"), (ROOT / page).parent
     assert missing(re.findall(NAMED, text), ROOT) == []
     assert missing(re.findall(OF_A_ROOM, text), ROOT / "pdd_lightning", ROOT) == []
     assert [link for link in re.findall(LINK, text) if not (beside / link).exists()] == []
+    assert [name for name in re.findall(MEMBER, re.sub(FENCED, "", text, flags=re.DOTALL)) if not resolves(name)] == []
     if page == "configs/README.md":
         assert missing(re.findall(OF_CONFIGS, text), beside) == []
 
@@ -84,6 +113,15 @@ def test_a_path_that_does_not_exist_is_found() -> None:
         "tests/cli/test_none.py",
         "configs/none/stage.yaml",
         "examples/*_none.py",
+    ]
+
+
+def test_a_name_that_does_not_exist_is_found() -> None:
+    text = "`pdd_lightning.rng.generator(0)`, `Row.key`, `Subset.data`, `pdd_lightning.none`, `Row.none`, `None.key`"
+    assert [name for name in re.findall(MEMBER, text) if not resolves(name)] == [
+        "pdd_lightning.none",
+        "Row.none",
+        "None.key",
     ]
 
 
