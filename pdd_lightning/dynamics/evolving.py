@@ -23,6 +23,14 @@ class EvolvingNetwork(Dynamics):
 
     Raises:
         ConfigError: If an option is not positive.
+
+    Example:
+        >>> class Still(EvolvingNetwork):
+        ...     def train(self, step, synthetic, rate):
+        ...         pass
+        >>> dynamics = Still(start_states=2, episode=5, learning_rate=0.01)
+        >>> dynamics.place(7), dynamics.ends(9), dynamics.members
+        ((1, 2), True, 2)
     """
 
     members_option: ClassVar[str | None] = "start_states"

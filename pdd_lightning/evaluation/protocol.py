@@ -103,6 +103,12 @@ class Training:
         examples: How many images that are.
         rates: Initial learning rate of each network.
         recipe: How they train.
+
+    Example:
+        >>> import torch
+        >>> images = LabelledImages(torch.zeros(10, 1, 8, 8), torch.arange(10))
+        >>> Training(lambda member: images, examples=10, rates=[0.1] * 5, recipe=Recipe(epochs=30, batch_size=5)).steps
+        60
     """
 
     images: Images

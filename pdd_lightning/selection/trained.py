@@ -69,6 +69,12 @@ class RealTraining:
     Attributes:
         state: The trained network, on the CPU.
         correct: Shape (epochs, N), bool: whether each example was classified correctly when it was presented.
+
+    Example:
+        >>> from pdd_lightning.selection.forgetting import count_events
+        >>> correct = torch.tensor([[True, True], [False, True], [True, True]])  # three epochs, two examples
+        >>> count_events(RealTraining({}, correct).correct)
+        tensor([1, 0])
     """
 
     state: State
@@ -162,7 +168,17 @@ class _Watch:
 
 @dataclass(frozen=True)
 class FeatureSelection(TrainingOptions, Selection):
-    """Chooses within each class by the features that a trained network's head reads."""
+    """Chooses within each class by the features that a trained network's head reads.
+
+    Example:
+        >>> class Longest(FeatureSelection):
+        ...     name = "longest"
+        ...
+        ...     def pick(self, features, count):
+        ...         return features.norm(dim=1).topk(count).indices
+        >>> Longest(epochs=20).pick(torch.tensor([[1.0, 0.0], [2.0, 2.0], [0.0, 3.0]]), count=2)
+        tensor([2, 1])
+    """
 
     @abstractmethod
     def pick(self, features: Tensor, count: int) -> Tensor:

@@ -80,6 +80,10 @@ class StepProgress(Callback):
         description: What is being fitted.
         total: Optimiser steps.
         metric: Name of a logged value to show beside it.
+
+    Example:
+        >>> bar = StepProgress("stage 1", total=100, metric="loss")
+        >>> trainer = Trainer(max_steps=100, callbacks=[bar], accelerator="cpu", logger=False)
     """
 
     def __init__(self, description: str, total: int, metric: str | None = None) -> None:

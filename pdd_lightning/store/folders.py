@@ -39,6 +39,11 @@ class Manifest:
         previous: Fingerprint of the stage before; None at stage 1.
         files: Digest of each file.
         summary: Figures worth keeping.
+
+    Example:
+        >>> made = Manifest({"ipc": 1}, "data", None, {"synthetic.safetensors": "digest"}, summary={})
+        >>> made.fingerprint == Manifest({"ipc": 2}, "data", None, made.files, summary={}).fingerprint
+        False
     """
 
     settings: Json

@@ -84,6 +84,10 @@ class PlainRecipe:
         decay: Factor of the learning rate at each point of `decay_at`.
         precision: In which convolutions and products are computed: "bfloat16" is faster on hardware that has it, and
             less exact (docs/performance.md).
+
+    Example:
+        >>> Recipe(epochs=20, cutmix=0.5).plain["epochs"], "cutmix" in Recipe(cutmix=0.5).plain
+        (20, False)
     """
 
     epochs: int = 300
