@@ -4,7 +4,6 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
-from datetime import timedelta
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
@@ -77,6 +76,7 @@ class Progress:
     """
 
     _active: "Progress | None" = None
+    _muted = False
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class Progress:
         console: Console | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._enabled = enabled
+        self._enabled = enabled and not Progress._muted
         self._console = Console(stderr=True) if console is None else console
         self._clock = clock
         self._host = self
@@ -173,14 +173,14 @@ class Progress:
             pieces.append(_rate(task.done / elapsed))
         if task.total is not None and task.done > 0:
             remaining = elapsed * max(task.total - task.done, 0) / task.done
-            pieces.append(f"{_duration(remaining)} left")
+            pieces.append(f"{duration(remaining)} left")
         self._print(", ".join(pieces), now)
 
     def _finished(self, task: Task) -> None:
         now = self._clock()
         elapsed = now - task.started
         if self._bars is None and self._open[0] is task and elapsed >= SILENT_BELOW:
-            self._print(f"{task} in {_duration(elapsed)}, {_rate(task.done / elapsed)}", now)
+            self._print(f"{task} in {duration(elapsed)}, {_rate(task.done / elapsed)}", now)
 
     def _shown(self) -> str:
         return " | ".join(str(each) for each in self._open)
@@ -204,6 +204,11 @@ def track(
     """
     with Progress(enabled=enabled) as progress:
         yield from progress.track(iterable, description=description, total=total)
+
+
+def mute() -> None:
+    """Show nothing from here on: this process works for another one, which shows what both do."""
+    Progress._muted, Progress._active = True, None
 
 
 @contextmanager
@@ -275,7 +280,3 @@ def size(count: float) -> str:
 
 def _rate(per_second: float) -> str:
     return f"{per_second:,.0f} it/s" if per_second >= 100 else f"{per_second:.3g} it/s"
-
-
-def _duration(seconds: float) -> str:
-    return str(timedelta(seconds=round(seconds)))

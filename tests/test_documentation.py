@@ -43,7 +43,7 @@ WITHOUT_EXAMPLE = {
     "evaluation.selected_run.SelectedRun": "what `pdd-cli select` does, which shows its use",
     "evaluation.sets": "where an `Evaluator`, which shows its use, takes its images from",
     "planning.clock": "what `pdd-cli plan` does, which shows its use",
-    "planning.command.Planner": "what `pdd-cli plan` does, which shows its use",
+    "planning.planner.Planner": "what `pdd-cli plan` does, which shows its use",
     "planning.estimate": "what `pdd-cli plan` does, which shows its use",
     "planning.evaluation": "what `pdd-cli plan` does, which shows its use",
     "stage.disk": "what `pdd-cli plan` does, which shows its use",

@@ -24,10 +24,10 @@ from pdd_lightning.compute.memory import keep_freed_memory
 from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.evaluation.evaluator import Evaluator
 from pdd_lightning.evaluation.protocol import Evaluation
+from pdd_lightning.process.clock import begin_command
 from pdd_lightning.process.launch import first_process_first, join_children, require_meeting_point
 from pdd_lightning.process.lock import RunLock, held_by_parent
 from pdd_lightning.process.ranks import is_first
-from pdd_lightning.process.readings import begin_command
 from pdd_lightning.selection.discard import EasyDiscard
 from pdd_lightning.stage.checkpoints import SealedCheckpointIO
 from pdd_lightning.stage.logs import loggers_of
@@ -116,9 +116,9 @@ class Application(LightningCLI):
         text: str = self.parser.dump(self.config, skip_unset=False)
         return text
 
-    def keep(self, folder: Path) -> None:
+    def keep(self, path: Path) -> None:
         """Write the configuration beside what it makes."""
-        write_text(folder / "config.yaml", self.text)
+        write_text(path, self.text)
 
     def loggers(self, part: str) -> list[Logger]:
         """The loggers of a part of the run; see :func:`pdd_lightning.stage.logs.loggers_of`."""
@@ -249,7 +249,7 @@ class KeepConfig(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write `config.yaml` into the stage's folder."""
         if trainer.is_global_zero and isinstance(pl_module, StageModule):
-            write_text(pl_module.folder.directory / "config.yaml", self.text)
+            write_text(pl_module.folder.config, self.text)
 
 
 @rank_zero_only

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from pdd_lightning.process.lock import VARIABLE
+from pdd_lightning.process.lock import LOCK_VARIABLE
 from pdd_lightning.process.signals import PARENT_VARIABLE, Interrupted, deferred, held_back
 
 REPEAT = 30.0
@@ -28,7 +28,7 @@ def call(command: str, args: Sequence[str], **environment: str) -> int:
         Interrupted: After a signal that came too late or too early for the command to say so itself.
     """
     line = [sys.executable, "-m", "pdd_lightning", command, *args]
-    inherited = [int(environment[VARIABLE].split()[0])] if VARIABLE in environment else []
+    inherited = [int(environment[LOCK_VARIABLE].split()[0])] if LOCK_VARIABLE in environment else []
     names = {**os.environ, **_rendezvous(), **environment, PARENT_VARIABLE: str(os.getpid())}
     child = None
     try:

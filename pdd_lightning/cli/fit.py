@@ -9,13 +9,12 @@ from lightning.pytorch import Trainer
 
 from pdd_lightning.cli.application import Application, application, say
 from pdd_lightning.cli.run import STATUS_VARIABLE
-from pdd_lightning.evaluation.selected_run import refuse_selected
 from pdd_lightning.process.launch import load_data, require_meeting_point
 from pdd_lightning.process.ranks import started_by_lightning
 from pdd_lightning.stage.callback import StageCallback
 from pdd_lightning.stage.checkpoints import StageCheckpoint, latest_checkpoint, read_checkpoint
 from pdd_lightning.stage.course import course_line, warning
-from pdd_lightning.stage.disk import state_disk
+from pdd_lightning.stage.disk import require_room
 from pdd_lightning.stage.module import StageModule
 from pdd_lightning.stage.monitor import ImageMonitor, StepProgress
 from pdd_lightning.stage.one_stage import ONE_STAGE, one_stage_arguments
@@ -47,7 +46,6 @@ def main(args: Sequence[str]) -> int:
     with application("fit", args) as app:
         module, data, trainer = app.model, app.datamodule, _trainer(app)
         load_data(trainer, data, "fit")
-        refuse_selected(module.run)
         app.rebuild(trainer)
         module.verify_finished(data.fingerprint)
         if module.folder.complete:
@@ -85,7 +83,7 @@ def _fit(app: Application, trainer: Trainer) -> None:
     require_writable(module.options.experts_folder, "--experts_dir")
     whole_run = STATUS_VARIABLE in os.environ
     one_stage = whole_run and module.options.stages > 1 and ONE_STAGE in app.evaluation.baselines
-    disk = state_disk(module, data, whole_run=whole_run, one_stage=one_stage)
+    disk = require_room(module, data, whole_run=whole_run, one_stage=one_stage)
     app.take()
     say(disk)
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)

@@ -9,7 +9,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.evaluation.protocol import Evaluation
 from pdd_lightning.evaluation.selected_run import Selecting
-from pdd_lightning.planning.command import Planning
+from pdd_lightning.planning.planner import Planning
 from pdd_lightning.stage.checkpoints import check_schedule
 from pdd_lightning.stage.options import StageOptions
 

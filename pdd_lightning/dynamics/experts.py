@@ -21,8 +21,9 @@ from torch import Tensor
 
 from pdd_lightning.dynamics.base import Dynamics, MatchPoint, Preparation, Rehearsal
 from pdd_lightning.dynamics.context import StageContext
-from pdd_lightning.dynamics.expert_files import Storage, decode, encode, rows_read, stored_bytes
+from pdd_lightning.dynamics.expert_files import Storage, pack_rows, read_row, rows_read, stored_bytes
 from pdd_lightning.errors import ArtifactError, ConfigError
+from pdd_lightning.process.workers import share_out
 from pdd_lightning.progress import Progress
 from pdd_lightning.rng import generator
 from pdd_lightning.store.digests import differing_keys, fingerprint
@@ -146,14 +147,20 @@ class ExpertTrajectories(Dynamics):
                 Progress(enabled=context.ranks.rank == 0) as progress,
                 progress.task(title, sum(map(len, together))) as task,
             ):
-                for group in together:
+
+                def train(group: Sequence[int], advance: Callable[[int], object]) -> None:
                     for member, rows in zip(group, self._train(context, group), strict=True):
                         signature = {"settings": json.dumps(settings), "epochs": json.dumps(self.read)}
                         signature["member"] = str(member)
-                        write_tensors(paths[member], encode(rows, self.storage), signature)
+                        write_tensors(paths[member], pack_rows(rows, self.storage), signature)
+                    advance(len(group))
+
+                def done(experts: int) -> None:
                     if context.ranks.rank == 0 and task.done == 0:
                         write_json(folder / "settings.json", settings)  # for people; not before there is an expert
-                    task.advance(len(group))
+                    task.advance(experts)
+
+                share_out(train, together, context.workers, done)
         context.ranks.barrier()
         context.recordings.clear()  # what follows needs their memory
         self.close()
@@ -180,8 +187,8 @@ class ExpertTrajectories(Dynamics):
         seconds = time.perf_counter() - began
         # Every epoch of the short experts was one minibatch, which is in the seconds already.
         minibatches = self.recipe.steps(len(context.real)) - self.train_epochs
-        pieces = round(self.experts / size * minibatches)
-        return Rehearsal(small, opening + self.experts / size * seconds, pieces, piece)
+        rounds = math.ceil(math.ceil(self.experts / size) / context.workers)
+        return Rehearsal(small, opening + rounds * seconds, rounds * minibatches, piece)
 
     def _steps(self, context: StageContext) -> int:
         """Of all experts: whatever is finished, an interruption changes no digit."""
@@ -229,7 +236,7 @@ class ExpertTrajectories(Dynamics):
     def _row(self, expert: int, epoch: int) -> Tensor:
         file = self._readers[expert]
         # Another run with the same settings may have stored more of them.
-        return decode(file, json.loads(file.metadata()["epochs"]).index(epoch), self.storage)
+        return read_row(file, json.loads(file.metadata()["epochs"]).index(epoch), self.storage)
 
     def _settings(self, context: StageContext) -> Json:
         """What an expert's numbers depend on; the length of its training is not part of it."""

@@ -2,20 +2,22 @@
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache, cached_property, partial
+from itertools import pairwise
 from pathlib import Path
 from typing import cast
 
 import torch
+from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.errors import ArtifactError, ConfigError
-from pdd_lightning.evaluation.module import EvaluationModule
+from pdd_lightning.evaluation.module import EvaluationModule, Phase
 from pdd_lightning.evaluation.protocol import (
     SELECTIONS,
     Evaluation,
@@ -31,17 +33,21 @@ from pdd_lightning.evaluation.protocol import (
 from pdd_lightning.evaluation.report import told_apart
 from pdd_lightning.evaluation.results import read_results, with_earlier, write_results
 from pdd_lightning.evaluation.row import Row
-from pdd_lightning.evaluation.sets import MakeTrainer, RunSets, Sets, origin
+from pdd_lightning.evaluation.sets import MakeTrainer, RunSets, Sets, set_origin
 from pdd_lightning.networks import Architecture, build_template
+from pdd_lightning.process.ranks import is_first
+from pdd_lightning.process.workers import share_out
+from pdd_lightning.progress import Progress
 from pdd_lightning.selection.base import class_positions
+from pdd_lightning.stage.context import networks_side_by_side
 from pdd_lightning.stage.initial_images import real_images_needed
 from pdd_lightning.stage.logs import finish, hyperparameters, scalars
 from pdd_lightning.stage.module import StageModule
-from pdd_lightning.stage.monitor import StepProgress
+from pdd_lightning.stage.monitor import StepCount
 from pdd_lightning.stage.one_stage import ONE_STAGE
 from pdd_lightning.store.digests import digest, fingerprint
 from pdd_lightning.store.files import FORMAT, as_json, read_json, write_json
-from pdd_lightning.store.made import made_with
+from pdd_lightning.store.versions import made_with
 from pdd_lightning.training.problem import Problem
 from pdd_lightning.training.recipe import Recipe
 from pdd_lightning.types import Json, LabelledImages
@@ -97,9 +103,14 @@ class Evaluator:
         self.folder = module.run.evaluation
 
     @cached_property
+    def _processes(self) -> Trainer:
+        """A trainer that fits nothing: it knows the device and the other processes."""
+        return self.make_trainer(1, [])
+
+    @property
     def device(self) -> torch.device:
         """Where the fits of this process run."""
-        return self.make_trainer(1, []).strategy.root_device
+        return self._processes.strategy.root_device
 
     def check(self) -> None:
         """Refuse before a run what its evaluation would refuse after it.
@@ -147,7 +158,7 @@ class Evaluator:
             ArtifactError: If the run or the one-stage baseline is not complete, or changed.
         """
         self.check()
-        origins = cache(partial(origin, self.module))
+        origins = cache(partial(set_origin, self.module))
         earlier, jobs, rows = self._earlier(), self.jobs(), list[Row]()
         count = sum(len(job.stages) for job in jobs)
         for job in jobs:
@@ -160,7 +171,7 @@ class Evaluator:
 
     def _earlier(self) -> list[Row]:
         """The rows of earlier evaluations, unless this one is to start over."""
-        path = self.folder / "results.json"
+        path = self.folder.results
         if self.evaluation.fresh or not path.is_file():
             return []
         try:
@@ -275,23 +286,60 @@ class Evaluator:
         path = self._path(job)
         if not self.evaluation.fresh and (kept := _kept(path, identity, job)) is not None:
             return kept
-        compile = self.module.options.compile_networks
-        module = EvaluationModule(problem, phases, score, job.name, job.members, self.evaluation.spread, compile)
-        title = f"{place}: {job.label}, {len(job.members)} networks"
-        trainer = self.make_trainer(module.total_steps, [StepProgress(title, module.total_steps)])
-        with self.noting(job.label):
-            trainer.fit(module)
+        title, steps = f"{place}: {job.label}, {len(job.members)} networks", sum(phase.steps for phase in phases)
+        with self.noting(job.label), Progress(enabled=is_first()) as progress, progress.task(title, steps) as task:
+
+            def fit(members: range, advance: Callable[[int], object]) -> list[list[float]]:
+                count = advance if members.start == 0 else _ignore  # the others are as far
+                return self._fit(problem, job, phases, members, score, count)
+
+            shares = self.shares(job)
+            found = share_out(fit, shares, len(shares), task.advance)
+        accuracies = [[value for share in phase for value in share] for phase in zip(*found, strict=True)]
         made = made_with(problem.device)
-        if trainer.is_global_zero:
-            value = {"identity": identity, "job": job.describe(), "made": made, "accuracies": module.accuracies}
-            write_json(path, value)
-        return module.accuracies, made
+        if is_first():
+            write_json(path, {"identity": identity, "job": job.describe(), "made": made, "accuracies": accuracies})
+        return accuracies, made
+
+    def shares(self, job: Job) -> list[range]:
+        """The networks of a job, by the process that trains them where there are several cores and no accelerator."""
+        count = len(job.members)
+        _, workers = networks_side_by_side(self.module.options, self.problem(job), self._processes.world_size)
+        parts = min(count, workers) if self._processes.world_size == 1 else 1
+        ends = [part * count // parts for part in range(parts + 1)]
+        return [range(first, last) for first, last in pairwise(ends)]
+
+    def _fit(
+        self,
+        problem: Problem,
+        job: Job,
+        phases: Sequence[Phase],
+        members: Sequence[int],
+        score: LabelledImages,
+        advance: Callable[[int], object],
+    ) -> list[list[float]]:
+        """Train some networks of a job; returns their accuracies after every phase."""
+        module = EvaluationModule(
+            problem,
+            [phase.of(members) for phase in phases],
+            score,
+            job.name,
+            [job.members[member] for member in members],
+            spread=self.evaluation.spread,
+            compile=self.module.options.compile_networks,
+        )
+        self.make_trainer(module.total_steps, [StepCount(advance)]).fit(module)
+        return module.accuracies
 
     def _path(self, job: Job) -> Path:
         # Two networks of one name with different options are told apart by their description.
         label = f"{job.name}-{job.order}-{job.network.name}-{fingerprint(job.network.describe())[:8]}"
         label = re.sub(r"[^\w.+-]", "_", label)  # a class of the user's own may call itself anything
-        return self.folder / "rows" / f"{label}.json"
+        return self.folder.rows / f"{label}.json"
+
+
+def _ignore(steps: int) -> None:
+    """Tell nobody."""
 
 
 def _kept(path: Path, identity: str, job: Job) -> tuple[list[list[float]], Json] | None:

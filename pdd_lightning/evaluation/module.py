@@ -2,9 +2,9 @@
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import torch
 from lightning.pytorch import LightningModule
@@ -16,13 +16,13 @@ from pdd_lightning.compute.attached import attach, with_gradients
 from pdd_lightning.compute.compiling import pays_to_compile
 from pdd_lightning.compute.functional import Layout
 from pdd_lightning.networks.batch_norm import synchronised
-from pdd_lightning.process.launch import Steps
 from pdd_lightning.rng import generator
 from pdd_lightning.training.cutmix import Mix, mixed_cross_entropy
 from pdd_lightning.training.gradients import LossGradients, Recordings, is_recordable
 from pdd_lightning.training.learner import SCORED_AT_ONCE
 from pdd_lightning.training.problem import Problem
 from pdd_lightning.training.recipe import Batches, Recipe, autocast, minibatch
+from pdd_lightning.training.steps import Steps
 from pdd_lightning.types import LabelledImages
 
 
@@ -49,6 +49,10 @@ class Phase:
     def steps(self) -> int:
         """Optimiser steps of each network; all of them have sets of one size."""
         return self.recipe.steps(len(self.data[0]))
+
+    def of(self, networks: Sequence[int]) -> Self:
+        """The same for some of the networks."""
+        return replace(self, data=[self.data[i] for i in networks], rates=[self.rates[i] for i in networks])
 
 
 class EvaluationModule(LightningModule):

@@ -12,7 +12,7 @@ from rich.text import Text
 from pdd_lightning.errors import one_line
 from pdd_lightning.evaluation.row import Row
 from pdd_lightning.progress import size
-from pdd_lightning.store.made import told
+from pdd_lightning.store.versions import told
 
 _NUMERIC: Final = ("stage", "images per class", "accuracy %", "seeds", "trained on", "steps", "stored size")
 

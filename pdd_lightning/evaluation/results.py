@@ -9,22 +9,23 @@ from pdd_lightning.evaluation.report import results_page
 from pdd_lightning.evaluation.row import BASELINES, ORDERS, Row
 from pdd_lightning.store.digests import fingerprint
 from pdd_lightning.store.files import FORMAT, read_json, require_format, write_json, write_text
+from pdd_lightning.store.folders import EvaluationFolder
 
 _SETS: Final = (*(name for name in BASELINES if name != "full"), None, "full")
 """Names of sets in the order of a table, where None stands for the run's own."""
 
 
-def write_results(rows: Sequence[Row], directory: Path) -> None:
+def write_results(rows: Sequence[Row], folder: EvaluationFolder) -> None:
     """Write `results.json` and `results.md`, each of them whole or not at all.
 
     Args:
         rows: In the order in which they are to appear.
-        directory: Made if it does not exist.
+        folder: Made if it does not exist.
     """
     # Both are rendered before either is written: a fault in the rendering must leave the old pair.
     page = results_page(rows)
-    write_json(directory / "results.json", {"format": FORMAT, "rows": [row.to_json() for row in rows]})
-    write_text(directory / "results.md", page)
+    write_json(folder.results, {"format": FORMAT, "rows": [row.to_json() for row in rows]})
+    write_text(folder.page, page)
 
 
 def read_results(path: Path) -> list[Row]:

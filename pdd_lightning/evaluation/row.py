@@ -58,7 +58,7 @@ class Row:
         settings: The network and the recipe that it was trained by, with all their options.
         test: Fingerprint of the test set: accuracies on two different ones are not to be compared.
         run: Fingerprint of what the run held, by which rows of a run that was changed are known.
-        made: Under which versions; see :func:`pdd_lightning.store.made.made_with`.
+        made: Under which versions; see :func:`pdd_lightning.store.versions.made_with`.
 
     Raises:
         ValueError: If a value is outside its domain; percentages in place of fractions are the usual cause.

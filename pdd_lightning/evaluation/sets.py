@@ -106,7 +106,7 @@ class RunSets(Sets):
         return self._chosen[baseline, ipc]
 
 
-def origin(module: StageModule, name: str) -> str | None:
+def set_origin(module: StageModule, name: str) -> str | None:
     """What the rows of a set rest on: the finished stages, with their settings, data and images.
 
     Args:

@@ -64,6 +64,7 @@ class StageWork:
         checkpoint_seconds: Seconds of steps after which there is one all the same.
         reused: Whether the experts are those of another stage that was fitted before.
         shares: Processes that share experts and members.
+        workers: Processes, for each of these, that train members side by side.
     """
 
     fresh: int
@@ -74,6 +75,7 @@ class StageWork:
     checkpoint_seconds: float
     reused: bool = False
     shares: int = 1
+    workers: int = 1
 
     def checkpoints(self, step: float) -> int:
         """How many checkpoints are written on the way, where a step takes so many seconds."""
@@ -156,7 +158,7 @@ def stage_lines(part: str, start: float, cost: StageCost, work: StageWork) -> li
     preparation = 0.0 if work.reused else cost.preparation / work.shares
     # A step's parts are shared out; the rank with the most decides.
     step = cost.step * math.ceil(cost.parts / work.shares) / cost.parts
-    members = math.ceil(work.members / work.shares)
+    members = math.ceil(math.ceil(work.members / work.shares) / work.workers)
     return [
         Line(part, "start", start + cost.overhead),
         Line(part, "preparation", work.fresh * cost.state + preparation),

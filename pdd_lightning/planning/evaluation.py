@@ -69,7 +69,8 @@ def job_seconds(evaluator: Evaluator, budget: float) -> dict[str, float]:
         found[SELECTION] = real_seconds(problem, data, training.recipe, training.learning_rate, share)
     for job, score in jobs:
         mine = [_kind(evaluator, job, part) for part in job.trainings]
-        seconds = costs[mine[0]].overhead + len(mine) * len(score) * len(job.members) * scores[_name(job)]
+        # As long as the process takes that trains the most of them.
+        seconds = costs[mine[0]].overhead + len(mine) * len(score) * len(_share(evaluator, job)) * scores[_name(job)]
         seconds += sum(part.steps * costs[kind].step for part, kind in zip(job.trainings, mine, strict=True))
         if records(evaluator.device):  # every kind anew
             seconds += sum(costs[kind].opening for kind in {*mine} - {mine[0]})
@@ -127,6 +128,11 @@ def _kind(evaluator: Evaluator, job: Job, part: Training) -> _Kind:
     return _name(job), len(job.members), how, min(part.examples, recipe.batch_size), drawn
 
 
+def _share(evaluator: Evaluator, job: Job) -> range:
+    """The networks that one process trains while others train as many."""
+    return max(evaluator.shares(job), key=len)
+
+
 def _compiles(evaluator: Evaluator, job: Job, part: Training) -> bool:
     return pays_to_compile(evaluator.module.options.compile_networks, part.steps * len(job.members))
 
@@ -134,11 +140,13 @@ def _compiles(evaluator: Evaluator, job: Job, part: Training) -> bool:
 def _measure(evaluator: Evaluator, job: Job, part: Training, seconds: float) -> TrainingCost:
     """The cost of a kind of training."""
     began = time.perf_counter()
-    images = [part.images(member) for member in job.members]
-    phase = Phase(images, part.rates, replace(part.recipe, epochs=ENDLESS))
+    share = _share(evaluator, job)
+    images = [part.images(job.members[network]) for network in share]
+    phase = Phase(images, [part.rates[network] for network in share], replace(part.recipe, epochs=ENDLESS))
     compile, clock = _compiles(evaluator, job, part), StepClock(seconds)
     none = evaluator.data.test.take(torch.arange(0))  # scored apart
-    module = EvaluationModule(evaluator.problem(job), [phase], none, job.name, job.members, compile=compile)
+    members = [job.members[network] for network in share]
+    module = EvaluationModule(evaluator.problem(job), [phase], none, job.name, members, compile=compile)
     evaluator.make_trainer(module.total_steps, [clock]).fit(module)
     overhead = time.perf_counter() - began - clock.count * clock.step
     return TrainingCost(max(0.0, overhead), clock.opening, clock.step)

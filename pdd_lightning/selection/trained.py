@@ -63,7 +63,7 @@ class TrainingOptions(PlainRecipe):
 
 
 @dataclass(frozen=True)
-class RealTraining:
+class TrainedOnReal:
     """What a training on the real data left.
 
     Attributes:
@@ -73,7 +73,7 @@ class RealTraining:
     Example:
         >>> from pdd_lightning.selection.forgetting import count_events
         >>> correct = torch.tensor([[True, True], [False, True], [True, True]])  # three epochs, two examples
-        >>> count_events(RealTraining({}, correct).correct)
+        >>> count_events(TrainedOnReal({}, correct).correct)
         tensor([1, 0])
     """
 
@@ -92,7 +92,7 @@ def is_trained_on_real(context: SelectionContext, rate: float, recipe: Recipe) -
     return _file(context, rate, recipe)[0].is_file()
 
 
-def train_on_real(context: SelectionContext, rate: float, recipe: Recipe) -> RealTraining:
+def train_on_real(context: SelectionContext, rate: float, recipe: Recipe) -> TrainedOnReal:
     """Train a network on the real data once, or read what an earlier call left.
 
     Stored as ``forgetting/<fingerprint>.safetensors`` in the run's folder. All methods with the same options share
@@ -120,14 +120,14 @@ def train_on_real(context: SelectionContext, rate: float, recipe: Recipe) -> Rea
                 f"{path} does not hold {recipe.epochs} epochs of {len(context.real)} examples; delete it to have it "
                 "made again"
             )
-        return RealTraining(state_in(tensors), correct)
+        return TrainedOnReal(state_in(tensors), correct)
     training = _train(context, rate, recipe)
     tensors = {"correct": training.correct, **named_state(training.state)}
     write_tensors(path, tensors, {"settings": json.dumps(settings)})
     return training
 
 
-def _train(context: SelectionContext, rate: float, recipe: Recipe) -> RealTraining:
+def _train(context: SelectionContext, rate: float, recipe: Recipe) -> TrainedOnReal:
     problem = context.problem
     learner = Learner(problem.network(), problem.device)
     learner.load(problem.initial_state(_KEY))
@@ -142,7 +142,7 @@ def _train(context: SelectionContext, rate: float, recipe: Recipe) -> RealTraini
     state = {name: tensor.cpu() for name, tensor in learner.state().items()}
     if not all(torch.isfinite(tensor).all() for tensor in state.values()):
         raise ConfigError(f"learning_rate={rate}: the network that decides the selection diverged; lower it")
-    return RealTraining(state, watch.correct.cpu())
+    return TrainedOnReal(state, watch.correct.cpu())
 
 
 class _Watch:

@@ -6,10 +6,11 @@ from pdd_lightning.compute.cuda_graphs import LANES
 from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.dynamics import Ranks, StageContext
 from pdd_lightning.dynamics.bank import StateBank
+from pdd_lightning.process.workers import spare
 from pdd_lightning.selection import SelectionContext
 from pdd_lightning.selection.trained import is_trained_on_real
 from pdd_lightning.stage.initial_images import real_images_needed
-from pdd_lightning.stage.one_stage import title
+from pdd_lightning.stage.one_stage import is_baseline
 from pdd_lightning.stage.options import StageOptions
 from pdd_lightning.store.digests import fingerprint
 from pdd_lightning.store.files import read_metadata
@@ -40,6 +41,21 @@ def start_identity(options: StageOptions, stage: int, problem: Problem) -> str:
     return read_metadata(options.run.stage(stage - 1).end_states).get("identity", "")
 
 
+def networks_side_by_side(options: StageOptions, problem: Problem, world: int) -> tuple[int, int]:
+    """How many networks a process trains at once, and how many processes do so on a CPU.
+
+    Args:
+        options: Of the run.
+        problem: Networks and device.
+        world: Processes that share the work already.
+    """
+    if problem.device.type == "cpu":
+        return 1, spare(problem.device, world) if options.networks_at_once is None else options.networks_at_once
+    if options.networks_at_once is not None:
+        return options.networks_at_once, 1
+    return LANES if is_recordable(problem.network(), problem.device) else 1, 1
+
+
 def stage_context(
     options: StageOptions,
     stage: int,
@@ -61,9 +77,8 @@ def stage_context(
         positions: Of the real images that the stage reads; None gives it all.
     """
     problem = options.problem(data, device)
-    at_once = options.networks_at_once
-    if at_once is None:
-        at_once = LANES if is_recordable(problem.network(), device) else 1
+    ranks = Ranks() if ranks is None else ranks
+    lanes, workers = networks_side_by_side(options, problem, ranks.world)
     real, identity = data.train_on(device), data.fingerprint
     if positions is not None:
         real, identity = real.take(positions), fingerprint([identity, positions.tolist()])
@@ -75,10 +90,11 @@ def stage_context(
         validation=data.validation_on(device),
         data=identity,
         experts=options.experts_folder,
-        ranks=Ranks() if ranks is None else ranks,
-        networks_at_once=at_once,
+        ranks=ranks,
+        networks_at_once=lanes,
+        workers=workers,
         compile_networks=options.compile_networks,
-        called=title(options, stage),
+        baseline=is_baseline(options),
     )
 
 

@@ -1,6 +1,7 @@
 """What a person sees while a stage is fitted: a progress bar, and pictures in its logs."""
 
 import logging
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -71,6 +72,27 @@ class ImageMonitor(Callback):
             log.warning("the picture of step %s could not be made: %s", trainer.global_step, error)
             return
         picture(trainer.loggers, "synthetic images", grid, trainer.global_step)
+
+
+class StepCount(Callback):
+    """Tells of every step of a fit.
+
+    Args:
+        advance: What is told.
+
+    Example:
+        >>> with Progress(enabled=False) as progress, progress.task("steps", total=100) as task:
+        ...     trainer = Trainer(max_steps=100, callbacks=[StepCount(task.advance)], accelerator="cpu", logger=False)
+    """
+
+    def __init__(self, advance: Callable[[int], object]) -> None:
+        self.advance = advance
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """A step is done."""
+        self.advance(1)
 
 
 class StepProgress(Callback):

@@ -53,8 +53,9 @@ class StageOptions(Described):
         optimizer: SGD with momentum 0.5 as published for trajectory matching, or Adam, which needs far fewer
             iterations where the scale of the gradients changes from stage to stage.
         points: Match points averaged in every step.
-        networks_at_once: Experts and members of a transition that are trained at once. Null takes four on a GPU, where
-            their steps are recorded side by side, and one elsewhere, where they would only take turns.
+        networks_at_once: Networks that are trained at once: experts, members of a transition and, on a CPU, those of
+            the evaluation. Null takes four on a GPU, where their steps are recorded side by side, and on a CPU as many
+            processes as there are cores for, each with as many threads as the run has; the number changes no digit.
         compile_networks: Let PyTorch compile the steps of experts, transition and evaluation: on a GPU, for networks
             that are made of PyTorch's and this package's modules, and where they are so many that it pays, for it takes
             about 20 seconds for each size of a minibatch. Numbers change as rounding does.

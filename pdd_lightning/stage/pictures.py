@@ -19,6 +19,7 @@ from torch import Tensor
 
 from pdd_lightning.errors import one_line
 from pdd_lightning.store.files import atomic_write
+from pdd_lightning.types import stage_title
 
 log = logging.getLogger(__name__)
 
@@ -160,7 +161,7 @@ def _grid(images: Tensor, labels: Tensor, stages: Tensor, class_names: Sequence[
         notes.append(f"first {num_rows} of {len(class_names)} classes")
     if limit < int(counts.max()):
         notes.append(f"at most {limit} of {int(counts.max())} images per class and stage")
-    headers = [f"stage {number}" for number in numbers] if header is None else [header]
+    headers = [stage_title(number) for number in numbers] if header is None else [header]
     return _draw(groups, headers, class_names[:num_rows], "Showing " + ", ".join(notes) if notes else None)
 
 

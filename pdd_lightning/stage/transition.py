@@ -3,12 +3,14 @@
 Source: PDD (arXiv 2310.06982), section 4.1: theta^(k) is where training from theta^(k-1) on U_k ended.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pdd_lightning.dynamics.bank import StateBank
 from pdd_lightning.dynamics.context import StageContext
 from pdd_lightning.errors import ArtifactError
+from pdd_lightning.process.workers import share_out
 from pdd_lightning.progress import Progress
 from pdd_lightning.store.digests import digest, fingerprint
 from pdd_lightning.store.files import read_tensors, write_tensors
@@ -72,7 +74,8 @@ def make_transition(
     title = f"{context.title}: transition ({recipe.epochs} epochs each)"
     with Progress(enabled=context.ranks.rank == 0) as progress, progress.task(title, sum(map(len, together))) as task:
         steps = len(context.bank) * recipe.steps(len(union))
-        for group in together:
+
+        def train(group: Sequence[int], advance: Callable[[int], object]) -> None:
             learners = context.learners(len(group), steps)
             for learner, member in zip(learners, group, strict=True):
                 learner.load(context.bank[member])
@@ -81,7 +84,9 @@ def make_transition(
             for learner, member in zip(learners, group, strict=True):
                 accuracy = learner.accuracy(context.validation) if len(context.validation) else None
                 write_tensors(paths[member], learner.state(), _signature(identity, member, accuracy))
-            task.advance(len(group))
+            advance(len(group))
+
+        share_out(train, together, context.workers, task.advance)
     context.ranks.barrier()
     members = [_read(path, identity, member) for member, path in enumerate(paths)]
     if any(member is None for member in members):

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from pdd_lightning.evaluation import evaluator
 from pdd_lightning.evaluation.module import EvaluationModule
 from pdd_lightning.evaluation.results import read_results
 from pdd_lightning.evaluation.row import Row
-from pdd_lightning.stage.monitor import StepProgress
+from pdd_lightning.progress import Progress, Task
 from pdd_lightning.store.folders import RunFolder
 
 OTHER = ("--evaluation.networks", "[{class_path: ConvNet, init_args: {width: 2, depth: 1}}]")
@@ -117,7 +119,7 @@ def test_a_run_knows_its_configuration(two_stages: Path, run: Path) -> None:
 
 
 def test_where_a_configuration_is_looked_for(two_stages: Path, tmp_path: Path) -> None:
-    recorded = ["--config", str(RunFolder(two_stages).stage(1).directory / "config.yaml"), "--stage=null"]
+    recorded = ["--config", str(RunFolder(two_stages).stage(1).config), "--stage=null"]
     for args in (["--run_dir", str(two_stages)], [f"--run_dir={two_stages}", "--evaluation.seeds", "2"]):
         assert with_recorded(args) == [*recorded, *args]
     for args in (
@@ -132,12 +134,14 @@ def test_where_a_configuration_is_looked_for(two_stages: Path, tmp_path: Path) -
 def test_a_bar_says_which_rows_it_makes(again: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     titles: list[str] = []
 
-    class Noting(StepProgress):
-        def __init__(self, description: str, total: int) -> None:
+    class Noting(Progress):
+        @contextmanager
+        def task(self, description: str, total: int | None = None, *, announce: bool = False) -> Iterator[Task]:
             titles.append(description)
-            super().__init__(description, total)
+            with super().task(description, total, announce=announce) as task:
+                yield task
 
-    monkeypatch.setattr(evaluator, "StepProgress", Noting)
+    monkeypatch.setattr(evaluator, "Progress", Noting)
     evaluate(again, "--evaluation.seeds", "2", "--evaluation.random_rates", "[0.05, 0.1]")
     assert titles == [
         "row 1 of 4: random-tuning union, ConvNet, 6 networks",

@@ -57,12 +57,12 @@ def test_files_are_as_promised(run: Path) -> None:
         assert tensors["images"].shape == (10, 1, 8, 8)
         assert stage.end_states.is_file()
         assert stage.pictures.is_file()
-        assert (stage.directory / "config.yaml").is_file()
+        assert stage.config.is_file()
         assert not stage.last_good.exists()
-        assert not (stage.directory / "transition").exists()
+        assert not stage.transition.exists()
     assert len(list(folder.experts.glob("*/expert_*.safetensors"))) == 4
     assert folder.preprocessing.is_file()
-    assert (folder.evaluation / "results.md").is_file()
+    assert folder.evaluation.page.is_file()
     assert not [path for path in run.rglob("*") if path.name.endswith(".tmp")]
 
 

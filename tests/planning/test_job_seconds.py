@@ -76,6 +76,7 @@ def planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Planned:
     monkeypatch.setattr(evaluation, "score_seconds", lambda problem, *_: SCORE * problem.architecture.width / 4)
     problem = Problem(NETWORK, SHAPE, CLASSES)
     options = {"network": NETWORK, "recipe": RECIPE, "compile_networks": False, "problem": lambda *_: problem}
+    options["networks_at_once"] = 1
     module: Any = SimpleNamespace(options=SimpleNamespace(**options), run=RunFolder(tmp_path))
     data: Any = SimpleNamespace(image_shape=SHAPE, num_classes=CLASSES, test=MANY, validation=FEW)
     return Planned(module, data, Evaluation(), trainer)
@@ -97,6 +98,13 @@ def test_every_network_is_scored_after_every_training(planned: Planned) -> None:
     planned.wanted = [job(6), job(6, networks=2), job(6, network=replace(NETWORK, width=8))]
     found = job_seconds(planned, 30.0)
     assert sum(found.values()) == 3 * 10.0 + 3 * 10 * 2.0 + (1 + 2 + 2) * 12 * SCORE
+
+
+def test_networks_that_other_processes_train_take_no_time(planned: Planned) -> None:
+    planned.module.options.networks_at_once = 2  # type: ignore[misc]
+    planned.wanted = [job(6, networks=3)]
+    found = job_seconds(planned, 30.0)
+    assert found["name union, ConvNet"] == 10.0 + 10 * 2.0 + 2 * 12 * SCORE
 
 
 def test_rates_are_tried_on_held_out_images_first(planned: Planned) -> None:

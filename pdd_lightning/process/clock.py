@@ -1,0 +1,37 @@
+"""How long this process has been at work for its command."""
+
+import os
+import time
+from pathlib import Path
+
+
+class _Command:
+    """When the present command began; the first one of a process began with the process."""
+
+    def __init__(self) -> None:
+        self.began = time.perf_counter() - _age()
+        self.first = True
+
+
+def _age() -> float:
+    """Seconds since this process was started, as Linux counts them; elsewhere its CPU time so far."""
+    try:
+        started = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+        return max(0.0, float(Path("/proc/uptime").read_text().split()[0]) - started)
+    except (OSError, ValueError, IndexError):
+        return time.process_time()
+
+
+_COMMAND = _Command()
+
+
+def begin_command() -> None:
+    """A command begins; a second one in a process must not count the time of the first."""
+    if not _COMMAND.first:
+        _COMMAND.began = time.perf_counter()
+    _COMMAND.first = False
+
+
+def since_start() -> float:
+    """Seconds since the process was started for this command: the interpreter and all imports count."""
+    return time.perf_counter() - _COMMAND.began
