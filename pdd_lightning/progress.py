@@ -28,6 +28,12 @@ class Task:
         description: What is being done.
         total: Number of steps, None if unknown.
         done: Number of steps so far.
+
+    Example:
+        >>> with Progress(enabled=False) as progress, progress.task("experts", total=3) as task:
+        ...     task.advance()
+        ...     print(task)
+        experts 1/3
     """
 
     def __init__(self, description: str, total: int | None, started: float, report: Callable[["Task"], None]) -> None:

@@ -1,3 +1,5 @@
+"""What progress says in a log, on a terminal, and where the work is short."""
+
 import io
 from collections.abc import Iterator
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jsonargparse import set_parsing_settings
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
@@ -27,11 +28,13 @@ from pdd_lightning.process.clock import begin_command
 from pdd_lightning.process.launch import first_process_first, join_children, require_meeting_point
 from pdd_lightning.process.lock import RunLock, held_by_parent
 from pdd_lightning.process.ranks import is_first, sharing
+from pdd_lightning.selection.discard import EasyDiscard
 from pdd_lightning.stage.checkpoints import SealedCheckpointIO
 from pdd_lightning.stage.logs import loggers_of
 from pdd_lightning.stage.module import StageModule
 from pdd_lightning.stage.rebuild import rebuild_end_states
 from pdd_lightning.store.files import remove_unfinished, write_text
+from pdd_lightning.training import Recipe
 from pdd_lightning.types import Json
 
 
@@ -56,6 +59,8 @@ class Application(LightningCLI):
     def __init__(self, command: str, args: Sequence[str]) -> None:
         self.held = ExitStack()
         self._taken = False
+        # Their options are given as they are: nobody brings a recipe of another class.
+        set_parsing_settings(subclasses_disabled=[Recipe, EasyDiscard])
         super().__init__(
             StageModule,
             ImageDataModule,

@@ -89,10 +89,10 @@ def shorter(plan: Amounts, options: StageOptions, evaluation: Evaluation, minute
     if starting >= 60 * minutes:
         return f"--plan.minutes={minutes:g}: its processes alone take {duration(starting)} to start; allow more"
     share = (60 * minutes - starting) / (plan.seconds - starting)
-    members = "experts" if hasattr(options.dynamics, "experts") else "start_states"
+    members = options.dynamics.members_option
     counts = {
         "model.iterations": options.iterations,
-        f"model.dynamics.{members}": options.dynamics.members,
+        f"model.dynamics.{members}": options.dynamics.members if members else 0,
         "model.recipe.epochs": options.recipe.epochs if options.transition or evaluation.recipe is None else 0,
         "evaluation.recipe.epochs": 0 if evaluation.recipe is None else evaluation.recipe.epochs,
         "evaluation.full.epochs": evaluation.full.epochs,

@@ -18,7 +18,7 @@ from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy, Strategy
 
 from pdd_lightning.cli.classes import join
-from pdd_lightning.errors import ConfigError, PDDError
+from pdd_lightning.errors import ConfigError, PDDError, one_line
 from pdd_lightning.process.launch import adopt
 from pdd_lightning.process.slurm import settle
 
@@ -61,7 +61,7 @@ def explained_parts() -> Iterator[list[Instantiator]]:
                 return cls(*args, **kwargs)
             except Exception as error:
                 if not isinstance(error, PDDError) and (_is_lightnings(cls) or isinstance(error, ImportError)):
-                    line = f"--trainer.{option}: {cls.__name__}: {_fold(error)}; correct its options or leave it out"
+                    line = f"--trainer.{option}: {cls.__name__}: {_told(error)}; correct its options or leave it out"
                     failed.append(ConfigError(line))
                 else:
                     failed.append(error)
@@ -91,10 +91,10 @@ def explained_misuse() -> Iterator[None]:
     try:
         yield
     except MisconfigurationException as error:
-        raise ConfigError(f"--trainer: {_fold(error)}; correct the trainer's options") from error
+        raise ConfigError(f"--trainer: {_told(error)}; correct the trainer's options") from error
 
 
-def make_trainer(options: Mapping[str, Any], *, wait_minutes: float = 30.0, together: bool = True) -> Trainer:
+def make_trainer(options: Mapping[str, Any], *, wait_minutes: float, together: bool = True) -> Trainer:
     """A trainer that is part of a command.
 
     Args:
@@ -112,7 +112,7 @@ def make_trainer(options: Mapping[str, Any], *, wait_minutes: float = 30.0, toge
     except PDDError:
         raise
     except Exception as error:
-        raise ConfigError(f"{_culprit(options)}: {_fold(error)}; correct the trainer's options") from error
+        raise ConfigError(f"{_culprit(options)}: {_told(error)}; correct the trainer's options") from error
     _check_strategy(trainer)
     return adopt(trainer, wait_minutes)
 
@@ -183,9 +183,9 @@ def check_callbacks(callbacks: Sequence[Callback]) -> None:
             )
 
 
-def _fold(error: Exception) -> str:
+def _told(error: Exception) -> str:
     """What an error says, in one line without addresses of objects."""
-    text = re.sub(r"<(?:\w+\.)*(\w+) object at 0x\w+>", r"\1", " ".join(str(error).split()))
+    text = re.sub(r"<(?:\w+\.)*(\w+) object at 0x\w+>", r"\1", one_line(error))
     if isinstance(error, KeyError):
         return f"{text.strip(chr(39))} is not set"  # a variable of SLURM's or of torchrun's
     return text.rstrip(".!") or type(error).__name__

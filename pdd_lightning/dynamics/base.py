@@ -95,6 +95,9 @@ class Dynamics(Described, ABC):
     has_target: ClassVar[bool] = False
     """Whether its match points have a target."""
 
+    members_option: ClassVar[str | None] = None
+    """The option that says how many start states it needs; None if no option alone does. Plans suggest smaller ones."""
+
     @property
     @abstractmethod
     def members(self) -> int:

@@ -68,6 +68,7 @@ class ExpertTrajectories(Dynamics):
     """
 
     has_target: ClassVar[bool] = True
+    members_option: ClassVar[str | None] = "experts"
     unrecorded = ("train_epochs",)  # snapshots beyond those that are read change none of these
 
     def __init__(

@@ -20,7 +20,6 @@ from pdd_lightning.errors import ArtifactError, ConfigError
 from pdd_lightning.evaluation.module import EvaluationModule, Phase
 from pdd_lightning.evaluation.protocol import (
     SELECTIONS,
-    Baseline,
     Evaluation,
     Job,
     Noting,
@@ -132,7 +131,7 @@ class Evaluator:
         """Refuse baselines that take more images than a class has: they are of the size of all stages together."""
         options, data = self.module.options, self.data
         total = sum(options.per_stage)
-        needed: dict[Baseline, int] = dict.fromkeys(("random", *SELECTIONS), total)
+        needed: dict[str, int] = dict.fromkeys(("random", *SELECTIONS), total)
         needed[ONE_STAGE] = real_images_needed(options, total)
         for baseline in self.evaluation.baselines:
             count = needed.get(baseline, 0)
@@ -211,7 +210,7 @@ class Evaluator:
                 jobs.append(full_job(network, self.data, evaluation))
         return jobs
 
-    def _selected(self, baseline: Baseline, ipc: int, member: int) -> LabelledImages:
+    def _selected(self, baseline: str, ipc: int, member: int) -> LabelledImages:
         return self.sets.selected(baseline, ipc)  # the same ones for every network
 
     def score(self, job: Job, place: str = "evaluation") -> list[Row]:

@@ -19,13 +19,11 @@ from pdd_lightning.networks.batch_norm import synchronised
 from pdd_lightning.rng import generator
 from pdd_lightning.training.cutmix import Mix, mixed_cross_entropy
 from pdd_lightning.training.gradients import LossGradients, Recordings, is_recordable
+from pdd_lightning.training.learner import SCORED_AT_ONCE
 from pdd_lightning.training.problem import Problem
 from pdd_lightning.training.recipe import Batches, Recipe, autocast, minibatch
 from pdd_lightning.training.steps import Steps
 from pdd_lightning.types import LabelledImages
-
-SCORED_AT_ONCE = 1000
-"""Images of a minibatch on which a network is scored."""
 
 
 @dataclass(frozen=True)

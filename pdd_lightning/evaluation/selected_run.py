@@ -25,6 +25,11 @@ class Selecting:
     Args:
         method: How to choose.
         ipc: Images per class; null takes as many as all stages of the distillation together.
+
+    Example:
+        >>> from pdd_lightning.selection import Herding
+        >>> Selecting(Herding(epochs=20), ipc=10).method.name
+        'herding'
     """
 
     method: Selection = field(default_factory=RandomSelection)

@@ -23,6 +23,15 @@ class EvaluationUsage:
         identity: Fingerprint of its settings.
         device: Where it trains.
         main: Whether this process writes.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     usage = EvaluationUsage(Path(folder, "usage.json"), "fingerprint", torch.device("cpu"))
+        ...     with usage.job("full union, ConvNet"):
+        ...         pass  # trained here
+        ...     list(read_usage(Path(folder, "usage.json"))["jobs"])
+        ['full union, ConvNet']
     """
 
     def __init__(self, path: Path, identity: str, device: torch.device, main: bool = True) -> None:

@@ -40,7 +40,7 @@ class _NoSignals(_SignalConnector):
         self.received_sigterm = False
 
 
-def adopt(trainer: Trainer, wait_minutes: float = 30.0) -> Trainer:
+def adopt(trainer: Trainer, wait_minutes: float) -> Trainer:
     """Make a trainer behave as part of a command; returns it.
 
     Args:

@@ -152,7 +152,11 @@ def read_checkpoint(path: str) -> dict[str, Any]:
 
 
 class SealedCheckpointIO(TorchCheckpointIO):
-    """Writes to a temporary file first, and never unpickles more than tensors and primitives."""
+    """Writes to a temporary file first, and never unpickles more than tensors and primitives.
+
+    Example:
+        >>> trainer = Trainer(plugins=[SealedCheckpointIO()], accelerator="cpu", logger=False)
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Write a checkpoint with its seal, as one file or not at all.

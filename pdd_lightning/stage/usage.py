@@ -29,6 +29,10 @@ class StageUsage(Callback):
 
     It is noted at every checkpoint, after an interruption and at the end; what a process that is killed did since its
     last checkpoint is lost from the notes too. Put it after the callback that makes the transition.
+
+    Example:
+        >>> from pdd_lightning.stage.callback import StageCallback
+        >>> trainer = Trainer(callbacks=[StageCallback(), StageUsage()], accelerator="cpu", logger=False)
     """
 
     def __init__(self) -> None:

@@ -44,6 +44,11 @@ class Manifest:
         previous: Fingerprint of the stage before; None at stage 1.
         files: Digest of each file.
         summary: Figures worth keeping.
+
+    Example:
+        >>> made = Manifest({"ipc": 1}, "data", None, {"synthetic.safetensors": "digest"}, summary={})
+        >>> made.fingerprint == Manifest({"ipc": 2}, "data", None, made.files, summary={}).fingerprint
+        False
     """
 
     settings: Json
@@ -226,7 +231,12 @@ class StageFolder:
 
 @dataclass(frozen=True)
 class EvaluationFolder:
-    """What evaluations of a run leave."""
+    """What evaluations of a run leave.
+
+    Example:
+        >>> EvaluationFolder(Path("checkpoints/mine/evaluation")).results.name
+        'results.json'
+    """
 
     directory: Path
 

@@ -12,6 +12,10 @@ class Steps(IterableDataset[int]):
 
     Args:
         total: Number of steps.
+
+    Example:
+        >>> [int(step) for step in Steps(3).loader()]
+        [0, 1, 2]
     """
 
     def __init__(self, total: int) -> None:

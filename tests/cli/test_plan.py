@@ -10,7 +10,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from commandline import CONFIG, Fit, Refused, call, fit_into
+from commandline import CONFIG, DISCARD, METHODS, QUICK, Fit, Refused, call, fit_into, options, plan
 from lightning.pytorch import Trainer
 from safetensors.torch import load_file
 
@@ -31,12 +31,8 @@ from pdd_lightning.stage.module import StageModule
 from pdd_lightning.store.files import folder_bytes
 from pdd_lightning.store.folders import RunFolder
 
-from .test_methods import METHODS, options
-from .test_stage_options import DISCARD
-
 ROOT = Path(__file__).parents[2]
 ZCA = ("--data.zca", "true")
-QUICK = ("--plan.seconds", "0.1")
 WORKS = ["start", "preparation", "distillation", "transition"]
 
 Usage = namedtuple("Usage", "total used free")
@@ -45,12 +41,6 @@ Usage = namedtuple("Usage", "total used free")
 @pytest.fixture(autouse=True)
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(children, "call", call)
-
-
-def plan(run: Path, *args: str, config: Path = CONFIG) -> dict[str, Any]:
-    main(["plan", "--config", str(config), "--run_dir", str(run), *QUICK, *args])
-    found: dict[str, Any] = json.loads((run / "plan.json").read_text())
-    return found
 
 
 def works(found: dict[str, Any], part: str) -> dict[str, float]:

@@ -66,6 +66,15 @@ def test_files_are_as_promised(run: Path) -> None:
     assert not [path for path in run.rglob("*") if path.name.endswith(".tmp")]
 
 
+def test_the_page_names_all_that_is_left(run: Path) -> None:
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    tree = page.partition("## What a run leaves")[2].partition("## ")[0]
+    for folder in (run, run / "evaluation", run / "stage_01"):
+        prefix = "" if folder == run else f"{folder.name}/"
+        left = [path.name for path in folder.iterdir() if not path.name.startswith("stage_0")]
+        assert [name for name in left if f"{prefix}{name}" not in tree] == []
+
+
 def test_results_are_complete(run: Path) -> None:
     found = rows(run)
     keys = {"name", "order", "network", "stage", "images_per_class", "accuracies", "mean", "std", "protocol"}

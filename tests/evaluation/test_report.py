@@ -1,3 +1,5 @@
+"""Rows and tables of results: what is written is read back, and anything else is refused."""
+
 import io
 import json
 from dataclasses import replace
@@ -10,9 +12,12 @@ from rich.console import Console
 
 from pdd_lightning import __version__
 from pdd_lightning.errors import ArtifactError
+from pdd_lightning.evaluation.protocol import SELECTIONS
 from pdd_lightning.evaluation.report import markdown_table, render_table
 from pdd_lightning.evaluation.results import read_results, with_earlier, write_results
-from pdd_lightning.evaluation.row import Row
+from pdd_lightning.evaluation.row import BASELINES, Row
+from pdd_lightning.selection import RandomSelection
+from pdd_lightning.stage.one_stage import ONE_STAGE
 from pdd_lightning.store.folders import EvaluationFolder
 from pdd_lightning.store.versions import made_with
 
@@ -306,3 +311,7 @@ class TestWithEarlier:
         """And those of one that cannot be looked at stay."""
         now = {"pdd": "new", "random": "4567", "full": None}
         assert with_earlier([RESNET], [RANDOM, ROW, FULL], now.__getitem__) == [RANDOM, FULL, RESNET]
+
+
+def test_sets_are_called_as_the_baselines_that_they_are() -> None:
+    assert {*SELECTIONS, RandomSelection.name, ONE_STAGE} < set(BASELINES)
