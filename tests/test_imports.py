@@ -74,7 +74,7 @@ def call(command, args, **environment):
     os._exit(0)
 
 children.call = call
-sys.argv = ["pdd-cli", sys.argv[1], "--config", "mine.yaml"]
+sys.argv = ["pdd-cli", sys.argv[1], "--run_dir", "mine"]
 main()
 """
 
