@@ -12,9 +12,10 @@ from lightning.pytorch import Trainer
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from pdd_lightning.evaluation.module import SCORED_AT_ONCE, EvaluationModule, Phase
+from pdd_lightning.evaluation.module import EvaluationModule, Phase
 from pdd_lightning.networks import ConvNet, build_template
 from pdd_lightning.rng import generator
+from pdd_lightning.training.learner import SCORED_AT_ONCE
 from pdd_lightning.training.problem import Problem
 from pdd_lightning.training.recipe import Recipe
 from pdd_lightning.types import ImageShape, LabelledImages

@@ -205,7 +205,7 @@ def _memory(device: Any, *, peak: bool) -> float:
     import psutil  # noqa: PLC0415
     import torch  # noqa: PLC0415
 
-    from pdd_lightning.process.readings import device_peak, host_peak  # noqa: PLC0415
+    from pdd_lightning.compute.peaks import device_peak, host_peak  # noqa: PLC0415
 
     if device.type == "cuda":
         held = device_peak(device) or 0 if peak else torch.cuda.memory_reserved(device)

@@ -30,7 +30,7 @@ def build(named: dict[str, Any]) -> Any:
 
 def main(run: RunFolder, pictures: Path) -> None:
     subsets = read_run(run)
-    config = yaml.safe_load((run.stage(1).directory / "config.yaml").read_text(encoding="utf-8"))
+    config = yaml.safe_load(run.stage(1).config.read_text(encoding="utf-8"))
     recipe, augmentation = config["model"]["recipe"], build(config["model"]["augmentation"])
     data = build(config["data"])  # only to test on; the subsets are all that is trained on
     data.prepare_data()

@@ -23,3 +23,8 @@ class ArtifactError(PDDError):
 
 class DivergenceError(PDDError):
     """A distillation that left the domain in which its loss means anything."""
+
+
+def one_line(text: object) -> str:
+    """What an error or a text says, without its line breaks and indentation."""
+    return " ".join(str(text).split())

@@ -4,7 +4,6 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
-from datetime import timedelta
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
@@ -29,6 +28,12 @@ class Task:
         description: What is being done.
         total: Number of steps, None if unknown.
         done: Number of steps so far.
+
+    Example:
+        >>> with Progress(enabled=False) as progress, progress.task("experts", total=3) as task:
+        ...     task.advance()
+        ...     print(task)
+        experts 1/3
     """
 
     def __init__(self, description: str, total: int | None, started: float, report: Callable[["Task"], None]) -> None:
@@ -168,14 +173,14 @@ class Progress:
             pieces.append(_rate(task.done / elapsed))
         if task.total is not None and task.done > 0:
             remaining = elapsed * max(task.total - task.done, 0) / task.done
-            pieces.append(f"{_duration(remaining)} left")
+            pieces.append(f"{duration(remaining)} left")
         self._print(", ".join(pieces), now)
 
     def _finished(self, task: Task) -> None:
         now = self._clock()
         elapsed = now - task.started
         if self._bars is None and self._open[0] is task and elapsed >= SILENT_BELOW:
-            self._print(f"{task} in {_duration(elapsed)}, {_rate(task.done / elapsed)}", now)
+            self._print(f"{task} in {duration(elapsed)}, {_rate(task.done / elapsed)}", now)
 
     def _shown(self) -> str:
         return " | ".join(str(each) for each in self._open)
@@ -275,7 +280,3 @@ def size(count: float) -> str:
 
 def _rate(per_second: float) -> str:
     return f"{per_second:,.0f} it/s" if per_second >= 100 else f"{per_second:.3g} it/s"
-
-
-def _duration(seconds: float) -> str:
-    return str(timedelta(seconds=round(seconds)))

@@ -14,6 +14,16 @@ ImageShape = tuple[int, int, int]
 """Channels, height, width."""
 
 
+def stage_title(stage: int, *, baseline: bool = False) -> str:
+    """What a stage is called where people read of it.
+
+    Args:
+        stage: Its number.
+        baseline: Whether it is the run's baseline of one stage, which is no stage of the run.
+    """
+    return "the one-stage baseline" if baseline else f"stage {stage}"
+
+
 @dataclass(frozen=True)
 class LabelledImages:
     """Images with hard labels, in the space the networks read (preprocessed).

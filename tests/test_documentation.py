@@ -2,13 +2,17 @@
 
 import inspect
 import re
+from functools import cache
 from importlib import import_module
+from inspect import get_annotations
 from itertools import product
 from pathlib import Path
-from types import FunctionType
+from pkgutil import walk_packages
+from pydoc import locate
 
 import pytest
 
+import pdd_lightning
 from pdd_lightning.cli.commands import COMMANDS
 
 ROOT = Path(__file__).parents[1]
@@ -23,29 +27,28 @@ NAMED = r"(?<![\w./])(?:tests|pdd_lightning|configs|examples|docs|benchmarks)/[\
 LINK = r"\]\(([^)#:]+)\)"
 """A file beside the page."""
 
+MEMBER = r"`(pdd_lightning(?:\.\w+)+|[A-Z]\w*\.\w+)"
+"""Something by its import path, or a class of ours and its member."""
+
+FENCED = r"```.*?```"
+
 OF_A_ROOM = r"`([a-z_]+/[a-z_]+\.py)`"
 OF_CONFIGS = r"`([\w/{},]+/[\w/{},]+\.yaml)`"
 
-EXPORTING = ("datamodules", "dynamics", "networks", "objectives", "selection", "store", "training")
-USED = {
-    "dynamics.bank": ["StateBank"],
-    "evaluation.evaluator": ["Evaluator"],
-    "evaluation.module": ["EvaluationModule"],
-    "evaluation.protocol": ["Evaluation", "Job"],
-    "evaluation.report": ["Row"],
-    "planning.command": ["Planning"],
-    "progress": ["Progress"],
-    "stage.callback": ["StageCallback"],
-    "stage.checkpoints": ["StageCheckpoint"],
-    "stage.module": ["StageModule"],
-    "stage.monitor": ["ImageMonitor"],
-    "stage.options": ["StageOptions"],
-    "stage.subsets": ["Subset"],
-    "training.learner": ["Learner"],
-    "training.problem": ["Problem"],
-    "types": ["LabelledImages"],
+WITHOUT_EXAMPLE = {
+    "cli": "the commands, whose `main` shows its use",
+    "errors": "raised by what shows its use, and explained by their messages",
+    "process": "how commands start, meet and end",
+    "compute.step_products": "what a walk is made of, which shows its use",
+    "evaluation.selected_run.SelectedRun": "what `pdd-cli select` does, which shows its use",
+    "evaluation.sets": "where an `Evaluator`, which shows its use, takes its images from",
+    "planning.clock": "what `pdd-cli plan` does, which shows its use",
+    "planning.planner.Planner": "what `pdd-cli plan` does, which shows its use",
+    "planning.estimate": "what `pdd-cli plan` does, which shows its use",
+    "planning.evaluation": "what `pdd-cli plan` does, which shows its use",
+    "stage.disk": "what `pdd-cli plan` does, which shows its use",
 }
-"""Public classes that no room exports by its name."""
+"""Classes, modules and rooms whose classes need none, each with the reason."""
 
 
 def spelt_out(pattern: str) -> list[str]:
@@ -60,12 +63,22 @@ def missing(paths: list[str], *folders: Path) -> list[str]:
     return [path for path in every if not any((f / path).exists() or any(f.glob(path)) for f in folders)]
 
 
-def public_objects() -> list[tuple[str, type | FunctionType]]:
-    rooms = {name: import_module(f"pdd_lightning.{name}") for name in (*EXPORTING, *USED)}
-    names = {name: rooms[name].__all__ for name in EXPORTING} | USED
-    found = [(f"{room}.{name}", getattr(rooms[room], name)) for room, some in names.items() for name in some]
-    mains = [(command.module, import_module(command.module).main) for command in COMMANDS.values()]
-    return [(name, value) for name, value in found if inspect.isclass(value)] + mains
+@cache
+def our_classes() -> dict[str, type]:
+    """Every class of the package without an underscore, by the module that defines it."""
+    modules = [name for _, name, _ in walk_packages(pdd_lightning.__path__, "pdd_lightning.") if "__" not in name]
+    found = [(module, value) for module in modules for value in vars(import_module(module)).values()]
+    mine = [(module, value) for module, value in found if inspect.isclass(value) and value.__module__ == module]
+    return {f"{module}.{value.__name__}": value for module, value in mine if not value.__name__.startswith("_")}
+
+
+def resolves(name: str) -> bool:
+    """Whether there is what a page calls by this name."""
+    if name.startswith("pdd_lightning."):
+        return locate(name) is not None
+    owner, member = name.split(".")
+    classes = [cls for path, cls in our_classes().items() if path.endswith(f".{owner}")]
+    return any(hasattr(cls, member) or any(member in get_annotations(b) for b in cls.__mro__) for cls in classes)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -74,6 +87,7 @@ def test_what_a_page_names_exists(page: str) -> None:
     assert missing(re.findall(NAMED, text), ROOT) == []
     assert missing(re.findall(OF_A_ROOM, text), ROOT / "pdd_lightning", ROOT) == []
     assert [link for link in re.findall(LINK, text) if not (beside / link).exists()] == []
+    assert [name for name in re.findall(MEMBER, re.sub(FENCED, "", text, flags=re.DOTALL)) if not resolves(name)] == []
     if page == "configs/README.md":
         assert missing(re.findall(OF_CONFIGS, text), beside) == []
 
@@ -87,6 +101,25 @@ def test_a_path_that_does_not_exist_is_found() -> None:
     ]
 
 
-def test_public_classes_and_commands_have_an_example() -> None:
-    without = [name for name, value in public_objects() if "Example:\n" not in (inspect.getdoc(value) or "")]
-    assert without == []
+def test_a_name_that_does_not_exist_is_found() -> None:
+    text = "`pdd_lightning.rng.generator(0)`, `Row.key`, `Subset.data`, `pdd_lightning.none`, `Row.none`, `None.key`"
+    assert [name for name in re.findall(MEMBER, text) if not resolves(name)] == [
+        "pdd_lightning.none",
+        "Row.none",
+        "None.key",
+    ]
+
+
+def shows_its_use(value: object) -> bool:
+    return "Example:\n" in (value.__doc__ or "")
+
+
+def test_public_classes_have_an_example() -> None:
+    lacking = {path.partition(".")[2] for path, cls in our_classes().items() if not shows_its_use(cls)}
+    excused = {name: {path for path in lacking if f"{path}.".startswith(f"{name}.")} for name in WITHOUT_EXAMPLE}
+    assert lacking - set().union(*excused.values()) == set()
+    assert [name for name, classes in excused.items() if not classes] == [], "a reason for what has an example"
+
+
+def test_commands_have_an_example() -> None:
+    assert [name for name, command in COMMANDS.items() if not shows_its_use(import_module(command.module).main)] == []

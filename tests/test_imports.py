@@ -74,11 +74,11 @@ def call(command, args, **environment):
     os._exit(0)
 
 children.call = call
-sys.argv = ["pdd-cli", sys.argv[1], "--config", "mine.yaml"]
+sys.argv = ["pdd-cli", sys.argv[1], "--run_dir", "mine"]
 main()
 """
 
 
-def test_waiting_for_children_takes_no_torch() -> None:
+def test_a_run_imports_nothing_before_its_first_command() -> None:
     done = subprocess.run([sys.executable, "-c", WAITING, "run"], check=True, capture_output=True, text=True)
     assert done.stdout == "fit []\n"

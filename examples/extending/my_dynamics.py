@@ -20,6 +20,8 @@ class PerturbedStates(Dynamics):
         ConfigError: If an option is out of range.
     """
 
+    members_option = "start_states"  # which `pdd-cli plan --plan.minutes` may suggest to lower
+
     def __init__(self, start_states: int = 10, noise: float = 0.1) -> None:
         if start_states < 1:
             raise ConfigError(f"dynamics.start_states must be at least 1, got {start_states}")

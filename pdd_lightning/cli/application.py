@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jsonargparse import set_dumper, set_parsing_settings
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
@@ -14,7 +15,7 @@ from rich.console import Console
 
 from pdd_lightning.cli.classes import explained_imports
 from pdd_lightning.cli.commands import COMMANDS
-from pdd_lightning.cli.messages import OptionParser, qualified, refuse_undecodable
+from pdd_lightning.cli.messages import OptionParser, dump_yaml, qualified, refuse_undecodable
 from pdd_lightning.cli.options import TRAINER_DEFAULTS, add_run_options, check_options
 from pdd_lightning.cli.parts import check_callbacks, check_parts, explained_failures, explained_parts, listed
 from pdd_lightning.cli.paths import all_from_home
@@ -24,15 +25,17 @@ from pdd_lightning.compute.memory import keep_freed_memory
 from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.evaluation.evaluator import Evaluator
 from pdd_lightning.evaluation.protocol import Evaluation
+from pdd_lightning.process.clock import begin_command
 from pdd_lightning.process.launch import first_process_first, join_children, require_meeting_point
 from pdd_lightning.process.lock import RunLock, held_by_parent
-from pdd_lightning.process.ranks import is_first
-from pdd_lightning.process.readings import begin_command
+from pdd_lightning.process.ranks import is_first, sharing
+from pdd_lightning.selection.discard import EasyDiscard
 from pdd_lightning.stage.checkpoints import SealedCheckpointIO
 from pdd_lightning.stage.logs import loggers_of
 from pdd_lightning.stage.module import StageModule
 from pdd_lightning.stage.rebuild import rebuild_end_states
 from pdd_lightning.store.files import remove_unfinished, write_text
+from pdd_lightning.training import Recipe
 from pdd_lightning.types import Json
 
 
@@ -57,6 +60,9 @@ class Application(LightningCLI):
     def __init__(self, command: str, args: Sequence[str]) -> None:
         self.held = ExitStack()
         self._taken = False
+        # Their options are given as they are: nobody brings a recipe of another class.
+        set_parsing_settings(subclasses_disabled=[Recipe, EasyDiscard])
+        set_dumper("yaml", dump_yaml)
         super().__init__(
             StageModule,
             ImageDataModule,
@@ -113,9 +119,9 @@ class Application(LightningCLI):
         text: str = self.parser.dump(self.config, skip_unset=False)
         return text
 
-    def keep(self, folder: Path) -> None:
+    def keep(self, path: Path) -> None:
         """Write the configuration beside what it makes."""
-        write_text(folder / "config.yaml", self.text)
+        write_text(path, self.text)
 
     def loggers(self, part: str) -> list[Logger]:
         """The loggers of a part of the run; see :func:`pdd_lightning.stage.logs.loggers_of`."""
@@ -196,7 +202,8 @@ class Application(LightningCLI):
         if is_first() and not self._taken:
             if not held_by_parent(run.directory):
                 self.held.enter_context(RunLock(run.directory))
-            remove_unfinished(run.directory, run.experts)
+            if sharing() == 1:  # what another command of the run has not finished is no rest
+                remove_unfinished(run.directory, run.experts)
             self._taken = True
 
     def rebuild(self, trainer: Trainer) -> None:
@@ -248,7 +255,7 @@ class KeepConfig(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Write `config.yaml` into the stage's folder."""
         if trainer.is_global_zero and isinstance(pl_module, StageModule):
-            write_text(pl_module.folder.directory / "config.yaml", self.text)
+            write_text(pl_module.folder.config, self.text)
 
 
 @rank_zero_only

@@ -44,7 +44,7 @@ def main(args: Sequence[str]) -> int:
         >>> with TemporaryDirectory() as folder:
         ...     for label, accuracy in {"mine": 0.8, "yours": 0.7}.items():
         ...         row = Row("pdd", "progressive", "ConvNet", 5, 50, (accuracy,), 500, 6000, 132_000, (0.01,))
-        ...         write_results([row], Path(folder, label, "evaluation"))
+        ...         write_results([row], RunFolder(Path(folder, label)).evaluation)
         ...     main([f"{folder}/mine", f"{folder}/yours"])
         Results
         <BLANKLINE>
@@ -67,9 +67,7 @@ def main(args: Sequence[str]) -> int:
         raise ConfigError(
             f"two runs are called {twice}: give each folder once, or rename one, for rows bear these names"
         )
-    found = {
-        label: read_results(RunFolder(run).evaluation / "results.json") for label, run in zip(labels, runs, strict=True)
-    }
+    found = {label: read_results(RunFolder(run).evaluation.results) for label, run in zip(labels, runs, strict=True)}
     console, sections, apart = Console(), list[str](), by_test_set(found)
     for test, alike in apart.items():
         rows = merged_rows(alike, every_stage=options.every_stage)

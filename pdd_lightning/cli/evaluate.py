@@ -51,14 +51,14 @@ def main(args: Sequence[str]) -> int:
         app.rebuild(processes)
         folder, main_process = module.run.evaluation, processes.is_global_zero
         which = identity(module, data.fingerprint, app.evaluation)
-        usage = EvaluationUsage(folder, which, processes.strategy.root_device, main_process)
+        usage = EvaluationUsage(folder.usage, which, processes.strategy.root_device, main_process)
         rows = app.evaluator(noting=usage.job, loggers=app.loggers("evaluation")).run()
         if main_process:
-            app.keep(folder)
+            app.keep(folder.config)
             if (used := collect(module)).lines:
                 say(use_line(used, _plan(module.run, which)))
             say(f"pictures: {module.run.stage(module.run.completed(module.options.stages)).pictures}")
-            say(f"results: {folder / 'results.json'}, {folder / 'results.md'}")
+            say(f"results: {folder.results}, {folder.page}")
             console = Console()
             console.print(render_table(rows, console.width))  # last, where it does not scroll away
     return 0
@@ -73,7 +73,7 @@ def with_recorded(args: Sequence[str]) -> list[str]:
     named = [arg.partition("=")[2] or after for arg, after in pairwise([*args, ""]) if _option(arg) == "--run_dir"]
     if not named or any(_option(arg) in ("--config", "-c") for arg in args):
         return list(args)
-    recorded = RunFolder(Path(named[-1])).stage(1).directory / "config.yaml"
+    recorded = RunFolder(Path(named[-1])).stage(1).config
     # A stage that was named then is no part of what the run is.
     return ["--config", str(recorded), "--stage=null", *args] if recorded.is_file() else list(args)
 

@@ -9,13 +9,13 @@ from lightning.pytorch import Trainer
 
 from pdd_lightning.cli.application import Application, application, say
 from pdd_lightning.cli.run import STATUS_VARIABLE
-from pdd_lightning.evaluation.selected_run import refuse_selected
 from pdd_lightning.process.launch import load_data, require_meeting_point
 from pdd_lightning.process.ranks import started_by_lightning
 from pdd_lightning.stage.callback import StageCallback
 from pdd_lightning.stage.checkpoints import StageCheckpoint, latest_checkpoint, read_checkpoint
+from pdd_lightning.stage.context import baseline_beside
 from pdd_lightning.stage.course import course_line, warning
-from pdd_lightning.stage.disk import state_disk
+from pdd_lightning.stage.disk import require_room
 from pdd_lightning.stage.module import StageModule
 from pdd_lightning.stage.monitor import ImageMonitor, StepProgress
 from pdd_lightning.stage.one_stage import ONE_STAGE, one_stage_arguments
@@ -47,7 +47,6 @@ def main(args: Sequence[str]) -> int:
     with application("fit", args) as app:
         module, data, trainer = app.model, app.datamodule, _trainer(app)
         load_data(trainer, data, "fit")
-        refuse_selected(module.run)
         app.rebuild(trainer)
         module.verify_finished(data.fingerprint)
         if module.folder.complete:
@@ -56,7 +55,7 @@ def main(args: Sequence[str]) -> int:
             say(f"{which} complete in {module.run.directory}: nothing to do")
         else:
             _fit(app, trainer)
-        _report_status(app)
+        _report_status(app, trainer)
     return 0
 
 
@@ -85,7 +84,7 @@ def _fit(app: Application, trainer: Trainer) -> None:
     require_writable(module.options.experts_folder, "--experts_dir")
     whole_run = STATUS_VARIABLE in os.environ
     one_stage = whole_run and module.options.stages > 1 and ONE_STAGE in app.evaluation.baselines
-    disk = state_disk(module, data, whole_run=whole_run, one_stage=one_stage)
+    disk = require_room(module, data, whole_run=whole_run, one_stage=one_stage)
     app.take()
     say(disk)
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
@@ -107,15 +106,17 @@ def _of_all(module: StageModule) -> str:
     return f"{module.title} of {module.options.stages}" if module.options.stages > 1 else module.title
 
 
-def _report_status(app: Application) -> None:
+def _report_status(app: Application, trainer: Trainer) -> None:
     """Tell `pdd-cli run`, which does not parse the configuration itself, how far the run is."""
     path = os.environ.get(STATUS_VARIABLE)
     if path and not started_by_lightning():
         module = app.model
+        problem = module.options.problem(app.datamodule, trainer.strategy.root_device)
         status = {
             "run_dir": str(module.run.directory),
             "stages": module.options.stages,
             "completed": module.run.completed(module.options.stages),
             "one_stage": one_stage_arguments(module.options) if ONE_STAGE in app.evaluation.baselines else [],
+            "beside": baseline_beside(module.options, problem, trainer.world_size),
         }
         atomic_write(Path(path), json.dumps(status).encode())

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from pdd_lightning.cli.commands import COMMANDS, Command, about
+from pdd_lightning.cli.strict_yaml import refuse_unreadable
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.process.failures import end
 from pdd_lightning.process.quiet import quiet
@@ -38,7 +39,9 @@ def main(args: Sequence[str] | None = None) -> None:
     status = 0
     try:
         check_numbers()
-        status = _find(arguments[0]).load()(arguments[1:])
+        command = _find(arguments[0])
+        refuse_unreadable(arguments[1:])
+        status = command.load()(arguments[1:])
     except Exception as error:
         end(error)
     if status:

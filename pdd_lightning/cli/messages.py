@@ -12,21 +12,15 @@ from pydoc import locate
 from typing import Any, NoReturn
 
 import yaml
-from jsonargparse import Namespace, set_dumper, set_parsing_settings
+from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
 from pdd_lightning.cli.classes import class_of, fault_of, join, suggest
 from pdd_lightning.described import options_of
-from pdd_lightning.errors import ConfigError, PDDError
-from pdd_lightning.selection.discard import EasyDiscard
-from pdd_lightning.training import Recipe
+from pdd_lightning.errors import ConfigError, PDDError, one_line
 
 _TYPE_NAMES = {"int": "an integer", "float": "a number", "str": "text", "bool": "true or false"}
 _TYPE_NAMES |= {"list": "a list", "tuple": "a list"}
-
-
-# Their options are given as they are: nobody brings a recipe of another class.
-set_parsing_settings(subclasses_disabled=[Recipe, EasyDiscard])
 
 
 class _Dumper(yaml.SafeDumper):
@@ -34,7 +28,12 @@ class _Dumper(yaml.SafeDumper):
 
 
 _Dumper.add_multi_representer(Enum, lambda dumper, member: dumper.represent_data(member.value))
-set_dumper("yaml", lambda config: yaml.dump(config, Dumper=_Dumper, allow_unicode=True, sort_keys=False))
+
+
+def dump_yaml(config: Any) -> str:
+    """A configuration as jsonargparse is to record it."""
+    text: str = yaml.dump(config, Dumper=_Dumper, allow_unicode=True, sort_keys=False)
+    return text
 
 
 class OptionParser(LightningArgumentParser):
@@ -81,7 +80,7 @@ def explain(message: str, types: dict[str, Any]) -> str:
     keys = re.findall(r"Parser key \"([^\"]+)\"", message)
     if keys:
         return _bad_value(message, _joined(keys), types)
-    return _fold(message) + " (--help lists the options)"
+    return one_line(message) + " (--help lists the options)"
 
 
 def refuse_undecodable(args: Sequence[str]) -> None:
@@ -188,7 +187,7 @@ def _bad_value(message: str, option: str, types: dict[str, Any]) -> str:
     problem = re.sub(
         r"Parser key \"[^\"]+\":|Problem with given class_path '[^']+':|- Expected a path but .*", "", message
     )
-    return f"--{option}: {_fold(problem)}; `pdd-cli fit --help` describes the options"
+    return f"--{option}: {one_line(problem)}; `pdd-cli fit --help` describes the options"
 
 
 def _bad_section(message: str, option: str) -> str | None:
@@ -250,7 +249,3 @@ def _options_of(class_path: str | None) -> list[str]:
     """The options of a class that was imported already, those that it hands on to its bases included."""
     cls: object = locate(class_path) if class_path else None
     return options_of(cls) if isinstance(cls, type) else []
-
-
-def _fold(text: str) -> str:
-    return " ".join(text.split())

@@ -9,8 +9,9 @@ from lightning.pytorch.cli import LightningArgumentParser
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.evaluation.protocol import Evaluation
 from pdd_lightning.evaluation.selected_run import Selecting
-from pdd_lightning.planning.command import Planning
+from pdd_lightning.planning.planner import Planning
 from pdd_lightning.stage.checkpoints import check_schedule
+from pdd_lightning.stage.options import StageOptions
 
 
 def add_run_options(parser: LightningArgumentParser) -> None:
@@ -19,7 +20,7 @@ def add_run_options(parser: LightningArgumentParser) -> None:
     Args:
         parser: Which has the options of trainer, model and data.
     """
-    parser.add_argument("--run_dir", type=str, default="checkpoints/run", help="Folder of the run.")
+    parser.add_argument("--run_dir", type=str, default=StageOptions.run_dir, help="Folder of the run.")
     parser.add_argument(
         "--stage",
         type=int | None,

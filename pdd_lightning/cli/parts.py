@@ -33,7 +33,7 @@ from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.strategies import Strategy
 
 from pdd_lightning.cli.classes import join
-from pdd_lightning.errors import ConfigError, PDDError
+from pdd_lightning.errors import ConfigError, PDDError, one_line
 from pdd_lightning.process.failures import ended_line
 from pdd_lightning.store.files import require_writable
 
@@ -238,7 +238,7 @@ def check_callbacks(callbacks: Sequence[Callback]) -> None:
 
 def fold(error: Exception) -> str:
     """What an error says, in one line without addresses of objects."""
-    text = re.sub(r"<(?:\w+\.)*(\w+) object at 0x\w+>", r"\1", " ".join(str(error).split()))
+    text = re.sub(r"<(?:\w+\.)*(\w+) object at 0x\w+>", r"\1", one_line(error))
     if isinstance(error, KeyError):
         return f"{text.strip(chr(39))} is not set"  # a variable of SLURM's or of torchrun's
     return text.rstrip(".!") or type(error).__name__

@@ -5,9 +5,8 @@ from typing import Any, Final
 
 from pdd_lightning.cli.application import application
 from pdd_lightning.evaluation.protocol import Evaluation
-from pdd_lightning.evaluation.selected_run import refuse_selected
-from pdd_lightning.planning.command import Planner
 from pdd_lightning.planning.estimate import Amounts
+from pdd_lightning.planning.planner import Planner
 from pdd_lightning.progress import duration
 from pdd_lightning.stage.logs import loggers_of
 from pdd_lightning.stage.options import StageOptions
@@ -46,7 +45,6 @@ def main(args: Sequence[str]) -> int:
         module, data, processes = app.model, app.datamodule, app.trainer_of(logger=False)
         data.prepare_data()
         data.setup("fit")
-        refuse_selected(module.run)
         module.verify_finished(data.fingerprint)
         module.check(data)
         app.evaluator().check()
@@ -91,10 +89,10 @@ def shorter(plan: Amounts, options: StageOptions, evaluation: Evaluation, minute
     if starting >= 60 * minutes:
         return f"--plan.minutes={minutes:g}: its processes alone take {duration(starting)} to start; allow more"
     share = (60 * minutes - starting) / (plan.seconds - starting)
-    members = "experts" if hasattr(options.dynamics, "experts") else "start_states"
+    members = options.dynamics.members_option
     counts = {
         "model.iterations": options.iterations,
-        f"model.dynamics.{members}": options.dynamics.members,
+        f"model.dynamics.{members}": options.dynamics.members if members else 0,
         "model.recipe.epochs": options.recipe.epochs if options.transition or evaluation.recipe is None else 0,
         "evaluation.recipe.epochs": 0 if evaluation.recipe is None else evaluation.recipe.epochs,
         "evaluation.full.epochs": evaluation.full.epochs,

@@ -1,7 +1,8 @@
 """`pdd-cli run`: one `fit` process for each stage, then the evaluation.
 
 Each stage is a process of its own, for distributed strategies re-run the whole command in every child, where a loop
-over stages would repeat earlier work. This process imports no torch: it waits, and holds no memory meanwhile.
+over stages would repeat earlier work. Where there are cores for both, the baseline of one stage is fitted while the
+stages after the first are.
 """
 
 import json
@@ -13,7 +14,7 @@ from typing import Any, Final
 from pdd_lightning.cli import children
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.process.lock import RunLock
-from pdd_lightning.process.ranks import is_first
+from pdd_lightning.process.ranks import SHARED_VARIABLE, is_first
 
 STATUS_VARIABLE: Final = "PDD_STATUS_FILE"
 """Environment variable naming the file in which `fit` tells `run` how far the run is."""
@@ -77,24 +78,45 @@ def main(args: Sequence[str]) -> int:
 
 def _rest(args: Sequence[str], status: dict[str, Any], lock: Mapping[str, str]) -> int:
     """What follows the first stage; returns the exit status."""
-    code = 0
-    while code == 0 and status["completed"] < status["stages"]:
-        before = status["completed"]
-        code, status = _fit(args, lock)
-        if code == 0 and status["completed"] == before:
-            # Stopped early on purpose, by max_steps or max_time.
-            return 0
-    if code == 0 and status["one_stage"]:
+    if status["one_stage"] and status["beside"] and status["completed"] < status["stages"]:
+        return _rest_side_by_side(args, status, lock)
+    code, ended = _stages(args, status, lock)
+    if code == 0 and ended and status["one_stage"]:
         code, baseline = _fit([*args, *status["one_stage"]], lock)
-        if code == 0 and not baseline["completed"]:
-            return 0
-    return code or children.call("evaluate", args, **lock)
+        ended = code == 0 and baseline["completed"] > 0
+    return children.call("evaluate", args, **lock) if code == 0 and ended else code
 
 
-def _fit(args: Sequence[str], lock: Mapping[str, str] | None = None) -> tuple[int, dict[str, Any]]:
+def _rest_side_by_side(args: Sequence[str], status: dict[str, Any], lock: Mapping[str, str]) -> int:
+    """As :func:`_rest`, where there are cores for the baseline while the later stages are fitted."""
+    environment = {SHARED_VARIABLE: "2", **lock}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "status.json"
+        alone, fitting = [*args, *status["one_stage"], "--stage=null"], {STATUS_VARIABLE: str(path), **environment}
+        # Two bars would not share a terminal: this one says a line now and then.
+        with children.beside("fit", alone, **fitting, TTY_INTERACTIVE="0") as baseline:
+            code, ended = _stages(args, status, environment)
+            if code or not ended:
+                return code
+            code = children.result("fit", baseline)
+        ended = code == 0 and json.loads(path.read_bytes())["completed"] > 0
+    return children.call("evaluate", args, **lock) if ended else code
+
+
+def _stages(args: Sequence[str], status: dict[str, Any], environment: Mapping[str, str]) -> tuple[int, bool]:
+    """The stages after the first; returns the exit status, and whether all are complete."""
+    while status["completed"] < status["stages"]:
+        before = status["completed"]
+        code, status = _fit(args, environment)
+        if code or status["completed"] == before:  # stopped early on purpose, by max_steps or max_time
+            return code, False
+    return 0, True
+
+
+def _fit(args: Sequence[str], environment: Mapping[str, str] | None = None) -> tuple[int, dict[str, Any]]:
     """Fit one stage; returns the exit status and what the stage says of the run."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "status.json"
         # A stage named in the file is for `fit`; a whole run takes each in turn.
-        code = children.call("fit", [*args, "--stage=null"], **{STATUS_VARIABLE: str(path)}, **(lock or {}))
+        code = children.call("fit", [*args, "--stage=null"], **{STATUS_VARIABLE: str(path)}, **(environment or {}))
         return (code, json.loads(path.read_bytes())) if code == 0 else (code, {})

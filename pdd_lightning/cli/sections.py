@@ -19,7 +19,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from pdd_lightning.cli.classes import class_of, explained_imports
 from pdd_lightning.cli.messages import types_of
 from pdd_lightning.cli.paths import from_home
-from pdd_lightning.cli.strict_yaml import SIXTIETHS, load
+from pdd_lightning.cli.strict_yaml import SIXTIETHS, load, load_file
 from pdd_lightning.errors import ConfigError
 
 
@@ -124,7 +124,7 @@ class _Reader:
         """
         if path.resolve() in above:
             raise ConfigError(f"{shown}: this section names itself; write its options there, or name another file")
-        content = _load(path, shown)
+        content = load_file(path, shown)
         return self._fill(content, path, shown, prefix, (*above, path.resolve()))
 
     def _fill(
@@ -194,28 +194,6 @@ class _Reader:
 def _beside(path: Path, value: str) -> Path:
     """The file that another one names."""
     return Path(os.path.normpath(path.parent / from_home(value, str(path))))
-
-
-def _load(path: Path, shown: str) -> dict[Any, Any]:
-    """What a file holds.
-
-    Raises:
-        ConfigError: If it cannot be read or is not a YAML file of options.
-    """
-    try:
-        content = load(path.read_text(encoding="utf-8"), shown)
-    except (yaml.YAMLError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "it is not text in UTF-8"
-        raise ConfigError(
-            f"{shown}: this is not valid YAML{where} ({problem}); check brackets, colons and indentation there"
-        ) from error
-    except OSError as error:
-        raise ConfigError(f"{shown}: cannot be read ({error.strerror}); name an existing YAML file") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{shown}: this holds no options; expected lines such as `run_dir: checkpoints/run`")
-    return content
 
 
 def _plain(name: str) -> str:

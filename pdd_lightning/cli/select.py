@@ -42,7 +42,7 @@ def main(args: Sequence[str]) -> int:
         require_writable(run.stage(1).directory, "--run_dir")
         app.take()
         if processes.is_global_zero:
-            app.keep(run.stage(1).directory)
+            app.keep(run.stage(1).config)
         subset = selected.make()
         if processes.is_global_zero:
             selected.write(subset)

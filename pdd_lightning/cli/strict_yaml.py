@@ -1,10 +1,13 @@
 """YAML as people mean it: what its rules would drop, or read as something else than it looks like, is refused."""
 
 import re
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
+from pdd_lightning.cli.paths import from_home
 from pdd_lightning.errors import ConfigError
 
 _TAG: Final = "tag:yaml.org,2002:"
@@ -43,6 +46,47 @@ def load(text: str, shown: str) -> Any:
         return loader.construct_document(node)
     finally:
         loader.dispose()
+
+
+def load_file(path: Path, shown: str) -> dict[Any, Any]:
+    """The options that a file holds.
+
+    Args:
+        path: The file.
+        shown: How messages name it.
+
+    Raises:
+        ConfigError: If it cannot be read or is not a YAML file of options.
+    """
+    try:
+        content = load(path.read_text(encoding="utf-8"), shown)
+    except (yaml.YAMLError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "it is not text in UTF-8"
+        raise ConfigError(
+            f"{shown}: this is not valid YAML{where} ({problem}); check brackets, colons and indentation there"
+        ) from error
+    except OSError as error:
+        raise ConfigError(f"{shown}: cannot be read ({error.strerror}); name an existing YAML file") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{shown}: this holds no options; expected lines such as `run_dir: checkpoints/run`")
+    return content
+
+
+def refuse_unreadable(args: Sequence[str]) -> None:
+    """Refuse configurations that no command could read, before a command imports what takes seconds.
+
+    Args:
+        args: Of the command line.
+
+    Raises:
+        ConfigError: See :func:`load_file`.
+    """
+    for before, arg in zip(["", *args], args, strict=False):
+        option, equals, value = arg.partition("=") if arg.startswith("-") else (before, "=", arg)
+        if option in ("-c", "--config") and equals:
+            load_file(Path(from_home(value, "--config")), f"--config={value}")
 
 
 class _Check:

@@ -29,7 +29,7 @@ def explained_misuse() -> Iterator[None]:
         raise ConfigError(f"--trainer: {fold(error)}; correct the trainer's options") from error
 
 
-def make_trainer(options: Mapping[str, Any], *, wait_minutes: float = 30.0, together: bool = True) -> Trainer:
+def make_trainer(options: Mapping[str, Any], *, wait_minutes: float, together: bool = True) -> Trainer:
     """A trainer that is part of a command.
 
     Args:

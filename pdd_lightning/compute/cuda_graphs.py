@@ -75,6 +75,11 @@ class Recorded:
     Args:
         function: Takes tensors and returns tensors.
         usable: Whether to record it at all; see :func:`is_known`.
+
+    Example:
+        >>> squares = Recorded(lambda x: [x.square()])
+        >>> [found for (found,) in squares([(torch.tensor(2.0),), (torch.tensor(3.0),)])]
+        [tensor(4.), tensor(9.)]
     """
 
     def __init__(self, function: Function, usable: bool = True) -> None:

@@ -24,6 +24,11 @@ class Layout:
     Attributes:
         names: Parameter names in the network's own order.
         shapes: Their shapes.
+
+    Example:
+        >>> layout = Layout.of(nn.Linear(3, 2))
+        >>> layout.size, {name: part.shape for name, part in layout.unflatten(torch.zeros(8)).items()}
+        (8, {'weight': torch.Size([2, 3]), 'bias': torch.Size([2])})
     """
 
     names: tuple[str, ...]
@@ -82,6 +87,11 @@ class FunctionalNetwork:
 
     Raises:
         ConfigError: If the network is not a function of its state and input.
+
+    Example:
+        >>> network = FunctionalNetwork(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)))
+        >>> network(network.layout.unflatten(torch.zeros(10)), torch.ones(3, 1, 2, 2)).shape
+        torch.Size([3, 2])
     """
 
     def __init__(self, template: nn.Module, device: torch.device | str = "cpu") -> None:

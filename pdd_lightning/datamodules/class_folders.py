@@ -22,6 +22,17 @@ class ClassFolders:
     Attributes:
         files: Of each class, by the name of its folder, classes in natural order.
         passed_over: Files that lie in no class folder, or are no images by their names.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as root:
+        ...     for name in ("train/cat/1.png", "train/dog/1.png", "train/notes.txt"):
+        ...         path = Path(root, name)
+        ...         path.parent.mkdir(parents=True, exist_ok=True)
+        ...         path.touch()
+        ...     found = list_classes(Path(root, "train"), f"{root=}")
+        >>> list(found.files), [path.name for path in found.passed_over]
+        (['cat', 'dog'], ['notes.txt'])
     """
 
     files: dict[str, list[Path]] = field(default_factory=dict)

@@ -40,6 +40,7 @@ class Rehearsal:
         seconds: What preparing takes beside the pieces.
         pieces: How many equal pieces of work preparing has.
         piece: Does the piece of this number, counted from 0.
+        groups: Of networks, which several processes can train side by side.
 
     Example:
         >>> from pdd_lightning.dynamics import StartStates
@@ -51,6 +52,7 @@ class Rehearsal:
     seconds: float
     pieces: int = 0
     piece: Callable[[int], object] = lambda number: None
+    groups: int = 1
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,9 @@ class Dynamics(Described, ABC):
 
     has_target: ClassVar[bool] = False
     """Whether its match points have a target."""
+
+    members_option: ClassVar[str | None] = None
+    """The option that says how many start states it needs; None if no option alone does. Plans suggest smaller ones."""
 
     @property
     @abstractmethod

@@ -17,7 +17,7 @@ from pdd_lightning.training.augmentation import Augmentation
 from pdd_lightning.training.gradients import Recordings
 from pdd_lightning.training.learner import Learner
 from pdd_lightning.training.problem import Problem
-from pdd_lightning.types import ImageShape, LabelledImages, sent
+from pdd_lightning.types import ImageShape, LabelledImages, sent, stage_title
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class StageContext:
         workers: Processes that train such networks side by side on a CPU.
         compile_networks: Let PyTorch compile their steps on a GPU.
         recordings: What a GPU has recorded of them.
-        called: What the stage is called, if not by its number.
+        baseline: Whether it is the run's baseline of one stage.
 
     Example:
         >>> from pdd_lightning.networks import ConvNet
@@ -84,7 +84,7 @@ class StageContext:
     workers: int = 1
     compile_networks: bool = False
     recordings: Recordings = field(default_factory=dict)
-    called: str = ""
+    baseline: bool = False
 
     @cached_property
     def network(self) -> FunctionalNetwork:
@@ -94,7 +94,7 @@ class StageContext:
     @property
     def title(self) -> str:
         """The stage, for people."""
-        return self.called or f"stage {self.stage}"
+        return stage_title(self.stage, baseline=self.baseline)
 
     @property
     def seed(self) -> int:

@@ -1,6 +1,7 @@
 """Dynamics whose network is itself in training while the images are learned."""
 
 from abc import abstractmethod
+from typing import ClassVar
 
 import torch
 
@@ -22,7 +23,17 @@ class EvolvingNetwork(Dynamics):
 
     Raises:
         ConfigError: If an option is not positive.
+
+    Example:
+        >>> class Still(EvolvingNetwork):
+        ...     def train(self, step, synthetic, rate):
+        ...         pass
+        >>> dynamics = Still(start_states=2, episode=5, learning_rate=0.01)
+        >>> dynamics.place(7), dynamics.ends(9), dynamics.members
+        ((1, 2), True, 2)
     """
+
+    members_option: ClassVar[str | None] = "start_states"
 
     def __init__(self, start_states: int, episode: int, learning_rate: float) -> None:
         for name, value in {"start_states": start_states, "episode": episode}.items():

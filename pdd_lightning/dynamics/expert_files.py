@@ -21,7 +21,7 @@ def rows_read(first: int, last: int, ahead: int) -> list[int]:
     return sorted({*starts, *(epoch + ahead for epoch in starts)})
 
 
-def encode(rows: Sequence[Tensor], storage: Storage) -> dict[str, Tensor]:
+def pack_rows(rows: Sequence[Tensor], storage: Storage) -> dict[str, Tensor]:
     """Snapshots as named tensors.
 
     In bfloat16 the first snapshot is kept in float32, and of each later one what it adds to the one before, as that is
@@ -41,7 +41,7 @@ def encode(rows: Sequence[Tensor], storage: Storage) -> dict[str, Tensor]:
     return {"first": rows[0], "steps": torch.stack(steps)}
 
 
-def decode(file: Any, position: int, storage: Storage) -> Tensor:
+def read_row(file: Any, position: int, storage: Storage) -> Tensor:
     """One snapshot from an open safetensors file, of which only the pages that are needed are read.
 
     Args:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from pdd_lightning.dynamics.base import Dynamics, MatchPoint, Preparation, Rehearsal
 from pdd_lightning.dynamics.context import StageContext
-from pdd_lightning.dynamics.expert_files import Storage, decode, encode, rows_read, stored_bytes
+from pdd_lightning.dynamics.expert_files import Storage, pack_rows, read_row, rows_read, stored_bytes
 from pdd_lightning.errors import ArtifactError, ConfigError
 from pdd_lightning.process.workers import share_out
 from pdd_lightning.progress import Progress
@@ -68,6 +68,7 @@ class ExpertTrajectories(Dynamics):
     """
 
     has_target: ClassVar[bool] = True
+    members_option: ClassVar[str | None] = "experts"
     unrecorded = ("train_epochs",)  # snapshots beyond those that are read change none of these
 
     def __init__(
@@ -151,7 +152,7 @@ class ExpertTrajectories(Dynamics):
                     for member, rows in zip(group, self._train(context, group), strict=True):
                         signature = {"settings": json.dumps(settings), "epochs": json.dumps(self.read)}
                         signature["member"] = str(member)
-                        write_tensors(paths[member], encode(rows, self.storage), signature)
+                        write_tensors(paths[member], pack_rows(rows, self.storage), signature)
                     advance(len(group))
 
                 def done(experts: int) -> None:
@@ -186,8 +187,8 @@ class ExpertTrajectories(Dynamics):
         seconds = time.perf_counter() - began
         # Every epoch of the short experts was one minibatch, which is in the seconds already.
         minibatches = self.recipe.steps(len(context.real)) - self.train_epochs
-        rounds = math.ceil(math.ceil(self.experts / size) / context.workers)
-        return Rehearsal(small, opening + rounds * seconds, rounds * minibatches, piece)
+        groups = math.ceil(self.experts / size)
+        return Rehearsal(small, opening + groups * seconds, groups * minibatches, piece, groups)
 
     def _steps(self, context: StageContext) -> int:
         """Of all experts: whatever is finished, an interruption changes no digit."""
@@ -235,7 +236,7 @@ class ExpertTrajectories(Dynamics):
     def _row(self, expert: int, epoch: int) -> Tensor:
         file = self._readers[expert]
         # Another run with the same settings may have stored more of them.
-        return decode(file, json.loads(file.metadata()["epochs"]).index(epoch), self.storage)
+        return read_row(file, json.loads(file.metadata()["epochs"]).index(epoch), self.storage)
 
     def _settings(self, context: StageContext) -> Json:
         """What an expert's numbers depend on; the length of its training is not part of it."""

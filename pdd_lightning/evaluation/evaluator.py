@@ -20,7 +20,6 @@ from pdd_lightning.errors import ArtifactError, ConfigError
 from pdd_lightning.evaluation.module import EvaluationModule, Phase
 from pdd_lightning.evaluation.protocol import (
     SELECTIONS,
-    Baseline,
     Evaluation,
     Job,
     Noting,
@@ -34,7 +33,7 @@ from pdd_lightning.evaluation.protocol import (
 from pdd_lightning.evaluation.report import told_apart
 from pdd_lightning.evaluation.results import read_results, with_earlier, write_results
 from pdd_lightning.evaluation.row import Row
-from pdd_lightning.evaluation.sets import MakeTrainer, RunSets, Sets, origin
+from pdd_lightning.evaluation.sets import MakeTrainer, RunSets, Sets, set_origin
 from pdd_lightning.networks import Architecture, build_template
 from pdd_lightning.process.ranks import is_first
 from pdd_lightning.process.workers import share_out
@@ -48,7 +47,7 @@ from pdd_lightning.stage.monitor import StepCount
 from pdd_lightning.stage.one_stage import ONE_STAGE
 from pdd_lightning.store.digests import digest, fingerprint
 from pdd_lightning.store.files import FORMAT, as_json, read_json, write_json
-from pdd_lightning.store.made import made_with
+from pdd_lightning.store.versions import made_with
 from pdd_lightning.training.problem import Problem
 from pdd_lightning.training.recipe import Recipe
 from pdd_lightning.types import Json, LabelledImages
@@ -132,7 +131,7 @@ class Evaluator:
         """Refuse baselines that take more images than a class has: they are of the size of all stages together."""
         options, data = self.module.options, self.data
         total = sum(options.per_stage)
-        needed: dict[Baseline, int] = dict.fromkeys(("random", *SELECTIONS), total)
+        needed: dict[str, int] = dict.fromkeys(("random", *SELECTIONS), total)
         needed[ONE_STAGE] = real_images_needed(options, total)
         for baseline in self.evaluation.baselines:
             count = needed.get(baseline, 0)
@@ -159,7 +158,7 @@ class Evaluator:
             ArtifactError: If the run or the one-stage baseline is not complete, or changed.
         """
         self.check()
-        origins = cache(partial(origin, self.module))
+        origins = cache(partial(set_origin, self.module))
         earlier, jobs, rows = self._earlier(), self.jobs(), list[Row]()
         count = sum(len(job.stages) for job in jobs)
         for job in jobs:
@@ -172,7 +171,7 @@ class Evaluator:
 
     def _earlier(self) -> list[Row]:
         """The rows of earlier evaluations, unless this one is to start over."""
-        path = self.folder / "results.json"
+        path = self.folder.results
         if self.evaluation.fresh or not path.is_file():
             return []
         try:
@@ -211,7 +210,7 @@ class Evaluator:
                 jobs.append(full_job(network, self.data, evaluation))
         return jobs
 
-    def _selected(self, baseline: Baseline, ipc: int, member: int) -> LabelledImages:
+    def _selected(self, baseline: str, ipc: int, member: int) -> LabelledImages:
         return self.sets.selected(baseline, ipc)  # the same ones for every network
 
     def score(self, job: Job, place: str = "evaluation") -> list[Row]:
@@ -336,7 +335,7 @@ class Evaluator:
         # Two networks of one name with different options are told apart by their description.
         label = f"{job.name}-{job.order}-{job.network.name}-{fingerprint(job.network.describe())[:8]}"
         label = re.sub(r"[^\w.+-]", "_", label)  # a class of the user's own may call itself anything
-        return self.folder / "rows" / f"{label}.json"
+        return self.folder.rows / f"{label}.json"
 
 
 def _ignore(steps: int) -> None:

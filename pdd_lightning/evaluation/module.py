@@ -16,16 +16,14 @@ from pdd_lightning.compute.attached import attach, with_gradients
 from pdd_lightning.compute.compiling import pays_to_compile
 from pdd_lightning.compute.functional import Layout
 from pdd_lightning.networks.batch_norm import synchronised
-from pdd_lightning.process.launch import Steps
 from pdd_lightning.rng import generator
 from pdd_lightning.training.cutmix import Mix, mixed_cross_entropy
 from pdd_lightning.training.gradients import LossGradients, Recordings, is_recordable
+from pdd_lightning.training.learner import SCORED_AT_ONCE
 from pdd_lightning.training.problem import Problem
 from pdd_lightning.training.recipe import Batches, Recipe, autocast, minibatch
+from pdd_lightning.training.steps import Steps
 from pdd_lightning.types import LabelledImages
-
-SCORED_AT_ONCE = 1000
-"""Images of a minibatch on which a network is scored."""
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Final, Literal, Self
+from typing import Final, Self
 
 from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.described import Described
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.evaluation.module import Phase
+from pdd_lightning.evaluation.row import Baseline, Order
 from pdd_lightning.networks import Architecture
 from pdd_lightning.selection import Forgetting, Herding, KCenter
 from pdd_lightning.selection.random import random_images
@@ -20,20 +21,12 @@ from pdd_lightning.types import Json, LabelledImages
 Noting = Callable[[str], AbstractContextManager[None]]
 """What is being trained -> a block that notes how long that took."""
 
-Order = Literal["progressive", "union", "sequential"]
-
-
-Baseline = Literal["random", "herding", "k-center", "forgetting", "one-stage", "full"]
-
-
 SELECTION: Final = "selection"
 """What choosing real images is called where evaluations note what they take."""
 
 
-SELECTIONS: Final[Mapping[Baseline, type[Herding | KCenter | Forgetting]]] = {
-    "herding": Herding,
-    "k-center": KCenter,
-    "forgetting": Forgetting,
+SELECTIONS: Final[Mapping[str, type[Herding | KCenter | Forgetting]]] = {
+    method.name: method for method in (Herding, KCenter, Forgetting)
 }
 """Baselines that choose real images by what a network trained on the real data says of them."""
 
@@ -110,6 +103,12 @@ class Training:
         examples: How many images that are.
         rates: Initial learning rate of each network.
         recipe: How they train.
+
+    Example:
+        >>> import torch
+        >>> images = LabelledImages(torch.zeros(10, 1, 8, 8), torch.arange(10))
+        >>> Training(lambda member: images, examples=10, rates=[0.1] * 5, recipe=Recipe(epochs=30, batch_size=5)).steps
+        60
     """
 
     images: Images

@@ -9,9 +9,10 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from pdd_lightning.errors import one_line
 from pdd_lightning.evaluation.row import Row
 from pdd_lightning.progress import size
-from pdd_lightning.store.made import told
+from pdd_lightning.store.versions import told
 
 _NUMERIC: Final = ("stage", "images per class", "accuracy %", "seeds", "trained on", "steps", "stored size")
 
@@ -88,7 +89,7 @@ def markdown_table(rows: Sequence[Row]) -> str:
     lines = [list(_COLUMNS), rules]
     for row in told_apart(rows):
         # A bar would start a new cell and a line break a new row.
-        lines.append([" ".join(cell.split()).replace("|", "\\|") for cell in _cells(row)])
+        lines.append([one_line(cell).replace("|", "\\|") for cell in _cells(row)])
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
@@ -107,7 +108,7 @@ def told_apart(rows: Sequence[Row]) -> list[Row]:
 
 
 def _shown_as(row: Row) -> tuple[object, ...]:
-    return row.name, row.order, row.network, row.stage, row.protocol
+    return row.name, row.order, row.network, row.stage
 
 
 def _options(settings: Mapping[str, object]) -> Iterator[tuple[str, object]]:

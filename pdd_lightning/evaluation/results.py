@@ -6,25 +6,26 @@ from typing import Final
 
 from pdd_lightning.errors import ArtifactError
 from pdd_lightning.evaluation.report import results_page
-from pdd_lightning.evaluation.row import ORDERS, Row
+from pdd_lightning.evaluation.row import BASELINES, ORDERS, Row
 from pdd_lightning.store.digests import fingerprint
 from pdd_lightning.store.files import FORMAT, read_json, require_format, write_json, write_text
+from pdd_lightning.store.folders import EvaluationFolder
 
-_PLACES: Final = ("random", "herding", "k-center", "forgetting", "one-stage")
-"""Sets that stand before the run's own, which the full data follow."""
+_SETS: Final = (*(name for name in BASELINES if name != "full"), None, "full")
+"""Names of sets in the order of a table, where None stands for the run's own."""
 
 
-def write_results(rows: Sequence[Row], directory: Path) -> None:
+def write_results(rows: Sequence[Row], folder: EvaluationFolder) -> None:
     """Write `results.json` and `results.md`, each of them whole or not at all.
 
     Args:
         rows: In the order in which they are to appear.
-        directory: Made if it does not exist.
+        folder: Made if it does not exist.
     """
     # Both are rendered before either is written: a fault in the rendering must leave the old pair.
     page = results_page(rows)
-    write_json(directory / "results.json", {"format": FORMAT, "rows": [row.to_json() for row in rows]})
-    write_text(directory / "results.md", page)
+    write_json(folder.results, {"format": FORMAT, "rows": [row.to_json() for row in rows]})
+    write_text(folder.page, page)
 
 
 def read_results(path: Path) -> list[Row]:
@@ -62,7 +63,7 @@ def with_earlier(rows: Sequence[Row], earlier: Sequence[Row], origin: Callable[[
     networks = list(dict.fromkeys(_network(row) for row in found.values()))
 
     def place(row: Row) -> tuple[int, int, int]:
-        of = _PLACES.index(row.name) if row.name in _PLACES else len(_PLACES) + (row.name == "full")
+        of = _SETS.index(row.name if row.name in BASELINES else None)
         return networks.index(_network(row)), of, ORDERS.index(row.order)
 
     return sorted(found.values(), key=place)  # stable: stages stay in their order

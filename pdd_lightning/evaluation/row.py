@@ -3,13 +3,21 @@
 import math
 import statistics
 from dataclasses import dataclass, field, fields
-from typing import Any, Final, Self
+from typing import Any, Final, Literal, Self, get_args
 
 from pdd_lightning.errors import ArtifactError
 from pdd_lightning.store.digests import fingerprint
 from pdd_lightning.types import Json
 
-ORDERS: Final = ("progressive", "union", "sequential")
+Order = Literal["progressive", "union", "sequential"]
+"""How the subsets are shown, as the orders follow each other in a table."""
+
+ORDERS: Final[tuple[Order, ...]] = get_args(Order)
+
+Baseline = Literal["random", "herding", "k-center", "forgetting", "one-stage", "full"]
+"""What a run is compared with, as the sets follow each other in a table: the full data come after the run's own."""
+
+BASELINES: Final[tuple[Baseline, ...]] = get_args(Baseline)
 
 
 PROTOCOL: Final = "held-out"
@@ -36,7 +44,7 @@ class Row:
 
     Attributes:
         name: The set: random, one-stage, pdd, full, ...
-        order: How the subsets were shown: "progressive", "union" or "sequential".
+        order: How the subsets were shown; one of `ORDERS`.
         network: The network that was trained.
         stage: Number of the run's own subsets trained on so far; None for a set that has no stages: every baseline.
         images_per_class: Images per class in those subsets; None where classes differ or it does not apply.
@@ -50,7 +58,7 @@ class Row:
         settings: The network and the recipe that it was trained by, with all their options.
         test: Fingerprint of the test set: accuracies on two different ones are not to be compared.
         run: Fingerprint of what the run held, by which rows of a run that was changed are known.
-        made: Under which versions; see :func:`pdd_lightning.store.made.made_with`.
+        made: Under which versions; see :func:`pdd_lightning.store.versions.made_with`.
 
     Raises:
         ValueError: If a value is outside its domain; percentages in place of fractions are the usual cause.
@@ -71,6 +79,8 @@ class Row:
     steps: int
     stored_bytes: int | None
     learning_rate: tuple[float, ...]
+    # Always the same, and kept: rows are read by people and programs that do not know how we tune, and a row that was
+    # tuned in another way must be refused.
     protocol: str = PROTOCOL
     settings: Json = field(default_factory=dict)
     test: str = ""
@@ -106,7 +116,7 @@ class Row:
     @property
     def key(self) -> tuple[object, ...]:
         """What the row is about: of two rows of one key, the later one takes the place of the other."""
-        return self.name, self.order, self.network, self.stage, self.protocol, fingerprint(self.settings), self.test
+        return self.name, self.order, self.network, self.stage, fingerprint(self.settings), self.test
 
     def to_json(self) -> dict[str, Any]:
         """Every field, and the mean and standard deviation for readers without this package."""

@@ -14,8 +14,7 @@ from pdd_lightning.stage.pictures import draw_pictures
 from pdd_lightning.stage.subsets import Subset, write_subset
 from pdd_lightning.store.digests import differing_keys
 from pdd_lightning.store.files import as_json, write_tensors
-from pdd_lightning.store.folders import RunFolder
-from pdd_lightning.store.made import made_with
+from pdd_lightning.store.versions import made_with
 from pdd_lightning.types import Json
 
 
@@ -26,6 +25,11 @@ class Selecting:
     Args:
         method: How to choose.
         ipc: Images per class; null takes as many as all stages of the distillation together.
+
+    Example:
+        >>> from pdd_lightning.selection import Herding
+        >>> Selecting(Herding(epochs=20), ipc=10).method.name
+        'herding'
     """
 
     method: Selection = field(default_factory=RandomSelection)
@@ -81,12 +85,12 @@ class SelectedRun:
                     "images"
                 )
             return False
-        found = folder.read_manifest().settings
-        if run.selected_by is None:
+        found = folder.read_manifest()
+        if found.selected_by is None:
             raise ArtifactError(
                 f"--run_dir={run.directory} holds distilled images; choose another folder for selected ones"
             )
-        if changed := differing_keys(found, self.settings()):
+        if changed := differing_keys(found.settings, self.settings()):
             raise ArtifactError(
                 f"--run_dir={run.directory} holds images selected under other settings: {'; '.join(changed)}. Restore "
                 "the old options or choose another folder"
@@ -129,15 +133,3 @@ class SelectedRun:
             "made": made_with(self.evaluator.device),
         }
         folder.finish(self.settings(), data.fingerprint, None, summary)
-
-
-def refuse_selected(run: RunFolder) -> None:
-    """Refuse to distil into a run of selected images.
-
-    Raises:
-        ConfigError: Naming the selection.
-    """
-    if (selected := run.selected_by) is not None:
-        raise ConfigError(
-            f"--run_dir={run.directory} holds images selected by {selected}; choose another folder to distil"
-        )

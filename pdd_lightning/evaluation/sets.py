@@ -1,15 +1,13 @@
 """The sets of images that an evaluation trains on."""
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
-from typing import Protocol
 
 from lightning.pytorch import Callback, Trainer
 
 from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.errors import ArtifactError
-from pdd_lightning.evaluation.protocol import SELECTION, SELECTIONS, Baseline, Evaluation, Noting
+from pdd_lightning.evaluation.protocol import SELECTION, SELECTIONS, Evaluation, Noting
 from pdd_lightning.process.launch import first_process_first
 from pdd_lightning.selection.random import random_images
 from pdd_lightning.stage.context import selection_context
@@ -24,7 +22,7 @@ MakeTrainer = Callable[[int, Sequence[Callback]], Trainer]
 """(optimiser steps, callbacks) -> a trainer for one fit."""
 
 
-class Sets(Protocol):
+class Sets(ABC):
     """Where an evaluation takes its sets from: a finished run, or what a plan puts in its place."""
 
     @abstractmethod
@@ -36,7 +34,7 @@ class Sets(Protocol):
         """The baseline of one stage."""
 
     @abstractmethod
-    def selected(self, baseline: Baseline, ipc: int) -> LabelledImages:
+    def selected(self, baseline: str, ipc: int) -> LabelledImages:
         """Real images that a selection chooses."""
 
 
@@ -61,7 +59,7 @@ class RunSets(Sets):
     ) -> None:
         self.module, self.data, self.evaluation = module, data, evaluation
         self.make_trainer, self.noting = make_trainer, noting
-        self._chosen: dict[tuple[Baseline, int], LabelledImages] = {}
+        self._chosen: dict[tuple[str, int], LabelledImages] = {}
 
     def distilled(self) -> tuple[str, list[Subset]]:
         """See :meth:`Sets.distilled`.
@@ -97,12 +95,10 @@ class RunSets(Sets):
         folder.verify(options.settings(1), self.data.fingerprint, None)
         return read_subset(folder)
 
-    def selected(self, baseline: Baseline, ipc: int) -> LabelledImages:
+    def selected(self, baseline: str, ipc: int) -> LabelledImages:
         """See :meth:`Sets.selected`; chosen once."""
         if (baseline, ipc) not in self._chosen:
-            # A selection watches how plain examples are learned: it knows no CutMix.
-            options = {key: value for key, value in asdict(self.evaluation.full).items() if key != "cutmix"}
-            selection = SELECTIONS[baseline](**options, learning_rate=self.evaluation.full_rate)
+            selection = SELECTIONS[baseline].by(self.evaluation.full, self.evaluation.full_rate)
             strategy = self.make_trainer(1, []).strategy
             context = selection_context(self.module.options, self.data, strategy.root_device)
             with self.noting(SELECTION), first_process_first(strategy):
@@ -110,7 +106,7 @@ class RunSets(Sets):
         return self._chosen[baseline, ipc]
 
 
-def origin(module: StageModule, name: str) -> str | None:
+def set_origin(module: StageModule, name: str) -> str | None:
     """What the rows of a set rest on: the finished stages, with their settings, data and images.
 
     Args:
@@ -149,7 +145,7 @@ class PlannedSets(Sets):
         """See :meth:`Sets.one_stage`."""
         return self._subset(1, sum(self.module.options.per_stage))
 
-    def selected(self, baseline: Baseline, ipc: int) -> LabelledImages:
+    def selected(self, baseline: str, ipc: int) -> LabelledImages:
         """See :meth:`Sets.selected`."""
         data = self.data
         return LabelledImages(*random_images(data.train, data.class_names, ipc, self.module.options.seed, "plan"))

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from pdd_lightning.evaluation.protocol import SELECTION
-from pdd_lightning.process.readings import since_start
-from pdd_lightning.stage.usage import FILE, number_in, read_usage, write_usage
+from pdd_lightning.process.clock import since_start
+from pdd_lightning.stage.usage import number_in, read_usage, write_usage
 from pdd_lightning.types import Json
 
 
@@ -19,14 +19,23 @@ class EvaluationUsage:
     One under other settings keeps what earlier ones noted of jobs that it does not train.
 
     Args:
-        folder: Of the evaluation.
+        path: Where it notes.
         identity: Fingerprint of its settings.
         device: Where it trains.
         main: Whether this process writes.
+
+    Example:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     usage = EvaluationUsage(Path(folder, "usage.json"), "fingerprint", torch.device("cpu"))
+        ...     with usage.job("full union, ConvNet"):
+        ...         pass  # trained here
+        ...     list(read_usage(Path(folder, "usage.json"))["jobs"])
+        ['full union, ConvNet']
     """
 
-    def __init__(self, folder: Path, identity: str, device: torch.device, main: bool = True) -> None:
-        self._path, self._identity, self._device, self._main = folder / FILE, identity, device, main
+    def __init__(self, path: Path, identity: str, device: torch.device, main: bool = True) -> None:
+        self._path, self._identity, self._device, self._main = path, identity, device, main
         self._earlier = read_usage(self._path)
         self._continued = self._earlier.get("identity") == identity
         self._start = since_start() + (number_in(self._earlier, "start") if self._continued else 0.0)

@@ -53,6 +53,11 @@ class SynchronisedBatchNorm(_BatchNorm):
 
     Args:
         plain: Whose options, parameters and statistics it takes over, under the same names.
+
+    Example:
+        >>> network = synchronised(nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)), torch.device("cpu"))
+        >>> type(network[1]).__name__, list(network.state_dict())[2:4]
+        ('SynchronisedBatchNorm', ['1.weight', '1.bias'])
     """
 
     def __init__(self, plain: _BatchNorm) -> None:

@@ -162,7 +162,16 @@ class Objective(Described, ABC):
 
 
 class SideBySide(Objective):
-    """An objective whose works lie side by side where they are recorded (:mod:`pdd_lightning.compute.cuda_graphs`)."""
+    """An objective whose works lie side by side where they are recorded (:mod:`pdd_lightning.compute.cuda_graphs`).
+
+    Example:
+        >>> class Dark(SideBySide):
+        ...     def loss_of(self, synthetic, works, context):
+        ...         return synthetic.images.square().mean() * len(works)
+        >>> side = SyntheticSide(torch.full((2, 1, 8, 8), 0.5), torch.tensor([0, 1]), rate=torch.tensor(0.1))
+        >>> Dark().loss(side, Work(MatchPoint(torch.zeros(3)), step=0), None)
+        tensor(0.2500)
+    """
 
     @abstractmethod
     def loss_of(self, synthetic: SyntheticSide, works: Sequence[Work], context: StageContext) -> Tensor:

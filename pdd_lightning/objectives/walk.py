@@ -41,6 +41,16 @@ class Walk:
         store: Keep each step's graph instead of building it again: faster, and memory then grows with N times the
             size of the activations.
         math: Makes the gradients and their products; None makes one for this walk alone. Storing needs none.
+
+    Example:
+        >>> from torch import nn
+        >>> network = FunctionalNetwork(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)))
+        >>> images, labels = torch.ones(2, 1, 2, 2, requires_grad=True), torch.tensor([0, 1])
+        >>> walk = Walk(network, torch.zeros(10), steps=3, data=lambda images, step: (images, labels))
+        >>> (end,) = walk_ends(images, torch.tensor(0.1), [walk])
+        >>> end.sum().backward()
+        >>> end.shape, images.grad.shape
+        (torch.Size([10]), torch.Size([2, 1, 2, 2]))
     """
 
     network: FunctionalNetwork

@@ -17,6 +17,7 @@ class StageCost:
         overhead: From the process being ready to the first hook of the fit.
         state: For one fresh start state.
         preparation: Of the dynamics, by one process.
+        groups: Of networks that are trained for it; processes share them.
         parts: Parts of a step's loss, which processes share.
         step: Of an optimiser step, with what the dynamics does after it.
         opening: What the first steps take longer.
@@ -32,6 +33,7 @@ class StageCost:
     overhead: float
     state: float
     preparation: float
+    groups: float
     parts: float
     step: float
     opening: float
@@ -102,16 +104,18 @@ class Amounts:
         lines: In the order of the run.
         memory: Peak bytes by part, on the host and on the device; None where there is no device.
         disk: Bytes of the files that each part leaves.
+        spared: Seconds that nobody waits for, since two parts are at work at once.
     """
 
     lines: Sequence[Line]
     memory: dict[str, dict[str, int | None]]
     disk: dict[str, int]
+    spared: float = 0.0
 
     @property
     def seconds(self) -> float:
-        """Of the whole run."""
-        return sum(line.seconds for line in self.lines)
+        """Of the whole run, from its beginning to its end."""
+        return sum(line.seconds for line in self.lines) - self.spared
 
     @property
     def stored(self) -> int:
@@ -132,7 +136,7 @@ class Amounts:
             TypeError: If it has another form.
         """
         lines = [Line(line["part"], line["work"], float(line["seconds"])) for line in value["lines"]]
-        return cls(lines, dict(value["memory"]), dict(value["disk"]))
+        return cls(lines, dict(value["memory"]), dict(value["disk"]), float(value["spared"]))
 
     def to_json(self) -> Json:
         """For plan.json."""
@@ -143,7 +147,20 @@ class Amounts:
             "disk_bytes": self.stored,
         }
         lines = [{**asdict(line), "seconds": round(line.seconds, 3)} for line in self.lines]
-        return {"lines": lines, "memory": self.memory, "disk": self.disk, "total": total}
+        spared = round(self.spared, 3)
+        return {"lines": lines, "memory": self.memory, "disk": self.disk, "spared": spared, "total": total}
+
+
+def side_by_side(lines: Sequence[Line], one: str, others: Sequence[str]) -> float:
+    """Seconds that are spared where a part is done while others are, one after the other.
+
+    Args:
+        lines: Of all parts.
+        one: A part.
+        others: The other ones.
+    """
+    first, rest = (sum(line.seconds for line in lines if line.part in parts) for parts in ([one], others))
+    return min(first, rest)
 
 
 def stage_lines(part: str, start: float, cost: StageCost, work: StageWork) -> list[Line]:
@@ -155,8 +172,10 @@ def stage_lines(part: str, start: float, cost: StageCost, work: StageWork) -> li
         cost: At the stage's size.
         work: How much there is to do.
     """
-    preparation = 0.0 if work.reused else cost.preparation / work.shares
-    # A step's parts are shared out; the rank with the most decides.
+    at_once = min(cost.groups, work.shares * work.workers)
+    rounds = math.ceil(cost.groups / at_once)  # the process with the most decides
+    preparation = 0.0 if work.reused else cost.preparation * rounds / cost.groups
+    # A step's parts are shared out too.
     step = cost.step * math.ceil(cost.parts / work.shares) / cost.parts
     members = math.ceil(math.ceil(work.members / work.shares) / work.workers)
     return [

@@ -9,12 +9,12 @@ from pdd_lightning.compute.compiling import pays_to_compile
 from pdd_lightning.compute.cuda_graphs import records
 from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.evaluation.evaluator import Evaluator
-from pdd_lightning.evaluation.module import SCORED_AT_ONCE, EvaluationModule, Phase
+from pdd_lightning.evaluation.module import EvaluationModule, Phase
 from pdd_lightning.evaluation.protocol import SELECTION, SELECTIONS, Job, Training
 from pdd_lightning.planning.clock import ENDLESS, StepClock, mean_seconds, synchronise
 from pdd_lightning.progress import announced, track
 from pdd_lightning.store.digests import fingerprint
-from pdd_lightning.training.learner import Learner
+from pdd_lightning.training.learner import SCORED_AT_ONCE, Learner
 from pdd_lightning.training.problem import Problem
 from pdd_lightning.training.recipe import Recipe
 from pdd_lightning.types import LabelledImages
@@ -62,10 +62,11 @@ def job_seconds(evaluator: Evaluator, budget: float) -> dict[str, float]:
             costs[kind] = _measure(evaluator, job, part, share)
     problems = {_name(job): evaluator.problem(job) for job, _ in jobs}
     scores = {name: score_seconds(problem, data.test, share) for name, problem in problems.items()}
-    if any(job.name in SELECTIONS for job, _ in jobs):
-        recipe, rate = replace(evaluator.evaluation.full, cutmix=0.0), evaluator.evaluation.full_rate
+    if selecting := [SELECTIONS[job.name] for job, _ in jobs if job.name in SELECTIONS]:
+        training = selecting[0].by(evaluator.evaluation.full, evaluator.evaluation.full_rate)  # which they share
         problem = evaluator.module.options.problem(data, evaluator.device)
-        found[SELECTION] = real_seconds(problem, data, recipe, rate, share)  # choosing itself is not counted
+        # Choosing itself is not counted.
+        found[SELECTION] = real_seconds(problem, data, training.recipe, training.learning_rate, share)
     for job, score in jobs:
         mine = [_kind(evaluator, job, part) for part in job.trainings]
         # As long as the process takes that trains the most of them.

@@ -10,13 +10,14 @@ import torch
 from lightning.pytorch import Callback, Trainer
 
 from pdd_lightning.compute.cuda_graphs import records
+from pdd_lightning.compute.peaks import device_peak, forget_peaks, host_peak
 from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.dynamics import Dynamics, MatchPoint, StageContext
 from pdd_lightning.dynamics.bank import StateBank
 from pdd_lightning.planning.clock import ENDLESS, StepClock, mean_seconds, timed
 from pdd_lightning.planning.estimate import StageCost
-from pdd_lightning.process.readings import device_peak, forget_peaks, host_peak
 from pdd_lightning.stage.callback import StageCallback
+from pdd_lightning.stage.checkpoints import checkpoint_path
 from pdd_lightning.stage.initial_images import initial_images
 from pdd_lightning.stage.module import StageModule
 from pdd_lightning.stage.monitor import ImageMonitor
@@ -44,7 +45,7 @@ class _Rehearsing(Dynamics):
     has_target: ClassVar[bool] = True  # for the options were checked with the inner one
 
     def __init__(self, inner: Dynamics, seconds: float) -> None:
-        self.inner, self.seconds, self.preparation_seconds = inner, seconds, 0.0
+        self.inner, self.seconds, self.preparation_seconds, self.groups = inner, seconds, 0.0, 1
         self.acting = inner  # offers the match points; another one once it is rehearsed
 
     @property
@@ -58,6 +59,7 @@ class _Rehearsing(Dynamics):
         found = self.inner.preparation(replace(context, bank=bank)).rehearse()
         piece = mean_seconds(found.piece, found.pieces, self.seconds, context.device)
         self.acting, self.preparation_seconds = found.dynamics, found.seconds + found.pieces * piece
+        self.groups = found.groups
         context.recordings.clear()  # the steps begin without, as those of the run do
 
     def point(self, step: int, index: int) -> MatchPoint:
@@ -102,7 +104,7 @@ def rehearse_stage(
         device = trainer.strategy.root_device
         forget_peaks(device)
         trainer.fit(module, datamodule=data)
-        path, problem = module.folder.checkpoints / "step=0.ckpt", module.options.problem(data)
+        path, problem = checkpoint_path(module.folder.checkpoints, 0), module.options.problem(data)
         checkpoint = timed(lambda: trainer.save_checkpoint(path, weights_only=False))
         union = union_of([*module.previous, module.subset()])
         assert union is not None
@@ -113,6 +115,7 @@ def rehearse_stage(
             overhead=clock.fit_start - clock.made,
             state=timed(lambda: StateBank.random(problem, MEMBERS)) / MEMBERS,
             preparation=dynamics.preparation_seconds,
+            groups=dynamics.groups,
             parts=module.options.points * module.options.objective.parts(module.context),
             step=clock.step,
             opening=clock.opening,
@@ -164,7 +167,7 @@ def _hand_over(
             with TemporaryDirectory() as aside:  # so that the next one finds what is recorded
                 make_transition(context, union, rate, recipe, Path(aside))
         # Where the callback looks for members: under the rate that the subset has.
-        waiting, learned = module.folder.directory / "transition", module.subset().rate
+        waiting, learned = module.folder.transition, module.subset().rate
         member = timed(lambda: make_transition(context, union, learned, recipe, waiting)) / MEMBERS - epoch
     finish = timed(lambda: StageCallback().on_fit_end(trainer, module))
     return epoch, max(0.0, member), opening + finish

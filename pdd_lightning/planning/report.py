@@ -6,24 +6,20 @@ from rich.box import SIMPLE
 from rich.table import Table
 
 from pdd_lightning.evaluation.protocol import Evaluation
-from pdd_lightning.planning.estimate import Amounts, Line
-from pdd_lightning.process.readings import folder_bytes
+from pdd_lightning.planning.estimate import Amounts, Line, side_by_side
 from pdd_lightning.progress import duration, size
 from pdd_lightning.stage.module import StageModule
 from pdd_lightning.stage.one_stage import ONE_STAGE, one_stage_options
-from pdd_lightning.stage.usage import FILE, WORKS, read_usage
+from pdd_lightning.stage.usage import WORKS, number_in, read_usage
 from pdd_lightning.store.digests import fingerprint
+from pdd_lightning.store.files import folder_bytes
+from pdd_lightning.types import stage_title
 
 EVALUATION = "evaluation"
 """What the last part of a run is called in a plan."""
 
 _TITLES = {"start": "start, data", "preparation": "experts / preparation", "transition": "transition, writing"}
 MEMORY = {"host": "peak memory", "device": "peak memory, device"}
-
-
-def stage_name(stage: int) -> str:
-    """What a stage is called in a plan."""
-    return f"stage {stage}"
 
 
 def identity(module: StageModule, data: str, evaluation: Evaluation) -> str:
@@ -37,9 +33,9 @@ def collect(module: StageModule) -> Amounts:
     memory: dict[str, dict[str, int | None]] = {}
     disk: dict[str, int] = {}
     discards = module.options.discard is not None
-    folders = {stage_name(stage): (run, run.stage(stage)) for stage in range(1, module.options.stages + 1)}
+    folders = {stage_title(stage): (run, run.stage(stage)) for stage in range(1, module.options.stages + 1)}
     for name, (of, folder) in {**folders, ONE_STAGE: (baseline, baseline.stage(1))}.items():
-        usage = read_usage(folder.directory / FILE)
+        usage = read_usage(folder.usage)
         seconds, stored, peaks = (usage.get(key) for key in ("seconds", "bytes", "peak_memory"))
         if folder.complete and isinstance(seconds, dict) and isinstance(stored, dict) and isinstance(peaks, dict):
             lines += [Line(name, work, float(seconds.get(work, 0.0))) for work in WORKS]
@@ -49,15 +45,17 @@ def collect(module: StageModule) -> Amounts:
             if folder.stage == 1:
                 disk[name] += of.preprocessing.stat().st_size if of.preprocessing.is_file() else 0
                 disk[name] += folder_bytes(of.forgetting) if discards else 0
-    usage = read_usage(run.evaluation / FILE)
+    usage = read_usage(run.evaluation.usage)
     jobs, start, peaks = (usage.get(key) for key in ("jobs", "start", "peak_memory"))
     if isinstance(jobs, dict) and isinstance(start, (int, float)) and isinstance(peaks, dict):
         lines.append(Line(EVALUATION, "start", float(start)))
         lines += [Line(EVALUATION, label, float(seconds)) for label, seconds in jobs.items()]
         memory[EVALUATION] = peaks
-        left = [run.evaluation, run.tensorboard / "evaluation", run.selection, *([] if discards else [run.forgetting])]
-        disk[EVALUATION] = sum(map(folder_bytes, left))
-    return Amounts(lines, memory, disk)
+        left = [run.evaluation.directory, run.tensorboard / "evaluation", run.selection]
+        disk[EVALUATION] = sum(map(folder_bytes, [*left, *([] if discards else [run.forgetting])]))
+    later = [stage_title(stage) for stage in range(2, module.options.stages + 1)]
+    shared = number_in(read_usage(baseline.stage(1).usage), "sharing") > 1
+    return Amounts(lines, memory, disk, side_by_side(lines, ONE_STAGE, later) if shared else 0.0)
 
 
 def plan_table(plan: Amounts, used: Amounts | None = None) -> Table:

@@ -11,7 +11,7 @@ import traceback
 from types import ModuleType
 from typing import Final
 
-from pdd_lightning.errors import PDDError
+from pdd_lightning.errors import PDDError, one_line
 
 _NAMES: Final = "ENOSPC EDQUOT EFBIG EROFS EACCES EPERM EIO ESTALE ENOTCONN ENODEV ENXIO"
 
@@ -29,7 +29,7 @@ _LOST: Final = re.compile(
 def ended_line(error: BaseException) -> str | None:
     """What to say of an error that needs no traceback; None for a fault of the program."""
     if isinstance(error, PDDError):
-        return " ".join(str(error).split())
+        return one_line(error)
     if isinstance(error, OSError) and error.errno in _DISK:
         where = f" {error.filename}" if error.filename else ""
         return (
@@ -39,7 +39,7 @@ def ended_line(error: BaseException) -> str | None:
     if _others() is not None and isinstance(error, RuntimeError) and _LOST.search(str(error)):
         return (
             "another process of this run ended or cannot be reached; its own message says why. Run the same command "
-            f"again to continue ({' '.join(str(error).split())[:160]})"
+            f"again to continue ({one_line(error)[:160]})"
         )
     return None
 
@@ -70,7 +70,7 @@ def end(error: Exception) -> None:
     rank = others.get_rank()
     if line is None:
         traceback.print_exception(error, file=sys.stderr)
-        line = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        line = f"{type(error).__name__}: {one_line(error)}"
     print(f"pdd-cli: error{f' (process {rank})' if rank else ''}: {line}", file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()

@@ -15,7 +15,6 @@ from lightning.pytorch.strategies import DDPStrategy, ParallelStrategy, Strategy
 from lightning.pytorch.strategies.launchers.launcher import _Launcher
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader, IterableDataset
 
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.process.meeting import meeting
@@ -41,7 +40,7 @@ class _NoSignals(_SignalConnector):
         self.received_sigterm = False
 
 
-def adopt(trainer: Trainer, wait_minutes: float = 30.0) -> Trainer:
+def adopt(trainer: Trainer, wait_minutes: float) -> Trainer:
     """Make a trainer behave as part of a command; returns it.
 
     Args:
@@ -147,26 +146,3 @@ def first_process_first(strategy: Strategy) -> Iterator[None]:
     yield
     if strategy.is_global_zero:
         strategy.barrier("first")
-
-
-class Steps(IterableDataset[int]):
-    """The numbers of a fit's optimiser steps.
-
-    Iterable, for Lightning would give each rank only its share of a list's items: every rank takes part in every step.
-
-    Args:
-        total: Number of steps.
-    """
-
-    def __init__(self, total: int) -> None:
-        self.total = total
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(self.total))
-
-    def __len__(self) -> int:
-        return self.total
-
-    def loader(self) -> DataLoader[int]:
-        """A loader without batches or workers."""
-        return DataLoader(self, batch_size=None)

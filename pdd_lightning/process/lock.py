@@ -12,11 +12,11 @@ from typing import Final, Self
 
 from pdd_lightning.errors import PDDError
 
-NAME: Final = "run.lock"
+LOCK_FILE: Final = "run.lock"
 """The file that is locked; it stays, for removing it would let two processes lock two files of one name."""
 
 
-VARIABLE: Final = "PDD_RUN_LOCK"
+LOCK_VARIABLE: Final = "PDD_RUN_LOCK"
 """Environment variable in which `run` hands its commands the open file: descriptor, then folder."""
 
 
@@ -47,7 +47,7 @@ class RunLock:
     """
 
     def __init__(self, directory: Path) -> None:
-        self.path = directory / NAME
+        self.path = directory / LOCK_FILE
         try:
             directory.mkdir(parents=True, exist_ok=True)
             self.descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -94,12 +94,12 @@ class RunLock:
 
     def hand_over(self) -> dict[str, str]:
         """What a command that this process starts needs in its environment to work under the same lock."""
-        return {VARIABLE: f"{self.descriptor} {self.path.parent.absolute()}"}
+        return {LOCK_VARIABLE: f"{self.descriptor} {self.path.parent.absolute()}"}
 
 
 def held_by_parent(directory: Path, environment: Mapping[str, str] = os.environ) -> bool:
     """Whether the process that started this one holds the folder for it."""
-    descriptor, _, folder = environment.get(VARIABLE, "").partition(" ")
+    descriptor, _, folder = environment.get(LOCK_VARIABLE, "").partition(" ")
     if not descriptor.isdigit() or Path(folder) not in (directory.absolute(), *directory.absolute().parents):
         return False
     try:
@@ -125,7 +125,7 @@ def require_present(path: Path) -> None:
         if directory not in path.absolute().parents:
             continue
         try:
-            present = os.path.samestat(os.fstat(descriptor), os.stat(directory / NAME))
+            present = os.path.samestat(os.fstat(descriptor), os.stat(directory / LOCK_FILE))
         except OSError:
             present = False
         if not present:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from pdd_lightning.errors import ConfigError, PDDError
+from pdd_lightning.errors import ConfigError, PDDError, one_line
 from pdd_lightning.process.signals import SIGNALS, say_stopped
 
 PATIENCE: Final = 5.0
@@ -50,7 +50,7 @@ def meeting(others: int, where: str, minutes: float, patience: float = PATIENCE)
     except PDDError:
         raise
     except Exception as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error)[:300]
         raise ConfigError(
             f"{where}: the {others + 1} processes of this run cannot meet there ({reason}); "
             "mend MASTER_ADDR and MASTER_PORT, choose a port that is free, or look at what the other processes say"

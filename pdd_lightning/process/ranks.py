@@ -6,6 +6,10 @@ from typing import Final
 
 from pdd_lightning.errors import ConfigError
 
+SHARED_VARIABLE: Final = "PDD_SHARED"
+"""Environment variable with the number of commands of a run that are at work at once."""
+
+
 _NUMBERS: Final = (
     *("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "JSM_NAMESPACE_RANK"),
     *("SLURM_NTASKS", "SLURM_NTASKS_PER_NODE", "SLURM_NNODES"),
@@ -68,3 +72,9 @@ def started_by_lightning(environment: Mapping[str, str] = os.environ) -> bool:
     """Whether this process was started by the first one of the run, for another device."""
     others = any(name in environment for name in ("TORCHELASTIC_RUN_ID", "SLURM_PROCID"))
     return environment.get("LOCAL_RANK", "0") != "0" and not others
+
+
+def sharing(environment: Mapping[str, str] = os.environ) -> int:
+    """Commands of the run, this one included, that are at work at once."""
+    found = environment.get(SHARED_VARIABLE, "1")
+    return int(found) if found.isdigit() and int(found) > 0 else 1

@@ -16,12 +16,12 @@ from typing import Any, Final, TypeVar
 import torch
 
 from pdd_lightning.errors import PDDError
+from pdd_lightning.process.forks import fork
 from pdd_lightning.process.signals import (
     PARENT_VARIABLE,
     RESUME,
     Interrupted,
     follow_parent,
-    held_back,
     listen,
     pending,
 )
@@ -90,18 +90,14 @@ def share_out(
     workers = min(workers, len(items))
     if workers < 2:
         return [work(item, advance) for item in items]
-    context, numbered = multiprocessing.get_context("fork"), list(enumerate(items))
+    numbered = list(enumerate(items))
     ends, processes, found = list[Connection](), list[Any](), dict[int, Result]()
     try:
-        with held_back():
-            for number in range(workers):
-                receiving, sending = context.Pipe(duplex=False)
-                mine = (work, numbered[number::workers], sending, os.getpid())
-                process = context.Process(target=_serve, args=mine, daemon=True)
-                process.start()
-                sending.close()
-                ends.append(receiving)
-                processes.append(process)
+        for number in range(workers):
+            receiving, sending = multiprocessing.Pipe(duplex=False)
+            processes.append(fork(_serve, work, numbered[number::workers], sending, os.getpid(), daemon=True))
+            sending.close()
+            ends.append(receiving)
         _collect(dict(zip(ends, processes, strict=True)), advance, found)
     finally:
         for process in processes:

@@ -23,6 +23,10 @@ class Saving:
         used: Real examples that the stage reads.
         total: Real training examples.
         seconds: What preparing the dynamics took in this process: for expert trajectories, passes over these examples.
+
+    Example:
+        >>> Saving(used=250, total=1000, seconds=10.0).saved_seconds
+        30.0
     """
 
     used: int
@@ -60,6 +64,10 @@ class EasyDiscard(TrainingOptions, Described):
         edges: Counts that divide the data: part k holds those of at least edges[k-1] and below edges[k]. Null makes as
             many parts as there are stages, in equal steps of the count, as published.
         schedule: Part of each stage, counted from 1; null gives stage k part k, from easy to hard, as published.
+
+    Example:
+        >>> EasyDiscard(epochs=20, edges=(1, 3)).check(stages=3)  # three parts for three stages
+        >>> EasyDiscard(epochs=20, edges=(1, 3), schedule=(1, 3)).check(stages=2)
     """
 
     edges: tuple[int, ...] | None = None

@@ -152,10 +152,7 @@ class Forgetting(TrainingOptions, Selection):
         20
     """
 
-    @property
-    def name(self) -> str:
-        """See :attr:`Selection.name`."""
-        return "forgetting"
+    name = "forgetting"
 
     def choose(self, context: SelectionContext, classes: Sequence[Tensor], ipc: int) -> list[Tensor]:
         """See :meth:`Selection.choose`."""

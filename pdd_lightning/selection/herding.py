@@ -21,10 +21,7 @@ class Herding(FeatureSelection):
         tensor([1, 0])
     """
 
-    @property
-    def name(self) -> str:
-        """See :attr:`Selection.name`."""
-        return "herding"
+    name = "herding"
 
     def pick(self, features: Tensor, count: int) -> Tensor:
         """See :meth:`FeatureSelection.pick`; of equally good examples the first is taken."""

@@ -27,10 +27,7 @@ class RandomSelection(Selection):
         (2, 2)
     """
 
-    @property
-    def name(self) -> str:
-        """See :attr:`Selection.name`."""
-        return "random"
+    name = "random"
 
     def choose(self, context: SelectionContext, classes: Sequence[Tensor], ipc: int) -> list[Tensor]:
         """See :meth:`Selection.choose`."""

@@ -5,7 +5,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -16,66 +16,65 @@ from pdd_lightning.selection.base import Selection, SelectionContext, read_check
 from pdd_lightning.store.digests import fingerprint
 from pdd_lightning.store.files import write_tensors
 from pdd_lightning.store.folders import RunFolder
-from pdd_lightning.training.learner import Learner
-from pdd_lightning.training.recipe import Precision, Recipe
+from pdd_lightning.training.learner import SCORED_AT_ONCE, Learner, named_state, state_in
+from pdd_lightning.training.recipe import PlainRecipe, Recipe
 from pdd_lightning.types import Json, State
 
 _KEY = "selection"
 
 
-_PREFIX = "state."
-
-
 @dataclass(frozen=True)
-class TrainingOptions:
-    """How the network that decides is trained on the real data, with SGD.
+class TrainingOptions(PlainRecipe):
+    """How the network that decides is trained on the real data: without CutMix, for plain examples are looked at.
 
     Args:
         epochs: Passes over the real data.
         learning_rate: Initial learning rate.
-        batch_size: Examples per minibatch.
-        momentum: Of SGD.
-        weight_decay: L2 penalty added to the gradient.
-        decay_at: Fractions of the epochs after which the learning rate is multiplied by `decay`.
-        decay: Factor of the learning rate at each point of `decay_at`.
-        precision: See :class:`pdd_lightning.training.recipe.Recipe`.
+
+    Example:
+        >>> from pdd_lightning.selection import Herding
+        >>> method = Herding.by(Recipe(epochs=30, momentum=0.8, cutmix=0.5), rate=0.05)
+        >>> method.learning_rate, method.recipe == Recipe(epochs=30, momentum=0.8)
+        (0.05, True)
     """
 
     epochs: int = 50
     learning_rate: float = 0.01
-    batch_size: int = 256
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    decay_at: tuple[float, ...] = (0.5,)
-    decay: float = 0.1
-    precision: Precision = "float32"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 < self.learning_rate < float("inf"):
             raise ConfigError(f"learning_rate must be positive and finite, got {self.learning_rate}")
-        _ = self.recipe  # which checks the rest
+
+    @classmethod
+    def by(cls, recipe: Recipe, rate: float) -> Self:
+        """With the network trained by a recipe, as far as that trains on plain examples.
+
+        Args:
+            recipe: Of the training.
+            rate: Its initial learning rate.
+        """
+        return cls(**recipe.plain, learning_rate=rate)
 
     @property
     def recipe(self) -> Recipe:
         """The same as a recipe."""
-        return Recipe(
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            decay_at=tuple(self.decay_at),
-            decay=self.decay,
-            precision=self.precision,
-        )
+        return Recipe(**self.plain)
 
 
 @dataclass(frozen=True)
-class RealTraining:
+class TrainedOnReal:
     """What a training on the real data left.
 
     Attributes:
         state: The trained network, on the CPU.
         correct: Shape (epochs, N), bool: whether each example was classified correctly when it was presented.
+
+    Example:
+        >>> from pdd_lightning.selection.forgetting import count_events
+        >>> correct = torch.tensor([[True, True], [False, True], [True, True]])  # three epochs, two examples
+        >>> count_events(TrainedOnReal({}, correct).correct)
+        tensor([1, 0])
     """
 
     state: State
@@ -93,7 +92,7 @@ def is_trained_on_real(context: SelectionContext, rate: float, recipe: Recipe) -
     return _file(context, rate, recipe)[0].is_file()
 
 
-def train_on_real(context: SelectionContext, rate: float, recipe: Recipe) -> RealTraining:
+def train_on_real(context: SelectionContext, rate: float, recipe: Recipe) -> TrainedOnReal:
     """Train a network on the real data once, or read what an earlier call left.
 
     Stored as ``forgetting/<fingerprint>.safetensors`` in the run's folder. All methods with the same options share
@@ -121,14 +120,14 @@ def train_on_real(context: SelectionContext, rate: float, recipe: Recipe) -> Rea
                 f"{path} does not hold {recipe.epochs} epochs of {len(context.real)} examples; delete it to have it "
                 "made again"
             )
-        return RealTraining({name.removeprefix(_PREFIX): tensor for name, tensor in tensors.items()}, correct)
+        return TrainedOnReal(state_in(tensors), correct)
     training = _train(context, rate, recipe)
-    named = {f"{_PREFIX}{name}": tensor for name, tensor in training.state.items()}
-    write_tensors(path, {"correct": training.correct, **named}, {"settings": json.dumps(settings)})
+    tensors = {"correct": training.correct, **named_state(training.state)}
+    write_tensors(path, tensors, {"settings": json.dumps(settings)})
     return training
 
 
-def _train(context: SelectionContext, rate: float, recipe: Recipe) -> RealTraining:
+def _train(context: SelectionContext, rate: float, recipe: Recipe) -> TrainedOnReal:
     problem = context.problem
     learner = Learner(problem.network(), problem.device)
     learner.load(problem.initial_state(_KEY))
@@ -143,7 +142,7 @@ def _train(context: SelectionContext, rate: float, recipe: Recipe) -> RealTraini
     state = {name: tensor.cpu() for name, tensor in learner.state().items()}
     if not all(torch.isfinite(tensor).all() for tensor in state.values()):
         raise ConfigError(f"learning_rate={rate}: the network that decides the selection diverged; lower it")
-    return RealTraining(state, watch.correct.cpu())
+    return TrainedOnReal(state, watch.correct.cpu())
 
 
 class _Watch:
@@ -169,7 +168,17 @@ class _Watch:
 
 @dataclass(frozen=True)
 class FeatureSelection(TrainingOptions, Selection):
-    """Chooses within each class by the features that a trained network's head reads."""
+    """Chooses within each class by the features that a trained network's head reads.
+
+    Example:
+        >>> class Longest(FeatureSelection):
+        ...     name = "longest"
+        ...
+        ...     def pick(self, features, count):
+        ...         return features.norm(dim=1).topk(count).indices
+        >>> Longest(epochs=20).pick(torch.tensor([[1.0, 0.0], [2.0, 2.0], [0.0, 3.0]]), count=2)
+        tensor([2, 1])
+    """
 
     @abstractmethod
     def pick(self, features: Tensor, count: int) -> Tensor:
@@ -202,7 +211,7 @@ class FeatureSelection(TrainingOptions, Selection):
 
 
 @torch.no_grad()
-def embed(network: nn.Module, context: SelectionContext, positions: Tensor, batch_size: int = 1000) -> Tensor:
+def embed(network: nn.Module, context: SelectionContext, positions: Tensor, batch_size: int = SCORED_AT_ONCE) -> Tensor:
     """Features of some images, without augmentation and in evaluation mode.
 
     Args:

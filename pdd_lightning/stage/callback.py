@@ -15,7 +15,7 @@ from pdd_lightning.stage.pictures import draw_pictures
 from pdd_lightning.stage.subsets import Subset, union_of, write_subset
 from pdd_lightning.stage.transition import Transition, make_transition
 from pdd_lightning.store.files import write_tensors
-from pdd_lightning.store.made import made_with
+from pdd_lightning.store.versions import made_with
 
 
 class StageCallback(Callback):
@@ -58,7 +58,7 @@ class StageCallback(Callback):
             write_subset(module.folder, subset)
         union = union_of([*module.previous, subset])
         assert union is not None
-        waiting = module.folder.directory / "transition"
+        waiting = module.folder.transition
         transition: Transition | None = None
         if module.options.transition:
             transition = make_transition(
@@ -92,7 +92,7 @@ class StageCallback(Callback):
             "made": made_with(module.context.device),
             "real_examples": None if module.saving is None else module.saving.to_json(),
         }
-        previous = module.run.stage(module.stage - 1).fingerprint() if module.stage > 1 else None
+        previous = module.verify_finished(module.data.fingerprint)
         folder.finish(module.settings(), module.data.fingerprint, previous, summary)
         if len(accuracies):
             rate = {"alpha": subset.rate}

@@ -101,28 +101,32 @@ class StageCheckpoint(Checkpoint):
     def _save(self, trainer: Trainer) -> None:
         if trainer.global_step == self._saved_step:
             return
-        trainer.save_checkpoint(self.folder / f"step={trainer.global_step}.ckpt", weights_only=False)
+        trainer.save_checkpoint(checkpoint_path(self.folder, trainer.global_step), weights_only=False)
         self._saved_at, self._saved_step = self._clock(), trainer.global_step
         if trainer.is_global_zero:
-            found = {step: path for path in self.folder.glob("step=*.ckpt") if (step := step_of(path)) is not None}
-            for step in sorted(found)[:-KEPT]:
-                found[step].unlink(missing_ok=True)
+            for path in checkpoints_in(self.folder)[:-KEPT]:
+                path.unlink(missing_ok=True)
 
 
 KEPT = 2
 """Newest checkpoints of a stage that stay: the one before the last is there in case the last is damaged."""
 
 
-def step_of(path: Path) -> int | None:
-    """The step that the name of a checkpoint says; None if it is not one of ours."""
-    found = re.fullmatch(r"step=(\d{1,15})\.ckpt", path.name)
-    return int(found[1]) if found else None
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """Where the checkpoint after so many steps lies."""
+    return folder / f"step={step}.ckpt"
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """The checkpoints of a folder, by their steps; files of other names are none of ours."""
+    found = {path: re.fullmatch(r"step=(\d{1,15})\.ckpt", path.name) for path in folder.glob("step=*.ckpt")}
+    return [path for _, path in sorted((int(name[1]), path) for path, name in found.items() if name)]
 
 
 def latest_checkpoint(folder: Path) -> str | None:
     """The checkpoint with most steps, if there is one."""
-    found = {step: path for path in folder.glob("step=*.ckpt") if (step := step_of(path)) is not None}
-    return str(found[max(found)]) if found else None
+    found = checkpoints_in(folder)
+    return str(found[-1]) if found else None
 
 
 def read_checkpoint(path: str) -> dict[str, Any]:
@@ -148,7 +152,11 @@ def read_checkpoint(path: str) -> dict[str, Any]:
 
 
 class SealedCheckpointIO(TorchCheckpointIO):
-    """Writes to a temporary file first, and never unpickles more than tensors and primitives."""
+    """Writes to a temporary file first, and never unpickles more than tensors and primitives.
+
+    Example:
+        >>> trainer = Trainer(plugins=[SealedCheckpointIO()], accelerator="cpu", logger=False)
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Write a checkpoint with its seal, as one file or not at all.

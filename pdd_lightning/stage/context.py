@@ -6,11 +6,12 @@ from pdd_lightning.compute.cuda_graphs import LANES
 from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.dynamics import Ranks, StageContext
 from pdd_lightning.dynamics.bank import StateBank
+from pdd_lightning.process.ranks import sharing
 from pdd_lightning.process.workers import spare
 from pdd_lightning.selection import SelectionContext
 from pdd_lightning.selection.trained import is_trained_on_real
 from pdd_lightning.stage.initial_images import real_images_needed
-from pdd_lightning.stage.one_stage import title
+from pdd_lightning.stage.one_stage import is_baseline
 from pdd_lightning.stage.options import StageOptions
 from pdd_lightning.store.digests import fingerprint
 from pdd_lightning.store.files import read_metadata
@@ -41,19 +42,33 @@ def start_identity(options: StageOptions, stage: int, problem: Problem) -> str:
     return read_metadata(options.run.stage(stage - 1).end_states).get("identity", "")
 
 
-def networks_side_by_side(options: StageOptions, problem: Problem, world: int) -> tuple[int, int]:
-    """How many networks a process trains at once, and how many processes do so on a CPU.
+def networks_side_by_side(
+    options: StageOptions, problem: Problem, world: int, shared: int | None = None
+) -> tuple[int, int]:
+    """How many networks a process trains at once on a GPU, and how many processes train one each on a CPU.
 
     Args:
         options: Of the run.
         problem: Networks and device.
         world: Processes that share the work already.
+        shared: Commands of the run that share the cores; None asks the environment.
     """
-    if problem.device.type == "cpu":
-        return 1, spare(problem.device, world) if options.networks_at_once is None else options.networks_at_once
-    if options.networks_at_once is not None:
-        return options.networks_at_once, 1
-    return LANES if is_recordable(problem.network(), problem.device) else 1, 1
+    wanted = options.networks_at_once
+    if problem.device.type != "cpu":
+        return wanted or (LANES if is_recordable(problem.network(), problem.device) else 1), 1
+    workers = spare(problem.device, world) if wanted is None else wanted
+    return 1, max(1, workers // (sharing() if shared is None else shared))
+
+
+def baseline_beside(options: StageOptions, problem: Problem, world: int) -> bool:
+    """Whether `run` fits the baseline of one stage while it fits the stages after the first.
+
+    Args:
+        options: Of the run.
+        problem: Networks and device.
+        world: Processes that share the work.
+    """
+    return options.stages > 1 and world == 1 and networks_side_by_side(options, problem, world, shared=1)[1] > 1
 
 
 def stage_context(
@@ -94,7 +109,7 @@ def stage_context(
         networks_at_once=lanes,
         workers=workers,
         compile_networks=options.compile_networks,
-        called=title(options, stage),
+        baseline=is_baseline(options),
     )
 
 

@@ -1,7 +1,8 @@
-"""How much disk a run takes, by arithmetic: for its plan, and for the line that a stage says before it starts."""
+"""How much disk a run takes, by one arithmetic: for its plan, and for what a stage requires before it starts."""
 
 import shutil
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pdd_lightning.datamodules import ImageDataModule
@@ -10,9 +11,10 @@ from pdd_lightning.progress import size
 from pdd_lightning.stage.checkpoints import KEPT
 from pdd_lightning.stage.context import planned_context
 from pdd_lightning.stage.module import StageModule
-from pdd_lightning.stage.one_stage import one_stage_options
+from pdd_lightning.stage.one_stage import ONE_STAGE, one_stage_options
 from pdd_lightning.stage.options import StageOptions
 from pdd_lightning.training.recipe import Recipe
+from pdd_lightning.types import stage_title
 
 LOGS = 50_000
 """Bytes of a stage's configuration, manifest, notes and logs; pictures in the logs come on top."""
@@ -26,27 +28,48 @@ class Disk:
     """Bytes of one stage on disk.
 
     Attributes:
-        experts: What the dynamics stores.
+        experts: What the dynamics stores, unless it finds what another stage of the run stores.
         found: What of it is there already.
-        stage: What the stage leaves in its folder: images, their picture, end states, logs.
+        shared: Whether it finds what another stage stores.
+        left: What the stage leaves in the run's folder: images, their picture, end states, logs, and with the first
+            stage what a run has once.
         passing: What it needs beside that while it runs: checkpoints, members that wait for the end states.
         state: A single start state.
     """
 
     experts: int
     found: int
-    stage: int
+    left: int
     passing: int
     state: int
+    shared: bool = False
 
 
-def preprocessing_disk(data: ImageDataModule) -> int:
-    """Bytes of what turns images back into pictures, once in each run's folder."""
-    return sum(tensor.nbytes for tensor in data.preprocessing.tensors().values())
+def run_disk(
+    options: StageOptions, data: ImageDataModule, stages: Iterable[int], *, one_stage: bool
+) -> dict[str, Disk]:
+    """What stages of a run take: the one sum for its plan, and for what is required before a stage starts.
+
+    Args:
+        options: Of the run.
+        data: Its data, set up.
+        stages: Their numbers.
+        one_stage: Add the baseline of one stage.
+
+    Returns:
+        By the title of each stage, and :data:`ONE_STAGE` for the baseline.
+    """
+    disks = {stage_title(stage): stage_disk(options, data, stage) for stage in stages}
+    if one_stage:
+        alone = stage_disk(one_stage_options(options), data, 1)
+        # It finds the experts of stage 1, unless those read only a part of the data.
+        shared = options.discard is None and alone.experts > 0
+        disks[ONE_STAGE] = replace(alone, experts=0 if shared else alone.experts, found=0, shared=shared)
+    return disks
 
 
 def stage_disk(options: StageOptions, data: ImageDataModule, stage: int) -> Disk:
-    """What a stage takes.
+    """What a stage takes by itself.
 
     Args:
         options: Of the run.
@@ -59,23 +82,45 @@ def stage_disk(options: StageOptions, data: ImageDataModule, stage: int) -> Disk
     pixels = channels * height * width * data.num_classes
     images, ends = 4 * pixels * options.per_stage[stage - 1], state * len(context.bank) if options.transition else 0
     preparation = options.dynamics.preparation(context)
+    once = _once(options, data) if stage == 1 else 0
     return Disk(
         experts=preparation.stored,
         found=preparation.found,
-        stage=ends + images + pixels * sum(options.per_stage[:stage]) + LOGS,
+        left=ends + images + pixels * sum(options.per_stage[:stage]) + LOGS + once,
         passing=ends + (KEPT + 1) * (3 * images + state + 8 * context.network.layout.size + 8 * options.iterations),
         state=state,
     )
 
 
-def training_disk(options: StageOptions, data: ImageDataModule, recipe: Recipe) -> int:
-    """Bytes of a training on the real data that is kept: a state, and which examples were correct in each epoch."""
+def evaluation_disk(options: StageOptions, data: ImageDataModule, jobs: int, selections: int, recipe: Recipe) -> int:
+    """Bytes that an evaluation leaves.
+
+    Args:
+        options: Of the run.
+        data: Its data, set up.
+        jobs: How many trainings have rows.
+        selections: How many baselines are selected images.
+        recipe: Of the training on the real data that selections ask.
+    """
+    positions = 8 * sum(options.per_stage) * data.num_classes
+    training = _training(options, data, recipe) if selections else 0
+    return ROW * jobs + selections * (ROW + positions) + training
+
+
+def _once(options: StageOptions, data: ImageDataModule) -> int:
+    """What a run has once: how images become pictures again, and where it discards, the training that tells which."""
+    preprocessing = sum(tensor.nbytes for tensor in data.preprocessing.tensors().values())
+    return preprocessing + (0 if options.discard is None else _training(options, data, options.discard.recipe))
+
+
+def _training(options: StageOptions, data: ImageDataModule, recipe: Recipe) -> int:
+    """A training on the real data that is kept: a state, and which examples were correct in each epoch."""
     state: int = sum(tensor.nbytes for tensor in options.problem(data).network().state_dict().values())
     return state + recipe.epochs * len(data.train)
 
 
-def state_disk(module: StageModule, data: ImageDataModule, *, whole_run: bool, one_stage: bool = False) -> str:
-    """One short line that says what the disk must hold.
+def require_room(module: StageModule, data: ImageDataModule, *, whole_run: bool, one_stage: bool = False) -> str:
+    """Refuse to begin where the disk is too small.
 
     Args:
         module: The stage that is to be fitted.
@@ -83,29 +128,29 @@ def state_disk(module: StageModule, data: ImageDataModule, *, whole_run: bool, o
         whole_run: Require room for all stages that are left, not for this one only.
         one_stage: Require room for the baseline of one stage too.
 
+    Returns:
+        One short line that says what is required, and how much is free.
+
     Raises:
         ConfigError: If the disk has visibly too little free space.
     """
-    options, first = module.options, module.stage
-    last = options.stages if whole_run else first
-    disks = [stage_disk(options, data, stage) for stage in range(first, last + 1)]
+    first = module.stage
+    last = module.options.stages if whole_run else first
+    disks = list(run_disk(module.options, data, range(first, last + 1), one_stage=one_stage).values())
     who = module.title if last == first else f"stages {first} to {last}"
+    who += f" and {stage_title(1, baseline=True)}" if one_stage else ""
     # Whether the experts of later stages are there, only their start states tell.
     experts = sum(disk.experts for disk in disks) - disks[0].found
-    if one_stage:
-        who = f"{who} and the one-stage baseline"
-        disks.append(stage_disk(one_stage_options(options), data, 1))
-        # It finds the experts of stage 1, unless those read only a part of the data.
-        experts += 0 if options.discard is None else disks[-1].experts
-    stages = sum(disk.stage for disk in disks) + max(disk.passing for disk in disks)
+    stages = sum(disk.left for disk in disks) + max(disk.passing for disk in disks)
     told = f"{who} will take about {size(stages)} in {module.run.directory} with checkpoints"
     short = f"disk: {who}: {size(stages)}"
     if experts:
         short += f" + {size(experts)} of experts"
-        told += f" and {size(experts)} of experts in {options.experts_folder}"
+        told += f" and {size(experts)} of experts in {module.options.experts_folder}"
     elif disks[0].experts:
         short += " (the experts are there)"
-    _require({"--run_dir": (module.run.directory, stages), "--experts_dir": (options.experts_folder, experts)}, told)
+    needs = {"--run_dir": (module.run.directory, stages), "--experts_dir": (module.options.experts_folder, experts)}
+    _require(needs, told)
     return f"{short}, {size(_free(module.run.directory))} free"
 
 

@@ -13,7 +13,7 @@ from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.dynamics import Ranks, StageContext
 from pdd_lightning.errors import ArtifactError, ConfigError, DivergenceError
 from pdd_lightning.objectives import SyntheticSide, Work
-from pdd_lightning.process.launch import Steps, first_process_first
+from pdd_lightning.process.launch import first_process_first
 from pdd_lightning.selection.discard import Saving
 from pdd_lightning.stage.checks import require_logits, require_recordable, require_scalar
 from pdd_lightning.stage.context import selection_context, stage_context, start_states
@@ -23,8 +23,9 @@ from pdd_lightning.stage.logs import scalars
 from pdd_lightning.stage.one_stage import title
 from pdd_lightning.stage.options import StageOptions
 from pdd_lightning.stage.subsets import Subset, read_subset, union_of, write_last_good
-from pdd_lightning.store.folders import origin, verify_checkpoint, verify_finished
+from pdd_lightning.store.verification import stage_origin, verify_checkpoint, verify_finished
 from pdd_lightning.training.formation import check_factor
+from pdd_lightning.training.steps import Steps
 from pdd_lightning.types import Json, LabelledImages, State
 
 
@@ -63,7 +64,7 @@ class StageModule(LightningModule):
         self.positions: Tensor | None = None
         self.saving: Saving | None = None
         self.previous: list[Subset] = []
-        self._verified: str | None = None
+        self._verified: tuple[str, str | None] | None = None
         self._conditioning: LabelledImages | None = None
         self._context: StageContext | None = None
         self._resumed: State | None = None
@@ -98,15 +99,21 @@ class StageModule(LightningModule):
         """Everything that the stage's result depends on, apart from the data and the earlier stages."""
         return self.options.settings(self.stage)
 
-    def verify_finished(self, data: str) -> None:
+    def verify_finished(self, data: str) -> str | None:
         """Check every finished stage up to this one against the present settings and data, once for each data.
+
+        Args:
+            data: Fingerprint of the data.
+
+        Returns:
+            Fingerprint of the stage before, as it was checked; None at stage 1.
 
         Raises:
             ArtifactError: If something changed, or if an earlier stage is not complete.
         """
-        if self._verified != data:
-            verify_finished(self.run, self.stage, self.options.settings, data)
-            self._verified = data
+        if self._verified is None or self._verified[0] != data:
+            self._verified = data, verify_finished(self.run, self.stage, self.options.settings, data)
+        return self._verified[1]
 
     def check(self, data: ImageDataModule) -> None:
         """Refuse parts that cannot be recorded or do not suit the data, before anything is written.
@@ -249,7 +256,7 @@ class StageModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Remember what the checkpoint was made of."""
-        checkpoint["pdd_stage"] = {"settings": self.settings(), **origin(self.run, self.stage, self.data.fingerprint)}
+        checkpoint["pdd_stage"] = {"settings": self.settings(), **self._origin(self.data.fingerprint)}
         checkpoint["pdd_dynamics"] = self.options.dynamics.state_dict()
         checkpoint["pdd_course"] = self.course.state()
 
@@ -266,7 +273,10 @@ class StageModule(LightningModule):
         Raises:
             ArtifactError: Naming what differs.
         """
-        verify_checkpoint(self.run, self.stage, self.settings(), data, checkpoint.get("pdd_stage", {}))
+        verify_checkpoint(self.folder, self.settings(), self._origin(data), checkpoint.get("pdd_stage", {}))
+
+    def _origin(self, data: str) -> Json:
+        return stage_origin(self.stage, data, self.verify_finished(data))
 
     @torch.no_grad()
     def subset(self) -> Subset:

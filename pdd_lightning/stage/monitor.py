@@ -79,6 +79,10 @@ class StepCount(Callback):
 
     Args:
         advance: What is told.
+
+    Example:
+        >>> with Progress(enabled=False) as progress, progress.task("steps", total=100) as task:
+        ...     trainer = Trainer(max_steps=100, callbacks=[StepCount(task.advance)], accelerator="cpu", logger=False)
     """
 
     def __init__(self, advance: Callable[[int], object]) -> None:
@@ -98,6 +102,10 @@ class StepProgress(Callback):
         description: What is being fitted.
         total: Optimiser steps.
         metric: Name of a logged value to show beside it.
+
+    Example:
+        >>> bar = StepProgress("stage 1", total=100, metric="loss")
+        >>> trainer = Trainer(max_steps=100, callbacks=[bar], accelerator="cpu", logger=False)
     """
 
     def __init__(self, description: str, total: int, metric: str | None = None) -> None:

@@ -4,28 +4,30 @@ from dataclasses import replace
 from typing import Final
 
 from pdd_lightning.stage.options import StageOptions
-from pdd_lightning.types import Json
+from pdd_lightning.store.folders import RunFolder
+from pdd_lightning.types import Json, stage_title
 
 ONE_STAGE: Final = "one-stage"
 """What the baseline is called among those of an evaluation."""
 
-FOLDER: Final = "one_stage"
-"""Of the baseline, in the folder of the run."""
-
 
 def title(options: StageOptions, stage: int) -> str:
-    """What a stage is called where people read of it: the baseline is not a stage of the run.
+    """What a stage is called; see :func:`pdd_lightning.types.stage_title`.
 
     Args:
         options: Of the run, or of the baseline.
         stage: Number of the stage.
     """
-    return "the one-stage baseline" if is_baseline(options) else f"stage {stage}"
+    return stage_title(stage, baseline=is_baseline(options))
 
 
 def is_baseline(options: StageOptions) -> bool:
-    """Whether options are those of a run's baseline."""
-    return options.stages == 1 and options.run.directory.name == FOLDER
+    """Whether a fit makes a run's baseline: one stage, where the run around it looks for it.
+
+    The name of the folder alone would not tell: a run of one stage may be called so by its owner.
+    """
+    above = RunFolder(options.run.directory.parent)
+    return options.stages == 1 and options.run == above.one_stage and above.completed(1) == 1
 
 
 def header(options: StageOptions) -> str | None:
@@ -49,7 +51,7 @@ def one_stage_options(options: StageOptions) -> StageOptions:
     Args:
         options: Of the run.
     """
-    folders = {"run_dir": str(options.run.directory / FOLDER), "experts_dir": str(options.experts_folder)}
+    folders = {"run_dir": str(options.run.one_stage.directory), "experts_dir": str(options.experts_folder)}
     changes: dict[str, object] = {**one_stage_changes(options), **folders, "stage": 1}
     return replace(options, **changes)  # type: ignore[arg-type]
 

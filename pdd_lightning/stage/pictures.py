@@ -17,7 +17,9 @@ from matplotlib.text import Text
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pdd_lightning.errors import one_line
 from pdd_lightning.store.files import atomic_write
+from pdd_lightning.types import stage_title
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +77,7 @@ def draw_pictures(
     try:
         save_grid(path, images, labels, stages, class_names, header)
     except Exception as error:  # a font, the drawing library, the disk: none is worth the work of a stage
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error) or type(error).__name__
         log.warning("%s could not be made, and the run goes on without it: %s", path, reason)
 
 
@@ -159,7 +161,7 @@ def _grid(images: Tensor, labels: Tensor, stages: Tensor, class_names: Sequence[
         notes.append(f"first {num_rows} of {len(class_names)} classes")
     if limit < int(counts.max()):
         notes.append(f"at most {limit} of {int(counts.max())} images per class and stage")
-    headers = [f"stage {number}" for number in numbers] if header is None else [header]
+    headers = [stage_title(number) for number in numbers] if header is None else [header]
     return _draw(groups, headers, class_names[:num_rows], "Showing " + ", ".join(notes) if notes else None)
 
 
@@ -293,5 +295,5 @@ def _shown(class_names: Sequence[str]) -> list[str]:
 
 def _shorten(name: str) -> str:
     """A name on one line; the font's library takes no lone surrogates, as bytes are read that are no UTF-8."""
-    name = " ".join(name.encode("utf-8", "backslashreplace").decode().split())
+    name = one_line(name.encode("utf-8", "backslashreplace").decode())
     return name if len(name) <= _NAME_LENGTH else name[: _NAME_LENGTH - 1] + "…"

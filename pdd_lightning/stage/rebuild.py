@@ -57,7 +57,7 @@ def _rebuild(module: StageModule, data: ImageDataModule, device: torch.device, s
     options = module.options
     bank = start_states(options, stage, options.problem(data))
     context = stage_context(options, stage, bank, data, device)
-    waiting = folder.directory / "transition"
+    waiting = folder.transition
     transition = make_transition(context, union.to(device), subsets[-1].rate, options.recipe, waiting)
     again = waiting / folder.end_states.name
     transition.bank.write(again)

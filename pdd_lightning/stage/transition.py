@@ -26,6 +26,14 @@ class Transition:
     Attributes:
         bank: theta^(k), one state for each member of theta^(k-1).
         accuracies: Of each member, fractions on the held-out training images; empty without any.
+
+    Example:
+        >>> from statistics import fmean
+        >>> from pdd_lightning.networks import ConvNet
+        >>> from pdd_lightning.training.problem import Problem
+        >>> bank = StateBank.random(Problem(ConvNet(width=4), (1, 8, 8), num_classes=2), members=2)
+        >>> fmean(Transition(bank, accuracies=(0.5, 0.75)).accuracies)
+        0.625
     """
 
     bank: StateBank

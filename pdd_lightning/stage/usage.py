@@ -12,24 +12,27 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from pdd_lightning.compute.peaks import peak_memory
 from pdd_lightning.errors import ArtifactError
-from pdd_lightning.process.readings import folder_bytes, peak_memory, since_start
+from pdd_lightning.process.clock import since_start
+from pdd_lightning.process.ranks import sharing
 from pdd_lightning.stage.module import StageModule
-from pdd_lightning.store.files import read_json, write_json
+from pdd_lightning.store.files import folder_bytes, read_json, write_json
 from pdd_lightning.types import Json
-
-FILE = "usage.json"
-"""In the folder of every stage, and in that of the evaluation."""
 
 START, PREPARATION, DISTILLATION, TRANSITION = WORKS = ("start", "preparation", "distillation", "transition")
 """The works of a stage, in order: process and data; experts; the steps; start states of the next stage, and files."""
 
 
 class StageUsage(Callback):
-    """Notes seconds of each work, peak memory and bytes of a stage; one that is continued adds to what is noted.
+    """Notes a stage's seconds of each work, peak memory and bytes of experts; one that is continued adds to them.
 
     It is noted at every checkpoint, after an interruption and at the end; what a process that is killed did since its
     last checkpoint is lost from the notes too. Put it after the callback that makes the transition.
+
+    Example:
+        >>> from pdd_lightning.stage.callback import StageCallback
+        >>> trainer = Trainer(callbacks=[StageCallback(), StageUsage()], accelerator="cpu", logger=False)
     """
 
     def __init__(self) -> None:
@@ -41,8 +44,8 @@ class StageUsage(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The process has started and the data are read."""
         assert isinstance(pl_module, StageModule)
-        self._earlier = read_usage(pl_module.folder.directory / FILE)
-        self._experts_before = folder_bytes(pl_module.options.experts_folder)
+        self._earlier = read_usage(pl_module.folder.usage)
+        self._experts_before = _experts(pl_module)
         self._seconds[START] = since_start()
         self._work, self._since = PREPARATION, time.perf_counter()
 
@@ -76,15 +79,21 @@ class StageUsage(Callback):
         self._turn_to(self._work)
         if not trainer.is_global_zero or not isinstance(module, StageModule):
             return
-        earlier, folder = self._earlier, module.folder.directory
-        experts = max(0, folder_bytes(module.options.experts_folder) - self._experts_before)
+        earlier = self._earlier
+        experts = max(0, _experts(module) - self._experts_before)
         value: Json = {
+            "sharing": sharing(),
             "processes": number_in(earlier, "processes") + 1,
             "seconds": {work: round(s + number_in(earlier, "seconds", work), 3) for work, s in self._seconds.items()},
-            "bytes": {"stage": folder_bytes(folder), "experts": experts + int(number_in(earlier, "bytes", "experts"))},
+            "bytes": {"experts": experts + int(number_in(earlier, "bytes", "experts"))},
         }
         # Not the module's device: at the end it is back on the host.
-        write_usage(folder / FILE, value, earlier, trainer.strategy.root_device)
+        write_usage(module.folder.usage, value, earlier, trainer.strategy.root_device)
+
+
+def _experts(module: StageModule) -> int:
+    """Bytes of the experts of a stage; those of other stages may be made at the same time."""
+    return sum(map(folder_bytes, module.options.experts_folder.glob(f"stage_{module.stage:02d}-*")))
 
 
 def read_usage(path: Path) -> Json:

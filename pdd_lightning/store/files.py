@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import secrets
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -267,3 +268,14 @@ def require_writable(folder: Path, option: str) -> None:
     else:
         return
     raise ConfigError(f"{option}: cannot write to {folder} ({reason}); choose another folder or mend its permissions")
+
+
+def folder_bytes(folder: Path) -> int:
+    """Bytes of all files below a folder; 0 if there is none."""
+    total = 0
+    for path in folder.rglob("*"):
+        # Another run that shares the folder may take a temporary file away.
+        with suppress(FileNotFoundError):
+            status = path.stat()
+            total += status.st_size if stat.S_ISREG(status.st_mode) else 0
+    return total

@@ -1,27 +1,32 @@
-"""Files of a run: paths, atomic writing, checked reading, fingerprints.
+"""Where everything of a run lies, and what makes a stage complete.
 
 A run folder holds::
 
+    stage_01/config.yaml               the exact configuration
     stage_01/synthetic.safetensors     images, labels and learning rate of S_1
     stage_01/synthetic.png             pictures of S_1 ... S_k
     stage_01/end_states.safetensors    theta^(1) of every member of the bank: where stage 2 starts
     stage_01/stage.json                written last: settings, digests of the files, digest of the stage before
+    stage_01/usage.json                what the stage took
     stage_01/checkpoints/              Lightning checkpoints while the stage is being fitted
+    stage_01/transition/               members of the bank that wait for the others to be trained
     stage_01/last_good.safetensors     only if the stage diverged: what it held at the last finite loss
-    experts/stage_01-<fingerprint>/             expert trajectories, one file per expert
+    experts/stage_01-<fingerprint>/    expert trajectories, one file per expert
     forgetting/, selection/            what selecting real images computed
     preprocessing.safetensors          how to turn the images back into pictures
     plan.json                          what the run was expected to take
-    evaluation/                        results
+    one_stage/                         the run's baseline of one stage, a run by itself
+    evaluation/config.yaml             the exact configuration of the last evaluation
+    evaluation/results.json            every row, for programs
+    evaluation/results.md              every row, for people
+    evaluation/rows/                   what is known of each training, so that none is done twice
+    evaluation/usage.json              what the evaluations took
     tensorboard/                       logs
-
-Everything is safetensors or JSON: reading an artifact never executes code.
+    run.lock                           held by the process that works in the folder
 """
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pdd_lightning.errors import ArtifactError
 from pdd_lightning.store.digests import differing_keys, file_digest, fingerprint
@@ -39,6 +44,11 @@ class Manifest:
         previous: Fingerprint of the stage before; None at stage 1.
         files: Digest of each file.
         summary: Figures worth keeping.
+
+    Example:
+        >>> made = Manifest({"ipc": 1}, "data", None, {"synthetic.safetensors": "digest"}, summary={})
+        >>> made.fingerprint == Manifest({"ipc": 2}, "data", None, made.files, summary={}).fingerprint
+        False
     """
 
     settings: Json
@@ -53,6 +63,12 @@ class Manifest:
         made = {"settings": self.settings, "data": self.data, "previous": self.previous, "files": self.files}
         return fingerprint(made)
 
+    @property
+    def selected_by(self) -> str | None:
+        """The name of the selection that made it; None for a distillation."""
+        select = self.settings.get("select")
+        return str(select["name"]) if isinstance(select, dict) else None
+
 
 @dataclass(frozen=True)
 class StageFolder:
@@ -66,6 +82,11 @@ class StageFolder:
 
     directory: Path
     stage: int
+
+    @property
+    def config(self) -> Path:
+        """The exact configuration."""
+        return self.directory / "config.yaml"
 
     @property
     def synthetic(self) -> Path:
@@ -96,6 +117,16 @@ class StageFolder:
     def checkpoints(self) -> Path:
         """Lightning checkpoints of an unfinished stage."""
         return self.directory / "checkpoints"
+
+    @property
+    def transition(self) -> Path:
+        """Members of the bank whose end states are known while others are still trained."""
+        return self.directory / "transition"
+
+    @property
+    def usage(self) -> Path:
+        """What the stage took."""
+        return self.directory / "usage.json"
 
     @property
     def complete(self) -> bool:
@@ -141,7 +172,7 @@ class StageFolder:
         """Check that the stage is what the present settings would make, and that its files are untouched.
 
         Args:
-            settings: The present settings of this stage; None does not compare them.
+            settings: The present settings of this stage, to distil; None does not compare them.
             data: The present data's fingerprint; None does not compare it.
             previous: Fingerprint of the stage before.
 
@@ -156,6 +187,11 @@ class StageFolder:
             f"Restore the old options, choose another --run_dir, or delete {self.directory} and the later stages to "
             "make them again."
         )
+        if settings is not None and manifest.selected_by is not None:
+            raise ArtifactError(
+                f"--run_dir={self.directory.parent} holds images selected by {manifest.selected_by}; choose another "
+                "folder to distil"
+            )
         if settings is not None and (changed := differing_keys(manifest.settings, settings, "model.")):
             raise ArtifactError(
                 f"stage {self.stage} in {self.directory} was made under other settings: {'; '.join(changed)}. {remedy}"
@@ -194,6 +230,43 @@ class StageFolder:
 
 
 @dataclass(frozen=True)
+class EvaluationFolder:
+    """What evaluations of a run leave.
+
+    Example:
+        >>> EvaluationFolder(Path("checkpoints/mine/evaluation")).results.name
+        'results.json'
+    """
+
+    directory: Path
+
+    @property
+    def config(self) -> Path:
+        """The exact configuration of the last one."""
+        return self.directory / "config.yaml"
+
+    @property
+    def results(self) -> Path:
+        """Every row, for programs."""
+        return self.directory / "results.json"
+
+    @property
+    def page(self) -> Path:
+        """Every row, for people."""
+        return self.directory / "results.md"
+
+    @property
+    def rows(self) -> Path:
+        """What is known of each training."""
+        return self.directory / "rows"
+
+    @property
+    def usage(self) -> Path:
+        """What they took."""
+        return self.directory / "usage.json"
+
+
+@dataclass(frozen=True)
 class RunFolder:
     """A run's artifacts.
 
@@ -225,8 +298,7 @@ class RunFolder:
     @property
     def selected_by(self) -> str | None:
         """The name of the selection that made the run; None for a distillation, and where nothing is complete."""
-        select = self.stage(1).read_manifest().settings.get("select") if self.stage(1).complete else None
-        return str(select["name"]) if isinstance(select, dict) else None
+        return self.stage(1).read_manifest().selected_by if self.stage(1).complete else None
 
     @property
     def experts(self) -> Path:
@@ -254,67 +326,16 @@ class RunFolder:
         return self.directory / "plan.json"
 
     @property
-    def evaluation(self) -> Path:
+    def one_stage(self) -> "RunFolder":
+        """The run's baseline of one stage."""
+        return RunFolder(self.directory / "one_stage")
+
+    @property
+    def evaluation(self) -> EvaluationFolder:
         """Results."""
-        return self.directory / "evaluation"
+        return EvaluationFolder(self.directory / "evaluation")
 
     @property
     def tensorboard(self) -> Path:
         """Logs for TensorBoard."""
         return self.directory / "tensorboard"
-
-
-def verify_finished(run: RunFolder, stage: int, settings: Callable[[int], Json], data: str) -> None:
-    """Check every finished stage up to one against the present settings and data.
-
-    Args:
-        run: The run.
-        stage: The stage that is to be fitted.
-        settings: The present settings of a stage.
-        data: Fingerprint of the present data.
-
-    Raises:
-        ArtifactError: If something changed, or if an earlier stage is not complete.
-    """
-    previous: str | None = None
-    for k in range(1, stage + 1):
-        folder = run.stage(k)
-        if not folder.complete:
-            if k < stage:
-                raise ArtifactError(
-                    f"--stage={stage} needs stage {k}, which is not complete in {run.directory}: fit it first "
-                    f"(--stage {k}, or leave --stage out to fit the next unfinished one)"
-                )
-            return
-        previous = folder.verify(settings(k), data, previous).fingerprint
-
-
-def origin(run: RunFolder, stage: int, data: str) -> Json:
-    """Which stage this is, and what it builds on."""
-    previous = run.stage(stage - 1).fingerprint() if stage > 1 else None
-    return {"format": FORMAT, "stage": stage, "data": data, "previous stage": previous}
-
-
-def verify_checkpoint(run: RunFolder, stage: int, settings: Json, data: str, found: Mapping[str, Any]) -> None:
-    """Compare what a checkpoint of a stage was made of with the present settings and data.
-
-    Args:
-        run: The run.
-        stage: The stage that is to be continued.
-        settings: Its present settings.
-        data: Fingerprint of the present data.
-        found: What the checkpoint says: `settings` and the keys of :func:`origin`.
-
-    Raises:
-        ArtifactError: Naming what differs.
-    """
-    require_format(run.stage(stage).checkpoints, found.get("format", 1))  # which the first one did not say
-    here = origin(run, stage, data)
-    changed = differing_keys(found.get("settings", {}), settings, "model.")
-    changed += differing_keys({key: found.get(key) for key in here}, here)
-    if changed:
-        folder = run.stage(stage).checkpoints
-        raise ArtifactError(
-            f"the checkpoint in {folder} was made under other settings: {'; '.join(changed)}. Restore the old options, "
-            f"or delete {folder} to start the stage again"
-        )

@@ -26,6 +26,11 @@ class AugmentParams:
 
     Attributes:
         values: Tensors by name, in order of use. The first dimension is N, or 1 if every image shares them.
+
+    Example:
+        >>> drawn = AugmentParams({"shift": torch.zeros(6)})
+        >>> drawn.to("cpu", torch.float64).values["shift"].dtype
+        torch.float64
     """
 
     values: Mapping[str, Tensor]

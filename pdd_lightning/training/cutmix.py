@@ -24,6 +24,12 @@ class Mix:
         order: Position of each image's partner, shape (N,), on the CPU.
         box: The rectangle that comes from the partner: top, bottom, left, right, the ends exclusive.
         share: Part of the area that stays the image's own, in [0, 1].
+
+    Example:
+        >>> mix = Mix(order=torch.tensor([1, 0]), box=(0, 2, 0, 2), share=0.75)
+        >>> images = torch.stack([torch.zeros(1, 4, 4), torch.ones(1, 4, 4)])
+        >>> mix.apply(images).mean((1, 2, 3))
+        tensor([0.2500, 0.7500])
     """
 
     order: Tensor

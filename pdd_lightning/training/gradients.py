@@ -44,6 +44,13 @@ class LossGradients:
         network: One of them, without buffers; its values do not matter.
         precision: In which convolutions and products are computed.
         compile: Let PyTorch compile it. Where that fails, a warning says so and it is computed as it comes.
+
+    Example:
+        >>> gradients = LossGradients(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), "float32")
+        >>> lane = (torch.zeros(10), torch.ones(6, 1, 2, 2), torch.arange(6) % 2, None)
+        >>> [(loss, gradient)] = gradients([lane])
+        >>> loss, gradient.shape  # two classes, told apart by chance
+        (tensor(0.6931), torch.Size([10]))
     """
 
     def __init__(self, network: nn.Module, precision: Precision, compile: bool = False) -> None:

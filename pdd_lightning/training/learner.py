@@ -1,6 +1,7 @@
 """Training networks on tensors: a plain loop for experts, transitions and probes."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,11 @@ from pdd_lightning.training.cutmix import Mix, mixed_cross_entropy
 from pdd_lightning.training.gradients import LossGradients, Recordings, is_recordable
 from pdd_lightning.training.recipe import Precision, Recipe, autocast, minibatch
 from pdd_lightning.types import LabelledImages, State
+
+SCORED_AT_ONCE: Final = 1000
+"""Images that a network outside its training is shown at once."""
+
+_PREFIX: Final = "state."
 
 
 class Learner:
@@ -67,13 +73,12 @@ class Learner:
 
     def checkpoint(self) -> State:
         """The present state and momentum under prefixed names, to continue bit for bit."""
-        named = {f"state.{name}": tensor for name, tensor in self.state().items()}
+        named = named_state(self.state())
         return named if self._momentum is None else {**named, "momentum": self._momentum.clone()}
 
     def restore(self, checkpoint: State) -> None:
         """Continue from what :meth:`checkpoint` gave."""
-        prefix = "state."
-        self.load({name[len(prefix) :]: t for name, t in checkpoint.items() if name.startswith(prefix)})
+        self.load(state_in(checkpoint))
         if "momentum" in checkpoint:
             self._momentum = checkpoint["momentum"].to(self.device).clone()
 
@@ -181,7 +186,7 @@ class Learner:
         self._values.add_(direction, alpha=-rate)
 
     @torch.no_grad()
-    def accuracy(self, data: LabelledImages, batch_size: int = 1000) -> float:
+    def accuracy(self, data: LabelledImages, batch_size: int = SCORED_AT_ONCE) -> float:
         """Fraction of examples classified correctly, in evaluation mode."""
         self.network.eval()
         correct = 0
@@ -189,6 +194,16 @@ class Learner:
             correct += int((self.network(images).argmax(1) == labels).sum())
         self.network.train()
         return correct / len(data)
+
+
+def named_state(state: State) -> State:
+    """A state under names that tell it from other tensors of a file."""
+    return {f"{_PREFIX}{name}": tensor for name, tensor in state.items()}
+
+
+def state_in(tensors: Mapping[str, Tensor]) -> State:
+    """The state that is among tensors under the names of :func:`named_state`."""
+    return {name.removeprefix(_PREFIX): tensor for name, tensor in tensors.items() if name.startswith(_PREFIX)}
 
 
 def groups(members: Sequence[int], at_once: int, finished: Callable[[int], bool]) -> list[Sequence[int]]:

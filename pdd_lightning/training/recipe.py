@@ -1,8 +1,8 @@
 """How networks are trained, and what they see in a step."""
 
 import math
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -72,8 +72,8 @@ def autocast(precision: Precision, device: torch.device) -> torch.autocast:
 
 
 @dataclass(frozen=True)
-class Recipe(Described):
-    """How a network is trained on a set of images: SGD with cross-entropy.
+class PlainRecipe:
+    """What training on the examples as they are takes, apart from the learning rate: SGD with cross-entropy.
 
     Args:
         epochs: Passes over the set.
@@ -82,16 +82,12 @@ class Recipe(Described):
         weight_decay: L2 penalty added to the gradient.
         decay_at: Fractions of the epochs after which the learning rate is multiplied by `decay`.
         decay: Factor of the learning rate at each point of `decay_at`.
-        cutmix: Probability with which a minibatch is mixed by CutMix after its augmentation; 0 never does.
         precision: In which convolutions and products are computed: "bfloat16" is faster on hardware that has it, and
             less exact (docs/performance.md).
 
     Example:
-        >>> recipe = Recipe(epochs=100, batch_size=64, decay_at=(0.5,), decay=0.1)
-        >>> recipe.steps(examples=100)
-        200
-        >>> recipe.rate(0.5, epoch=0), recipe.rate(0.5, epoch=50)
-        (0.5, 0.05)
+        >>> Recipe(epochs=20, cutmix=0.5).plain["epochs"], "cutmix" in Recipe(cutmix=0.5).plain
+        (20, False)
     """
 
     epochs: int = 300
@@ -100,8 +96,7 @@ class Recipe(Described):
     weight_decay: float = 5e-4
     decay_at: tuple[float, ...] = (0.5,)
     decay: float = 0.1
-    cutmix: float = 0.0
-    precision: Precision = "float32"
+    precision: Precision = field(default="float32", kw_only=True)  # so that it follows what subclasses add
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
@@ -111,13 +106,39 @@ class Recipe(Described):
             raise ConfigError(f"momentum must be in [0, 1), got {self.momentum}")
         if self.precision not in get_args(Precision):
             raise ConfigError(f"precision={self.precision!r}: choose from {', '.join(get_args(Precision))}")
-        if not 0 <= self.cutmix <= 1:
-            raise ConfigError(f"cutmix is a probability in [0, 1], got {self.cutmix}")
         for name in ("weight_decay", "decay"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ConfigError(f"{name} must be at least 0 and finite, got {getattr(self, name)}")
         if any(not 0 < point < 1 for point in self.decay_at):
             raise ConfigError(f"decay_at holds fractions of the epochs in (0, 1), got {list(self.decay_at)}")
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """Its options, less those that subclasses add."""
+        return {option.name: getattr(self, option.name) for option in fields(PlainRecipe)}
+
+
+@dataclass(frozen=True)
+class Recipe(PlainRecipe, Described):
+    """How a network is trained on a set of images.
+
+    Args:
+        cutmix: Probability with which a minibatch is mixed by CutMix after its augmentation; 0 never does.
+
+    Example:
+        >>> recipe = Recipe(epochs=100, batch_size=64, decay_at=(0.5,), decay=0.1)
+        >>> recipe.steps(examples=100)
+        200
+        >>> recipe.rate(0.5, epoch=0), recipe.rate(0.5, epoch=50)
+        (0.5, 0.05)
+    """
+
+    cutmix: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.cutmix <= 1:
+            raise ConfigError(f"cutmix is a probability in [0, 1], got {self.cutmix}")
 
     def batches(self, examples: int, seed: int, *keys: Key) -> Batches:
         """The minibatches of a set of this many examples."""

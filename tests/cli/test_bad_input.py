@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from commandline import Fit, Refused
+from commandline import Fit, Refused, make_folder
 from PIL import Image
 
 from pdd_lightning.store.files import read_tensors, write_tensors
@@ -265,15 +265,6 @@ def test_a_mistake_on_the_command_line_is_not_the_files(refused: Refused, tmp_pa
     mine = ["--config", str(tmp_path / "mine.yaml")]
     assert "error: --evaluation.seeds=many" in refused(*mine, "--evaluation.seeds", "many")
     assert "error: --evaluation.seeds=many" in refused(*mine, "--evaluation.seeds=many", "--print_config")
-
-
-def make_folder(root: Path, size: tuple[int, int] = (8, 8)) -> Path:
-    for part in ("train", "test"):
-        for name in ("a", "b"):
-            (root / part / name).mkdir(parents=True)
-            for index in range(3):
-                Image.new("RGB", size, (index, 0, 0)).save(root / part / name / f"{index}.png")
-    return root
 
 
 @pytest.mark.parametrize("option", ["--run_dir", "--experts_dir", "--data.cache_dir", "--data.root"])

@@ -1,14 +1,19 @@
 """Every stop says its line, also where the command that was waited for had nothing to say."""
 
+import os
 import signal
 import subprocess
+import sys
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pdd_lightning.cli import children
 from pdd_lightning.errors import ConfigError
-from pdd_lightning.process.signals import RESUME, Interrupted
+from pdd_lightning.process.forks import can_fork
+from pdd_lightning.process.signals import RESUME, Interrupted, listen
 
 
 class Child:
@@ -20,10 +25,9 @@ class Child:
     def wait(self, seconds: float | None = None) -> int:
         if seconds is None:
             raise Interrupted("SIGINT")
+        if not self.signals:
+            raise subprocess.TimeoutExpired("fit", seconds)
         return self.returncode
-
-    def poll(self) -> int | None:
-        return self.returncode if self.signals else None
 
     def send_signal(self, number: int) -> None:
         self.signals.append(number)
@@ -35,6 +39,7 @@ def interrupted(status: int, monkeypatch: pytest.MonkeyPatch) -> Child:
     def start(*_: Any, **__: Any) -> Child:
         return child
 
+    monkeypatch.setattr(children, "can_fork", lambda: False)
     monkeypatch.setattr(subprocess, "Popen", start)
     return child
 
@@ -57,6 +62,7 @@ def test_a_signal_before_the_command_is_started(monkeypatch: pytest.MonkeyPatch)
     def start(*_: Any, **__: Any) -> Child:
         raise Interrupted("SIGTERM")
 
+    monkeypatch.setattr(children, "can_fork", lambda: False)
     monkeypatch.setattr(subprocess, "Popen", start)
     with pytest.raises(Interrupted, match="SIGTERM"):
         children.call("fit", [])
@@ -67,3 +73,50 @@ def test_a_port_that_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MASTER_PORT", "abc")
     with pytest.raises(ConfigError, match=r"^MASTER_PORT=abc: "):
         children.call("fit", [])
+
+
+@pytest.fixture
+def forking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands are copies of this process, and wait for a file before they end with a status."""
+    if not can_fork():
+        pytest.skip("processes are forked on Linux without an accelerator")
+
+    def enter() -> None:
+        listen()
+        _, command, path, status = sys.argv
+        Path(f"{path}.begun").touch()
+        while not Path(path).exists():
+            time.sleep(0.02)
+        sys.exit(int(status) if os.environ["PDD_SHARED"] == "2" and command == "fit" else 9)
+
+    monkeypatch.setattr(children, "enter", enter)
+
+
+def test_a_command_is_done_beside_others(forking: None, tmp_path: Path) -> None:
+    path = tmp_path / "end"
+    with children.beside("fit", [str(path), "3"], PDD_SHARED="2") as child:
+        assert child.code(0.2) is None
+        path.touch()
+        assert children.result("fit", child) == 3
+    assert "PDD_SHARED" not in os.environ
+
+
+def test_a_command_beside_others_ends_with_them(forking: None, tmp_path: Path) -> None:
+    path = tmp_path / "end"
+    with children.beside("fit", [str(path), "0"], PDD_SHARED="2") as child:
+        while not Path(f"{path}.begun").exists():
+            time.sleep(0.02)
+    assert child.code(0) not in (None, 0)  # and is not waited for: nobody made the file
+
+
+def test_a_killed_command_is_named(forking: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with children.beside("fit", [str(tmp_path / "end"), "0"], PDD_SHARED="2") as child:
+        child.send(signal.SIGKILL)
+        assert children.result("fit", child) == 128 + signal.SIGKILL
+    assert "`fit` was ended by SIGKILL (too little memory?)" in capsys.readouterr().err
+
+
+def test_no_accelerator_is_forked(tmp_path: Path) -> None:
+    assert can_fork(tmp_path) == (sys.platform == "linux")
+    (tmp_path / "nvidiactl").touch()
+    assert not can_fork(tmp_path)

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from commandline import CONFIG, Refused, call
+from commandline import CONFIG, Refused, call, plan
 from processes import ROOT, environment
 
 from pdd_lightning.cli import children
@@ -18,8 +18,6 @@ from pdd_lightning.cli.main import main
 from pdd_lightning.process.signals import RESUME
 from pdd_lightning.store.files import read_tensors
 from pdd_lightning.store.folders import RunFolder
-
-from .test_plan import plan
 
 PAGE = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
 OPTIONS = ("--config", str(CONFIG), "--threads", "1", "--model.points", "2", "--model.iterations", "40")

@@ -119,7 +119,7 @@ def test_a_run_knows_its_configuration(two_stages: Path, run: Path) -> None:
 
 
 def test_where_a_configuration_is_looked_for(two_stages: Path, tmp_path: Path) -> None:
-    recorded = ["--config", str(RunFolder(two_stages).stage(1).directory / "config.yaml"), "--stage=null"]
+    recorded = ["--config", str(RunFolder(two_stages).stage(1).config), "--stage=null"]
     for args in (["--run_dir", str(two_stages)], [f"--run_dir={two_stages}", "--evaluation.seeds", "2"]):
         assert with_recorded(args) == [*recorded, *args]
     for args in (

@@ -118,6 +118,21 @@ def test_the_overview_needs_no_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
+@pytest.mark.parametrize("command", ["fit", "run", "plan"])
+def test_a_file_that_is_missing_is_told_without_torch(command: str) -> None:
+    code = (
+        f"import sys; sys.argv = ['pdd-cli', '{command}', '--config', 'nope.yaml']\n"
+        "from pdd_lightning.__main__ import main\n"
+        "try: main()\n"
+        "finally: assert 'torch' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "pdd-cli: error: --config=nope.yaml: cannot be read (No such file or directory); name an existing YAML file\n"
+    )
+
+
 def test_each_command_has_help(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(children, "call", call)
     assert "every stage that is not complete" in " ".join(printed(capsys, "run", "--help").split())

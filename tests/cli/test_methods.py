@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from commandline import Fit, Refused, fit_into
+from commandline import METHODS, Fit, Refused, fit_into, options
 from safetensors.torch import load_file
 from torch import nn
 
@@ -17,47 +17,12 @@ from pdd_lightning.store.digests import file_digest
 from pdd_lightning.store.folders import RunFolder
 from pdd_lightning.types import ImageShape
 
-METHODS: dict[str, dict[str, Any]] = {
-    "real": {
-        "objective": {"class_path": "GradientMatching", "init_args": {"real_batch_size": 8}},
-        "dynamics": {
-            "class_path": "RealTraining",
-            "init_args": {"start_states": 2, "episode": 5, "examples": 40, "batch_size": 32},
-        },
-    },
-    "synthetic": {
-        "objective": {"class_path": "GradientMatching", "init_args": {"real_batch_size": 8}},
-        "dynamics": {"class_path": "SyntheticTraining", "init_args": {"start_states": 2, "episode": 5, "epochs": 2}},
-    },
-    "dynamic": {
-        "objective": {"class_path": "FeatureAlignment", "init_args": {"real_batch_size": 8, "discrimination": 0.5}},
-        "dynamics": {
-            "class_path": "DynamicTraining",
-            "init_args": {"start_states": 2, "episode": 5, "epochs": 2, "watch": 2, "query_images": 40},
-        },
-    },
-    "start": {
-        "objective": {"class_path": "MeanEmbedding", "init_args": {"real_batch_size": 8}},
-        "dynamics": {"class_path": "StartStates", "init_args": {"start_states": 2}},
-    },
-}
-
 
 class Featureless(Architecture):
     """A network without the division into features and head."""
 
     def build(self, image_shape: ImageShape, num_classes: int) -> nn.Module:
         return nn.Sequential(nn.Flatten(), nn.Linear(torch.Size(image_shape).numel(), num_classes))
-
-
-def options(method: str) -> tuple[str, ...]:
-    words = ["--model.learning_rate_lr", "0"]
-    for name, part in METHODS[method].items():
-        # The class comes before its options: those of the configuration file belong to another one.
-        words += [f"--model.{name}", part["class_path"]]
-        for option, value in part["init_args"].items():
-            words += [f"--model.{name}.{option}", str(value)]
-    return tuple(words)
 
 
 def digests(run: Path) -> list[str]:

@@ -4,12 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from commandline import CONFIG, call, fit_into
+from commandline import CONFIG, call, fit_into, make_folder
 
 from pdd_lightning.cli import children
 from pdd_lightning.cli.main import main
-
-from .test_bad_input import make_folder
 
 
 @pytest.fixture(autouse=True)

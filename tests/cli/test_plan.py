@@ -10,30 +10,29 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from commandline import CONFIG, Fit, Refused, call, fit_into
+from commandline import CONFIG, DISCARD, METHODS, QUICK, Fit, Refused, call, fit_into, options, plan
 from lightning.pytorch import Trainer
 from safetensors.torch import load_file
 
 from pdd_lightning.cli import children
+from pdd_lightning.cli.application import application
 from pdd_lightning.cli.main import main
 from pdd_lightning.datamodules import DigitsData
 from pdd_lightning.dynamics import ExpertTrajectories
 from pdd_lightning.networks import ConvNet
 from pdd_lightning.objectives import TrajectoryMatching
-from pdd_lightning.planning import command
+from pdd_lightning.planning import planner
 from pdd_lightning.planning.rehearsal import rehearse_stage
-from pdd_lightning.process.readings import folder_bytes
 from pdd_lightning.process.signals import Interrupted
+from pdd_lightning.progress import size
 from pdd_lightning.stage import disk
 from pdd_lightning.stage.disk import Disk
 from pdd_lightning.stage.module import StageModule
+from pdd_lightning.store.files import folder_bytes
 from pdd_lightning.store.folders import RunFolder
 
-from .test_methods import METHODS, options
-from .test_stage_options import DISCARD
-
 ROOT = Path(__file__).parents[2]
-QUICK = ("--plan.seconds", "0.1")
+ZCA = ("--data.zca", "true")
 WORKS = ["start", "preparation", "distillation", "transition"]
 
 Usage = namedtuple("Usage", "total used free")
@@ -42,12 +41,6 @@ Usage = namedtuple("Usage", "total used free")
 @pytest.fixture(autouse=True)
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(children, "call", call)
-
-
-def plan(run: Path, *args: str, config: Path = CONFIG) -> dict[str, Any]:
-    main(["plan", "--config", str(config), "--run_dir", str(run), *QUICK, *args])
-    found: dict[str, Any] = json.loads((run / "plan.json").read_text())
-    return found
 
 
 def works(found: dict[str, Any], part: str) -> dict[str, float]:
@@ -124,7 +117,7 @@ class TestPlan:
 
         # As on a GPU, but for the graphs.
         monkeypatch.setattr("pdd_lightning.training.learner.is_recordable", asked)
-        monkeypatch.setattr(command, "rehearse_stage", watched)
+        monkeypatch.setattr(planner, "rehearse_stage", watched)
         plan(run)
         assert len(made) == 2
         for module in made:
@@ -316,14 +309,44 @@ class TestSpace:
 
     def test_it_is_a_short_line(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """However long the paths are and however large the run is."""
-        large = Disk(experts=1000 * 2**30 // 12, found=0, stage=1022 * 2**30 // 13, passing=2**30, state=1)
+        large = Disk(experts=1000 * 2**30 // 12, found=0, left=1022 * 2**30 // 13, passing=2**30, state=1)
         monkeypatch.setattr(disk, "stage_disk", lambda *_: large)
         monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(2**50, 0, 1023 * 2**40))
         parts = {"network": ConvNet(), "objective": TrajectoryMatching(), "dynamics": ExpertTrajectories()}
         module = StageModule(**parts, stages=12, run_dir=str(tmp_path / ("long" * 20)))
-        line = disk.state_disk(module, DigitsData(), whole_run=True, one_stage=True)
+        line = disk.require_room(module, DigitsData(), whole_run=True, one_stage=True)
         assert line.startswith("disk: stages 1 to 12 and the one-stage baseline: 1023.0 GiB + 1000.0 GiB of")
         assert len(line) <= 100
+
+    @pytest.mark.parametrize("args", [ZCA, DISCARD, ()], ids=["zca", "discard", "plain"])
+    def test_it_is_what_is_planned(self, args: tuple[str, ...], run: Path) -> None:
+        """Beside what passes, which a plan leaves out, and the evaluation, which no stage starts."""
+        args = (*args, "--evaluation.baselines", "[one-stage, herding]")
+        planned = plan(run, *args)["disk"]
+        with application("fit", ["--config", str(CONFIG), "--run_dir", str(run), *args]) as app:
+            module, data = app.model, app.datamodule
+            data.setup("fit")
+            line = disk.require_room(module, data, whole_run=True, one_stage=True)
+            parts = disk.run_disk(module.options, data, (1, 2), one_stage=True)
+        experts = sum(part.experts for part in parts.values())
+        kept = planned["stage 1"] + planned["stage 2"] + planned["one-stage"] - experts
+        stages = size(kept + max(part.passing for part in parts.values()))
+        assert line.startswith(
+            f"disk: stages 1 to 2 and the one-stage baseline: {stages} + {size(experts)} of experts, "
+        )
+
+    @pytest.mark.parametrize("args", [ZCA, DISCARD], ids=["zca", "discard"])
+    def test_it_counts_what_a_run_has_once(self, args: tuple[str, ...], first_stage: Path, run: Path) -> None:
+        fit_into(run, *args)
+        told, left = [], []
+        for folder, more in ((first_stage, ()), (run, args)):
+            with application("fit", ["--config", str(CONFIG), "--run_dir", str(folder), *more]) as app:
+                app.datamodule.setup("fit")
+                told.append(disk.stage_disk(app.model.options, app.datamodule, 1).left)
+            found = RunFolder(folder)
+            left.append(found.preprocessing.stat().st_size + folder_bytes(found.forgetting))
+        assert told[1] - told[0] == pytest.approx(left[1] - left[0], abs=2000)  # the headers of files
+        assert told[1] - told[0] > 5000
 
     def test_a_whole_run_counts_every_stage(self, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
         main(["run", "--config", str(CONFIG), "--run_dir", str(run)])

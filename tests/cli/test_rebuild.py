@@ -38,7 +38,7 @@ def test_end_states_are_made_again_bit_for_bit(damaged: RunFolder, two_stages: P
     for stage in (1, 2):
         wanted = RunFolder(two_stages).stage(stage)
         assert file_digest(damaged.stage(stage).end_states) == file_digest(wanted.end_states)
-        assert not (damaged.stage(stage).directory / "transition").exists()
+        assert not damaged.stage(stage).transition.exists()
 
 
 def test_what_is_intact_is_left_alone(two_stages: Path, run: Path, fit: Fit) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from commandline import CONFIG, call, fit_into
+from commandline import CONFIG, METHODS, call, fit_into, options, plan
 from pretended import PretendedGPU, pretend
 from safetensors.torch import load_file
 
@@ -19,9 +19,6 @@ from pdd_lightning.evaluation.module import EvaluationModule
 from pdd_lightning.planning.rehearsal import _Rehearsing
 from pdd_lightning.stage.module import StageModule
 from pdd_lightning.store.folders import RunFolder
-
-from .test_methods import METHODS, options
-from .test_plan import plan
 
 METHOD = {
     "trajectories": ("--model.objective.recompute", "null"),

@@ -68,7 +68,7 @@ def test_the_result_is_a_finished_run(herding: Path, data: DigitsData) -> None:
     assert select["method"]["class_path"] == "pdd_lightning.selection.Herding"
     assert folder.preprocessing.is_file()
     assert stage.pictures.is_file()
-    config = yaml.safe_load((stage.directory / "config.yaml").read_text())
+    config = yaml.safe_load(stage.config.read_text())
     assert config["select"]["ipc"] == 3
     assert config["select"]["method"]["init_args"]["epochs"] == 2
     assert not [path for path in herding.rglob("*") if path.name.endswith(".tmp")]

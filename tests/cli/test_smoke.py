@@ -57,13 +57,22 @@ def test_files_are_as_promised(run: Path) -> None:
         assert tensors["images"].shape == (10, 1, 8, 8)
         assert stage.end_states.is_file()
         assert stage.pictures.is_file()
-        assert (stage.directory / "config.yaml").is_file()
+        assert stage.config.is_file()
         assert not stage.last_good.exists()
-        assert not (stage.directory / "transition").exists()
+        assert not stage.transition.exists()
     assert len(list(folder.experts.glob("*/expert_*.safetensors"))) == 4
     assert folder.preprocessing.is_file()
-    assert (folder.evaluation / "results.md").is_file()
+    assert folder.evaluation.page.is_file()
     assert not [path for path in run.rglob("*") if path.name.endswith(".tmp")]
+
+
+def test_the_page_names_all_that_is_left(run: Path) -> None:
+    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    tree = page.partition("## What a run leaves")[2].partition("## ")[0]
+    for folder in (run, run / "evaluation", run / "stage_01"):
+        prefix = "" if folder == run else f"{folder.name}/"
+        left = [path.name for path in folder.iterdir() if not path.name.startswith("stage_0")]
+        assert [name for name in left if f"{prefix}{name}" not in tree] == []
 
 
 def test_results_are_complete(run: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from commandline import CONFIG, Fit, Refused, fit_into
+from commandline import CONFIG, DISCARD, Fit, Refused, fit_into
 from safetensors.torch import load_file
 
 from pdd_lightning.cli.main import main
@@ -20,7 +20,6 @@ from pdd_lightning.training.formation import decode
 
 FORMATION = ("--model.factor", "2", "--model.initial", "mixed", "--model.clamp_pixels", "true")
 CUTMIX = ("--model.recipe.cutmix", "0.5")
-DISCARD = ("--model.discard.epochs", "6", "--model.discard.learning_rate", "0.05", "--model.discard.edges", "[1]")
 
 
 def settings(run: Path, stage: int = 1) -> dict[str, Any]:

@@ -182,7 +182,7 @@ class Ours(DDPStrategy):
 
 @pytest.mark.parametrize("strategy", ["auto", "ddp", "ddp_find_unused_parameters_true", Ours()])
 def test_strategies_of_one_process_for_each_device(strategy: str | Ours) -> None:
-    made = make_trainer({"accelerator": "cpu", "strategy": strategy, "logger": False}).strategy
+    made = make_trainer({"accelerator": "cpu", "strategy": strategy, "logger": False}, wait_minutes=1).strategy
     assert isinstance(made, SingleDeviceStrategy if strategy == "auto" else DDPStrategy)
 
 

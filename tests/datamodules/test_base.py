@@ -1,3 +1,5 @@
+"""Splits, limits and fingerprints, which every data set has from its base class."""
+
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

@@ -1,3 +1,5 @@
+"""CIFAR's archives: read, fetched, and refused where they are missing or damaged."""
+
 import hashlib
 import pickle
 from collections.abc import Callable

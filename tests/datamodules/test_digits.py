@@ -1,3 +1,5 @@
+"""scikit-learn's digits: their grey levels, their split and their fingerprint."""
+
 import pytest
 import torch
 

@@ -1,3 +1,5 @@
+"""A folder of images: order, sizes, channels, and the cache of what was decoded."""
+
 import os
 import shutil
 from pathlib import Path

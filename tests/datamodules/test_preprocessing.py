@@ -1,3 +1,5 @@
+"""Normalising and whitening, there and back."""
+
 import pytest
 import torch
 from torch import Tensor

@@ -1,3 +1,5 @@
+"""Tiny ImageNet's archive: read, cached, and refused where it is damaged."""
+
 import os
 from pathlib import Path
 

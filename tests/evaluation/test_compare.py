@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from pdd_lightning.__main__ import encode_anything
+from pdd_lightning.cli.entrance import encode_anything
 from pdd_lightning.cli.main import main
 from pdd_lightning.evaluation.compare import merged_rows
 from pdd_lightning.evaluation.results import write_results
 from pdd_lightning.evaluation.row import Row
+from pdd_lightning.store.folders import RunFolder
 
 RANDOM = Row("random", "union", "ConvNet", None, 3, (0.8, 0.9), 30, 450, 100, (0.1,))
 FULL = replace(RANDOM, name="full", images_per_class=None, stored_bytes=None, accuracies=(0.99, 0.98))
@@ -60,7 +61,7 @@ def test_runs_that_differ_in_who_made_them_share_their_baselines() -> None:
 @pytest.fixture
 def runs(tmp_path: Path) -> list[str]:
     for label, own in (("mtt", FIRST), ("pdd_mtt", SECOND)):
-        write_results([RANDOM, own, FULL], tmp_path / label / "evaluation")
+        write_results([RANDOM, own, FULL], RunFolder(tmp_path / label).evaluation)
     return [str(tmp_path / "mtt"), str(tmp_path / "pdd_mtt")]
 
 
@@ -85,7 +86,7 @@ def test_runs_on_two_test_sets_are_not_in_one_table(
     runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = tmp_path / "other"
-    write_results([replace(row, test="abcdef0123") for row in (RANDOM, FIRST, FULL)], other / "evaluation")
+    write_results([replace(row, test="abcdef0123") for row in (RANDOM, FIRST, FULL)], RunFolder(other).evaluation)
     main(["compare", *runs, str(other), "--output", str(tmp_path / "table.md")])
     text = (tmp_path / "table.md").read_text()
     first, second = text.split("## Test set abcdef01: other")

@@ -22,7 +22,7 @@ def seconds(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def evaluate(folder: Path, identity: str, *jobs: str) -> Any:
-    noted = EvaluationUsage(folder, identity, torch.device("cpu"))
+    noted = EvaluationUsage(folder / "usage.json", identity, torch.device("cpu"))
     for job in jobs:
         with noted.job(job):
             pass
@@ -45,7 +45,7 @@ def test_under_other_settings_it_begins_anew(tmp_path: Path) -> None:
 
 
 def test_a_job_that_fails_is_not_noted(tmp_path: Path) -> None:
-    noted = EvaluationUsage(tmp_path, "mine", torch.device("cpu"))
+    noted = EvaluationUsage(tmp_path / "usage.json", "mine", torch.device("cpu"))
     with pytest.raises(RuntimeError), noted.job("random"):
         raise RuntimeError
     assert not (tmp_path / "usage.json").exists()

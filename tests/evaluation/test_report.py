@@ -1,3 +1,5 @@
+"""Rows and tables of results: what is written is read back, and anything else is refused."""
+
 import io
 import json
 from dataclasses import replace
@@ -10,10 +12,14 @@ from rich.console import Console
 
 from pdd_lightning import __version__
 from pdd_lightning.errors import ArtifactError
+from pdd_lightning.evaluation.protocol import SELECTIONS
 from pdd_lightning.evaluation.report import markdown_table, render_table
 from pdd_lightning.evaluation.results import read_results, with_earlier, write_results
-from pdd_lightning.evaluation.row import Row
-from pdd_lightning.store.made import made_with
+from pdd_lightning.evaluation.row import BASELINES, Row
+from pdd_lightning.selection import RandomSelection
+from pdd_lightning.stage.one_stage import ONE_STAGE
+from pdd_lightning.store.folders import EvaluationFolder
+from pdd_lightning.store.versions import made_with
 
 ROW = Row(
     name="pdd",
@@ -57,7 +63,7 @@ def test_round_trip(tmp_path: Path) -> None:
         ODD,
         replace(ROW, name="full", stage=None, images_per_class=12.5, learning_rate=(), accuracies=(0, 1)),
     ]
-    write_results(rows, tmp_path / "new" / "folder")
+    write_results(rows, EvaluationFolder(tmp_path / "new" / "folder"))
     assert read_results(tmp_path / "new" / "folder" / "results.json") == rows
     assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == [
         "results.json",
@@ -143,7 +149,7 @@ def test_refuses_a_malformed_file(tmp_path: Path, text: bytes) -> None:
 
 
 def test_refuses_a_file_that_lacks_a_row(tmp_path: Path) -> None:
-    write_results([ROW, ODD], tmp_path)
+    write_results([ROW, ODD], EvaluationFolder(tmp_path))
     path = tmp_path / "results.json"
     value = json.loads(path.read_text())
     del value["rows"][1]
@@ -264,7 +270,7 @@ def test_two_rows_that_look_alike_bear_what_tells_them_apart() -> None:
 
 
 def test_the_versions_stand_below_the_table(tmp_path: Path) -> None:
-    write_results([ROW, replace(ROW, stage=4, made={"torch": "2.12.0", "threads": 1})], tmp_path)
+    write_results([ROW, replace(ROW, stage=4, made={"torch": "2.12.0", "threads": 1})], EvaluationFolder(tmp_path))
     assert (tmp_path / "results.md").read_text().splitlines()[-1] == "made with torch 2.11.0 and 2.12.0, threads 1"
     assert printed([ROW], 80).splitlines()[-1] == "made with torch 2.11.0, threads 1"
     assert json.loads((tmp_path / "results.json").read_text())["rows"][1]["made"]["torch"] == "2.12.0"
@@ -305,3 +311,7 @@ class TestWithEarlier:
         """And those of one that cannot be looked at stay."""
         now = {"pdd": "new", "random": "4567", "full": None}
         assert with_earlier([RESNET], [RANDOM, ROW, FULL], now.__getitem__) == [RANDOM, FULL, RESNET]
+
+
+def test_sets_are_called_as_the_baselines_that_they_are() -> None:
+    assert {*SELECTIONS, RandomSelection.name, ONE_STAGE} < set(BASELINES)

@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 
-from pdd_lightning.planning.estimate import Amounts, Line, StageCost, StageWork, stage_lines
+from pdd_lightning.planning.estimate import Amounts, Line, StageCost, StageWork, side_by_side, stage_lines
 
 COST = StageCost(
     images=10,
     overhead=1,
     state=0.5,
     preparation=5,
+    groups=5,
     parts=1,
     step=0.1,
     opening=2,
@@ -46,7 +47,10 @@ def test_every_work_is_counted() -> None:
         ({"fresh": 0}, "preparation", 5.0),  # a later stage reads its start states
         ({"reused": True}, "preparation", 3.0),  # experts that another run left
         ({"members": 0}, "transition", 4.0),  # without transition
-        ({"shares": 4}, "preparation", 3 + 5 / 4),
+        ({"shares": 4}, "preparation", 3 + 2),  # two of five groups fall to the busiest process
+        ({"workers": 2}, "preparation", 3 + 3),
+        ({"shares": 2, "workers": 8}, "preparation", 3 + 1),
+        ({"workers": 4}, "transition", 2 * 1.3 + 4),
         ({"shares": 4}, "transition", 2 * 1.3 + 4),  # two of six members fall to the busiest process
         ({"shares": 4}, "distillation", 8.0),  # a single part cannot be shared
     ],
@@ -54,7 +58,7 @@ def test_every_work_is_counted() -> None:
 def test_each_option_changes_its_work(changes: dict[str, Any], work: str, wanted: float) -> None:
     plain, found = seconds(), seconds(**changes)
     assert found[work] == pytest.approx(wanted)
-    if "shares" not in changes:
+    if not {"shares", "workers"} & changes.keys():
         assert {name: value for name, value in found.items() if name != work} == {
             name: value for name, value in plain.items() if name != work
         }
@@ -100,3 +104,14 @@ def test_totals_add_time_and_take_the_largest_peak() -> None:
     value = amounts.to_json()
     assert value["total"] == {"seconds": 7.5, "host_bytes": 8, "device_bytes": None, "disk_bytes": 99}
     assert Amounts.from_json(value) == amounts
+
+
+def test_nobody_waits_for_what_is_done_beside_something_longer() -> None:
+    seconds = {"stage 1": 10.0, "stage 2": 20.0, "stage 3": 30.0, "one-stage": 45.0, "evaluation": 5.0}
+    lines = [Line(part, "start", each) for part, each in seconds.items()]
+    assert side_by_side(lines, "one-stage", ["stage 2", "stage 3"]) == 45.0
+    assert side_by_side(lines, "one-stage", ["stage 3"]) == 30.0
+    assert side_by_side(lines, "one-stage", []) == 0.0
+    amounts = Amounts(lines, {}, {}, spared=45.0)
+    assert amounts.seconds == 65.0
+    assert Amounts.from_json(amounts.to_json()) == amounts

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pdd_lightning.process.readings import folder_bytes
+from pdd_lightning.store.files import folder_bytes
 
 ROOT = Path(__file__).parents[2]
 WITHIN = 0.3

@@ -8,7 +8,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pdd_lightning.errors import ArtifactError, ConfigError
-from pdd_lightning.stage.checkpoints import SealedCheckpointIO, StageCheckpoint, latest_checkpoint
+from pdd_lightning.stage.checkpoints import (
+    SealedCheckpointIO,
+    StageCheckpoint,
+    checkpoint_path,
+    checkpoints_in,
+    latest_checkpoint,
+)
 from pdd_lightning.store.digests import seal_of
 from pdd_lightning.store.files import FORMAT, read_json, read_tensors, remove_unfinished, write_json, write_tensors
 
@@ -85,7 +91,8 @@ def test_a_changed_number_in_json_is_noticed(tmp_path: Path) -> None:
 def test_strange_names_are_no_checkpoints(tmp_path: Path) -> None:
     for name in ("step=abc.ckpt", "step=.ckpt", "step=9-v1.ckpt", "step=3.ckpt", "step=12.ckpt"):
         (tmp_path / name).touch()
-    assert latest_checkpoint(tmp_path) == str(tmp_path / "step=12.ckpt")
+    assert [path.name for path in checkpoints_in(tmp_path)] == ["step=3.ckpt", "step=12.ckpt"]
+    assert latest_checkpoint(tmp_path) == str(checkpoint_path(tmp_path, 12))
 
 
 def test_only_files_that_nobody_finished_are_removed(tmp_path: Path) -> None:

@@ -99,6 +99,8 @@ def test_a_bad_stage_is_not_just_complete(tmp_path: Path, capsys: pytest.Capture
 
 
 def test_the_baseline_is_called_what_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for stage in (1, 2):
+        RunFolder(tmp_path / "run").stage(stage).finish({}, "", None, {})
     fit_into(tmp_path / "run" / "one_stage", "--model.stages", "1", "--model.ipc", "2")
     printed = capsys.readouterr().err
     assert "the one-stage baseline is complete: " in printed

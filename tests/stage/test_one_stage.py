@@ -6,7 +6,12 @@ import pytest
 from commandline import CONFIG
 
 from pdd_lightning.cli.application import application
-from pdd_lightning.stage.one_stage import header, one_stage_arguments, one_stage_options
+from pdd_lightning.dynamics import StartStates
+from pdd_lightning.networks import ConvNet
+from pdd_lightning.objectives import MeanEmbedding
+from pdd_lightning.stage.one_stage import header, one_stage_arguments, one_stage_options, title
+from pdd_lightning.stage.options import StageOptions
+from pdd_lightning.store.folders import RunFolder
 
 DISCARD = ("--model.discard.epochs", "6", "--model.discard.learning_rate", "0.05", "--model.discard.edges", "[1]")
 
@@ -25,4 +30,16 @@ def test_its_arguments_give_what_is_expected(more: tuple[str, ...], tmp_path: Pa
             assert found.experts_folder == wanted.experts_folder == tmp_path / "run" / "experts"
             assert found.settings(1) == wanted.settings(1)
             assert found.settings(1)["discard"] is None
-            assert (header(options), header(found)) == (None, "one stage")
+
+
+@pytest.mark.parametrize("stages", range(3))
+def test_it_is_told_by_the_run_around_it(stages: int, tmp_path: Path) -> None:
+    """Not by the name of its folder, which may be that of anybody's run of one stage."""
+    around = RunFolder(tmp_path / "run")
+    for stage in range(1, stages + 1):
+        around.stage(stage).finish({}, "", None, {})
+    options = StageOptions(ConvNet(), MeanEmbedding(), StartStates(), stages=2, run_dir=str(around.directory))
+    alone = one_stage_options(options)
+    found = [(title(each, 1), header(each)) for each in (options, alone)]
+    assert found[0] == ("stage 1", None)
+    assert found[1] == (("the one-stage baseline", "one stage") if stages == 2 else ("stage 1", None))

@@ -1,3 +1,5 @@
+"""The picture of a set: where its images stand, and what happens where it cannot be made."""
+
 import os
 import sys
 from collections.abc import Sequence

@@ -1,7 +1,6 @@
-"""Files of a run: whole or not there, and checked when read."""
+"""Files: whole or not there, and checked when read."""
 
 import errno
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,15 @@ import torch
 from safetensors.torch import save_file
 
 from pdd_lightning.errors import ArtifactError
-from pdd_lightning.store.digests import differing_keys, fingerprint
-from pdd_lightning.store.files import FORMAT, atomic_write, read_json, read_tensors, write_json, write_tensors
-from pdd_lightning.store.folders import RunFolder, StageFolder
-from pdd_lightning.types import Json
+from pdd_lightning.store.files import (
+    FORMAT,
+    atomic_write,
+    folder_bytes,
+    read_json,
+    read_tensors,
+    write_json,
+    write_tensors,
+)
 
 TENSORS = {"weight": torch.randn(3, 4), "count": torch.tensor([1, 2])}
 
@@ -163,117 +167,12 @@ def test_json_refuses_what_is_not_a_number(path: Path) -> None:
         write_json(path, {"accuracy": float("nan")})
 
 
-# Fingerprints
+# Sizes
 
 
-def test_a_fingerprint_is_the_same_for_ever() -> None:
-    """Another value would make every stored run look changed."""
-    assert fingerprint({"a": 1, "b": [0.1, None, "x"]}) == "2508cba78e338cea5c06fa43deee7d82"
-
-
-def test_a_fingerprint_does_not_depend_on_the_order_of_keys() -> None:
-    assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
-    assert fingerprint([1, 2]) != fingerprint([2, 1])
-
-
-def test_differing_keys_are_dotted_with_both_values() -> None:
-    old: Json = {"a": {"b": 1, "c": 2}, "d": 3}
-    assert differing_keys(old, {"a": {"b": 1, "c": 5}, "e": "x"}) == [
-        "a.c: 2 then, 5 now",
-        "d: 3 then, None now",
-        "e: None then, 'x' now",
-    ]
-
-
-# Stages
-
-SETTINGS: Json = {"network": {"width": 4}, "seed": 0}
-
-
-@pytest.fixture
-def finished(tmp_path: Path) -> StageFolder:
-    folder = RunFolder(tmp_path).stage(2)
-    write_tensors(folder.synthetic, TENSORS)
-    write_tensors(folder.end_states, TENSORS)
-    folder.finish(SETTINGS, "the data", "stage one", {"seconds": 1.5})
-    return folder
-
-
-def test_an_untouched_stage_is_accepted(finished: StageFolder) -> None:
-    finished.verify(SETTINGS, "the data", "stage one")
-
-
-def test_settings_and_data_need_not_be_compared(finished: StageFolder) -> None:
-    finished.verify(None, None, "stage one")
-
-
-def test_the_manifest_makes_a_stage_complete(finished: StageFolder) -> None:
-    assert finished.complete
-    finished.manifest.unlink()
-    assert not finished.complete
-
-
-def test_a_changed_setting_is_named_with_both_values(finished: StageFolder) -> None:
-    with pytest.raises(ArtifactError, match=r"stage 2 .*: model.network.width: 4 then, 8 now\. Restore the old"):
-        finished.verify({"network": {"width": 8}, "seed": 0}, "the data", "stage one")
-
-
-def test_changed_data_are_noticed(finished: StageFolder) -> None:
-    with pytest.raises(ArtifactError, match=r"other data: fingerprint the data then, new data now.*Restore the old"):
-        finished.verify(SETTINGS, "new data", "stage one")
-
-
-@pytest.mark.parametrize("previous", ["another", None])
-def test_a_changed_stage_before_is_noticed(finished: StageFolder, previous: str | None) -> None:
-    with pytest.raises(ArtifactError, match=r"stage 1 changed under the finished stage 2.*delete"):
-        finished.verify(SETTINGS, "the data", previous)
-
-
-def test_a_single_flipped_bit_is_noticed(finished: StageFolder) -> None:
-    data = bytearray(finished.synthetic.read_bytes())
-    data[-1] ^= 1
-    finished.synthetic.write_bytes(data)
-    with pytest.raises(ArtifactError, match=f"{finished.synthetic} was changed after stage 2 was complete.*delete"):
-        finished.verify(SETTINGS, "the data", "stage one")
-
-
-def test_a_missing_file_is_noticed(finished: StageFolder) -> None:
-    finished.end_states.unlink()
-    with pytest.raises(ArtifactError, match=f"{finished.end_states} is missing though stage 2 is complete.*delete"):
-        finished.verify(SETTINGS, "the data", "stage one")
-
-
-def test_a_manifest_of_a_newer_format_is_refused(finished: StageFolder) -> None:
-    write_json(finished.manifest, {**read_json(finished.manifest), "format": FORMAT + 1})
-    with pytest.raises(ArtifactError, match=f"{finished.manifest} has format {FORMAT + 1}, written by another release"):
-        finished.verify(SETTINGS, "the data", "stage one")
-
-
-def test_the_manifest_of_another_stage_is_refused(finished: StageFolder) -> None:
-    copied = StageFolder(finished.directory, 3)
-    with pytest.raises(ArtifactError, match="is not the manifest of stage 3"):
-        copied.verify(SETTINGS, "the data", "stage one")
-
-
-def test_settings_survive_json(finished: StageFolder) -> None:
-    """What is compared is what JSON gives back, so settings are made of what JSON can hold."""
-    assert json.loads(json.dumps(SETTINGS)) == finished.read_manifest().settings
-
-
-def test_a_stage_is_identified_by_what_it_was_made_of_and_what_came_out(finished: StageFolder) -> None:
-    before = finished.fingerprint()
-    finished.finish(SETTINGS, "the data", "stage one", {"seconds": 99.0})
-    assert finished.fingerprint() == before
-    write_tensors(finished.synthetic, {"weight": torch.zeros(1)})
-    finished.finish(SETTINGS, "the data", "stage one", {"seconds": 1.5})
-    assert finished.fingerprint() != before
-
-
-def test_stages_count_as_complete_from_the_first_without_gaps(tmp_path: Path) -> None:
-    run = RunFolder(tmp_path)
-    assert run.completed(3) == 0
-    run.stage(2).finish({}, "", None, {})
-    assert run.completed(3) == 0
-    run.stage(1).finish({}, "", None, {})
-    assert run.completed(3) == 2
-    assert run.completed(2) == 2
+def test_bytes_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "x").write_bytes(b"12345")
+    (tmp_path / "y").write_bytes(b"1")
+    assert folder_bytes(tmp_path) == 6
+    assert folder_bytes(tmp_path / "missing") == 0

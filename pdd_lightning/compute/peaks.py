@@ -1,48 +1,13 @@
-"""How long this process has been at work, how much memory it took, and how much a folder holds."""
+"""The most memory that this process held, on the host and on an accelerator."""
 
 import ctypes
 import gc
-import os
 import resource
-import stat
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 
 import torch
-
-
-class _Command:
-    """When the present command began; the first one of a process began with the process."""
-
-    def __init__(self) -> None:
-        self.began = time.perf_counter() - _age()
-        self.first = True
-
-
-def _age() -> float:
-    """Seconds since this process was started, as Linux counts them; elsewhere its CPU time so far."""
-    try:
-        started = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
-        return max(0.0, float(Path("/proc/uptime").read_text().split()[0]) - started)
-    except (OSError, ValueError, IndexError):
-        return time.process_time()
-
-
-_COMMAND = _Command()
-
-
-def begin_command() -> None:
-    """A command begins; a second one in a process must not count the time of the first."""
-    if not _COMMAND.first:
-        _COMMAND.began = time.perf_counter()
-    _COMMAND.first = False
-
-
-def since_start() -> float:
-    """Seconds since the process was started for this command: the interpreter and all imports count."""
-    return time.perf_counter() - _COMMAND.began
 
 
 def host_peak() -> int:
@@ -76,14 +41,3 @@ def forget_peaks(device: torch.device) -> None:
 def peak_memory(device: torch.device) -> dict[str, int | None]:
     """Both peaks, ready for JSON."""
     return {"host": host_peak(), "device": device_peak(device)}
-
-
-def folder_bytes(folder: Path) -> int:
-    """Bytes of all files below a folder; 0 if there is none."""
-    total = 0
-    for path in folder.rglob("*"):
-        # Another run that shares the folder may take a temporary file away.
-        with suppress(FileNotFoundError):
-            status = path.stat()
-            total += status.st_size if stat.S_ISREG(status.st_mode) else 0
-    return total

@@ -1,5 +1,7 @@
 """Which options bring a run to the time that there is."""
 
+from dataclasses import replace
+
 import pytest
 
 from pdd_lightning.cli.plan import shorter
@@ -35,6 +37,18 @@ def test_recipes_are_named_where_they_are_used(transition: bool, named: bool) ->
     assert "--model.dynamics.experts 2" in line
     assert "--evaluation.recipe.epochs 100" in line
     assert ("--model.recipe.epochs" in line) == named
+
+
+def test_an_option_that_does_not_exist_is_not_named() -> None:
+    class OneNetwork(StartStates):
+        members_option = None
+
+        def __init__(self) -> None:
+            super().__init__(1)
+
+    line = shorter(PLAN, replace(OPTIONS, dynamics=OneNetwork()), Evaluation(), 2)
+    assert "model.iterations" in line
+    assert "model.dynamics" not in line
 
 
 def test_too_little_time_is_told() -> None:

@@ -13,25 +13,27 @@ from statistics import fmean
 from lightning.pytorch import Callback, Trainer
 from rich.console import Console
 
+from pdd_lightning.compute.peaks import forget_peaks, peak_memory
 from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.evaluation.evaluator import Evaluator
 from pdd_lightning.evaluation.protocol import SELECTIONS, Evaluation
 from pdd_lightning.evaluation.sets import PlannedSets
-from pdd_lightning.planning.estimate import Amounts, Line, StageCost, StageWork, stage_lines
+from pdd_lightning.planning.estimate import Amounts, Line, StageCost, StageWork, side_by_side, stage_lines
 from pdd_lightning.planning.evaluation import job_seconds, real_seconds
 from pdd_lightning.planning.rehearsal import MEMBERS, MakeStage, MakeTrainer, rehearse_stage
-from pdd_lightning.planning.report import EVALUATION, collect, identity, plan_table, stage_name
-from pdd_lightning.process.readings import forget_peaks, peak_memory, since_start
+from pdd_lightning.planning.report import EVALUATION, collect, identity, plan_table
+from pdd_lightning.process.clock import importing, since_start
+from pdd_lightning.process.forks import can_fork
 from pdd_lightning.progress import announced, track
-from pdd_lightning.stage.context import networks_side_by_side
-from pdd_lightning.stage.disk import ROW, preprocessing_disk, stage_disk, training_disk
+from pdd_lightning.stage.context import baseline_beside, networks_side_by_side
+from pdd_lightning.stage.disk import Disk, evaluation_disk, run_disk
 from pdd_lightning.stage.module import StageModule
 from pdd_lightning.stage.one_stage import ONE_STAGE, one_stage_changes, one_stage_options
 from pdd_lightning.stage.options import StageOptions
 from pdd_lightning.store.files import write_json
 from pdd_lightning.training.problem import Problem
-from pdd_lightning.types import Json
+from pdd_lightning.types import Json, stage_title
 
 COLD = ("overhead", "opening", "finish")
 """Costs that every process pays anew, though only the first rehearsal of a plan shows them."""
@@ -100,7 +102,7 @@ class Planner:
             notes.append(f"the run has begun: {path} stays as it is")
         else:
             which = identity(module, self.data.fingerprint, self.evaluation)
-            write_json(path, {"format": 1, "identity": which, **plan.to_json(), "notes": notes})
+            write_json(path, {"identity": which, **plan.to_json(), "notes": notes})
         console = Console()
         console.print(plan_table(plan, used if used.lines else None))
         for note in notes:
@@ -111,16 +113,17 @@ class Planner:
         """Costs of the smallest and of the largest stage, and of the baseline of one stage."""
         options = self.module.options
         parts = 1 if options.discard is None else options.stages
-        sizes: dict[str, tuple[Json, int]] = {"first": ({"stage": 1}, parts)}
+        sizes: dict[str, tuple[int, Json, int]] = {"first": (1, {}, parts)}
         if options.stages > 1:
-            sizes["last"] = ({"stage": options.stages}, parts)
+            sizes["last"] = (options.stages, {}, parts)
             if ONE_STAGE in self.evaluation.baselines:
-                sizes[ONE_STAGE] = ({"stage": 1, **one_stage_changes(options)}, 1)
+                sizes[ONE_STAGE] = (1, one_stage_changes(options), 1)
         # Steps take a half, preparation and transition a quarter each.
         share = self.planning.seconds / 2 / len(sizes) / 2
         costs = dict[str, StageCost]()
-        for name, (changes, part) in track(sizes.items(), description="planning: stages"):
-            which = "the one-stage baseline" if name == ONE_STAGE else f"stage {changes['stage']}"
+        for name, (stage, others, part) in track(sizes.items(), description="planning: stages"):
+            which = stage_title(stage, baseline=name == ONE_STAGE)
+            changes: Json = {"stage": stage, **others}
             with announced(f"{which}: a piece of each work, then about {2 * share:.0f} s of them"):
                 costs[name] = rehearse_stage(self.make_stage, self.stage_trainer, self.data, changes, share, part)
         same = {name: max(getattr(cost, name) for cost in costs.values()) for name in COLD}
@@ -136,30 +139,40 @@ class Planner:
     def _stages(self, start: float, costs: dict[str, StageCost]) -> Amounts:
         """What the stages take, and the baseline of one stage."""
         options, data = self.module.options, self.data
-        plan = Amounts([], {}, {})
+        baseline = ONE_STAGE in self.evaluation.baselines
+        disks = run_disk(options, data, range(1, options.stages + 1), one_stage=baseline)
+        plan, beside = Amounts([], {}, {}), baseline and baseline_beside(options, self._problem, self.world)
         for stage in range(1, options.stages + 1):
             images = sum(options.per_stage[:stage]) * data.num_classes * options.factor**2
             cost = StageCost.between(costs["first"], costs.get("last", costs["first"]), images)
-            plan = self._with_stage(plan, stage_name(stage), start, cost, options, stage)
-        if ONE_STAGE in self.evaluation.baselines:
+            title = stage_title(stage)
+            begin, shared = (start, 1) if stage == 1 else (_again(start), 2 if beside else 1)
+            plan = self._with_stage(plan, title, begin, cost, options, stage, disks[title], shared)
+        if baseline:
             # With one stage the run and its baseline are the same.
             cost, alone = costs.get(ONE_STAGE, costs["first"]), one_stage_options(options)
-            plan = self._with_stage(plan, ONE_STAGE, start, cost, alone, 1)
+            shared = 2 if beside else 1
+            plan = self._with_stage(plan, ONE_STAGE, _again(start), cost, alone, 1, disks[ONE_STAGE], shared)
         if options.discard is not None:
-            recipe, rate, first = options.discard.recipe, options.discard.learning_rate, stage_name(1)
+            recipe, rate = options.discard.recipe, options.discard.learning_rate
             counting = real_seconds(self._problem, data, recipe, rate, self.planning.seconds / 8)
-            begin, *others = plan.lines  # the run begins with it
-            disk = {**plan.disk, first: plan.disk[first] + training_disk(options, data, recipe)}
-            plan = Amounts([replace(begin, seconds=begin.seconds + counting), *others], plan.memory, disk)
-        return plan
+            first, *others = plan.lines  # the run begins with it
+            plan = replace(plan, lines=[replace(first, seconds=first.seconds + counting), *others])
+        later = [stage_title(stage) for stage in range(2, options.stages + 1)]
+        return replace(plan, spared=side_by_side(plan.lines, ONE_STAGE, later)) if beside else plan
 
     def _with_stage(
-        self, plan: Amounts, name: str, start: float, cost: StageCost, options: StageOptions, stage: int
+        self,
+        plan: Amounts,
+        name: str,
+        start: float,
+        cost: StageCost,
+        options: StageOptions,
+        stage: int,
+        disk: Disk,
+        shared: int,
     ) -> Amounts:
-        disk, members = stage_disk(options, self.data, stage), options.dynamics.members
-        # The baseline finds the experts of stage 1, unless that read only a part of the data.
-        reused = name == ONE_STAGE and self.module.options.discard is None and disk.experts > 0
-        every, minutes = self.schedule
+        members, (every, minutes) = options.dynamics.members, self.schedule
         work = StageWork(
             fresh=members if stage == 1 or not options.transition else 0,
             members=members if options.transition else 0,
@@ -167,17 +180,16 @@ class Planner:
             steps=options.iterations,
             checkpoint_every=every,
             checkpoint_seconds=60 * minutes,
-            reused=reused,
+            reused=disk.shared,
             shares=self.world,
-            workers=networks_side_by_side(options, self._problem, self.world)[1],
+            workers=networks_side_by_side(options, self._problem, self.world, shared)[1],
         )
         # A bank and the list of states that it is made of. A transition holds its bank, the members that it reads
         # back, the next bank, and the file of that before and after its header is sorted.
         copies = (5 if options.transition else 2) * max(0, members - MEMBERS) * disk.state
         memory = {"host": round(cost.host) + copies, "device": round(cost.device) or None}
-        stored = disk.stage + (0 if reused else disk.experts) + (preprocessing_disk(self.data) if stage == 1 else 0)
         lines = [*plan.lines, *stage_lines(name, start, cost, work)]
-        return Amounts(lines, {**plan.memory, name: memory}, {**plan.disk, name: stored})
+        return Amounts(lines, {**plan.memory, name: memory}, {**plan.disk, name: disk.left + disk.experts})
 
     def _evaluation(self, start: float, costs: dict[str, StageCost], plan: Amounts) -> Amounts:
         """The plan with what the evaluation takes."""
@@ -185,23 +197,30 @@ class Planner:
         evaluator = Evaluator(module, data, evaluation, self.evaluation_trainer, sets=PlannedSets(module, data))
         forget_peaks(evaluator.device)
         seconds = job_seconds(evaluator, self.planning.seconds / 2)
-        selecting = [baseline for baseline in evaluation.baselines if baseline in SELECTIONS]
-        stored = ROW * len(seconds) + len(selecting) * (ROW + 8 * sum(module.options.per_stage) * data.num_classes)
-        stored += training_disk(module.options, data, evaluation.full) if selecting else 0
+        selections = sum(baseline in SELECTIONS for baseline in evaluation.baselines)
+        stored = evaluation_disk(module.options, data, len(seconds), selections, evaluation.full)
         # A process of its own will pay for what the stages have warmed up here.
-        lines = [Line(EVALUATION, "start", start + costs["first"].overhead)]
+        lines = [Line(EVALUATION, "start", _again(start) + costs["first"].overhead)]
         lines += [Line(EVALUATION, label, found) for label, found in seconds.items()]
         memory = {**plan.memory, EVALUATION: peak_memory(evaluator.device)}
         return Amounts([*plan.lines, *lines], memory, {**plan.disk, EVALUATION: stored})
 
     def _notes(self) -> list[str]:
         """What the estimate rests on."""
+        options = self.module.options
         notes = [
             "peak memory is the resident set of one process at its largest, with the libraries it has loaded",
             "the whole run is planned, from its beginning; nothing is taken to be on the disk already",
         ]
+        if ONE_STAGE in self.evaluation.baselines and baseline_beside(options, self._problem, self.world):
+            notes.append("the one-stage baseline is fitted while stages 2 and later are, in a process of its own")
         if self.world > 1:
             notes.append(f"measured on one device and divided by {self.world} where processes share the work")
-        if self.module.options.discard is not None:
+        if options.discard is not None:
             notes.append("every stage is taken to read an equal part of the real examples: counting comes later")
         return notes
+
+
+def _again(start: float) -> float:
+    """Seconds until a later command of the run is ready, where the first one took so many."""
+    return start - importing() if can_fork() else start
