@@ -1,4 +1,4 @@
-"""Every test runs on one thread, and leaves torch's global settings as it found them."""
+"""Every test runs on one thread of one process, and leaves torch's global settings as it found them."""
 
 import os
 from collections.abc import Iterator
@@ -8,7 +8,11 @@ import pytest
 import torch
 from pretended import Playing, pretend
 
+from pdd_lightning.stage import context
+
 torch.set_num_threads(1)
+# What tests put in the place of a function would be missing in other processes.
+context.spare = lambda *_: 1  # type: ignore[attr-defined]
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
 
 

@@ -31,7 +31,7 @@ def begin_command() -> None:
     if _COMMAND.imported is None:
         _COMMAND.imported = now - _COMMAND.began
     else:
-        _COMMAND.began = now
+        _COMMAND.began, _COMMAND.imported = now, 0.0
 
 
 def since_start() -> float:
@@ -40,5 +40,5 @@ def since_start() -> float:
 
 
 def importing() -> float:
-    """Seconds that the process took until its first command began."""
+    """Seconds of :func:`since_start` before the command began; none for a later command of the process."""
     return _COMMAND.imported or 0.0
