@@ -42,4 +42,4 @@ def test_it_is_told_by_the_run_around_it(stages: int, tmp_path: Path) -> None:
     alone = one_stage_options(options)
     found = [(title(each, 1), header(each)) for each in (options, alone)]
     assert found[0] == ("stage 1", None)
-    assert found[1] == (("the one-stage baseline", "one stage") if stages == 2 else ("stage 1", None))
+    assert found[1] == (("the one-stage baseline", "one stage") if stages else ("stage 1", None))
