@@ -9,6 +9,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from functools import cache
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -16,7 +17,7 @@ from typing import Any, Final, TypeVar
 import torch
 
 from pdd_lightning.errors import PDDError
-from pdd_lightning.process.forks import fork
+from pdd_lightning.process.forks import can_fork, fork
 from pdd_lightning.process.signals import (
     PARENT_VARIABLE,
     RESUME,
@@ -61,10 +62,20 @@ def spare(device: torch.device, world: int = 1) -> int:
         device: Where networks are trained.
         world: Processes that share the machine's cores already.
     """
-    # Forked, as PyTorch's data loaders are: on Linux alone are libraries made for that.
-    if device.type != "cpu" or sys.platform != "linux":
+    if device.type != "cpu" or not can_fork():
         return 1
+    _start_engine()
     return max(1, cores() // torch.get_num_threads() // world)
+
+
+@cache
+def _start_engine() -> None:
+    """Have PyTorch's engine of derivatives start now, while it knows of no device but the CPU.
+
+    The compiler makes others known to it. An engine that starts later than that begins a thread for each, and refuses
+    to work in a process that is forked.
+    """
+    torch.ones(1, requires_grad=True).sum().backward()  # type: ignore[no-untyped-call]
 
 
 def share_out(

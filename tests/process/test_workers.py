@@ -47,6 +47,26 @@ def test_training_in_a_worker_gives_the_same_bits() -> None:
     assert share_out(train, range(4), 2, print) == share_out(train, range(4), 1, print)
 
 
+COMPILING = """
+    import torch
+    from pdd_lightning.process.workers import share_out, spare
+
+    def train(item, advance):
+        torch.ones(1, requires_grad=True).sum().backward()
+        return item
+
+    spare(torch.device("cpu"))
+    torch.compile(lambda x: (x * x).sum())(torch.ones(4, requires_grad=True)).backward()
+    assert share_out(train, range(2), 2, print) == [0, 1]
+"""
+
+
+@pytest.mark.slow
+def test_workers_differentiate_though_a_compiler_was_used() -> None:
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(COMPILING)], check=False, capture_output=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_an_error_of_a_worker_is_raised_here() -> None:
     def fail(item: int, advance: Advance) -> None:
         if item == 3:
@@ -112,9 +132,12 @@ def alive(process: int) -> bool:
 def test_workers_are_as_many_as_have_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "cores", lambda: 8)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(workers, "can_fork", lambda: True)
     assert spare(torch.device("cpu")) == 4
     assert spare(torch.device("cpu"), world=3) == 1
     assert spare(torch.device("cuda")) == 1
+    monkeypatch.setattr(workers, "can_fork", lambda: False)
+    assert spare(torch.device("cpu")) == 1
 
 
 def test_a_quota_counts_as_cores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
