@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install quickstart smoke compare-digits compare-cifar10 lint test test-slow test-gpu clean
+.PHONY: install quickstart smoke compare-digits compare-cifar10 benchmarks lint test test-slow test-gpu clean
 
 install: .venv/installed
 
@@ -35,6 +35,9 @@ compare-cifar10: $(CIFAR10:%=%/evaluation/results.json)  ## one table of two met
 
 checkpoints/cifar10-compare/%/evaluation/results.json: configs/cifar10/compare/%.yaml | install
 	$(BIN)/pdd-cli run --config $< --data.root $(DATA)
+
+benchmarks: install  ## time everything against the usual way, on all cores and nothing else running
+	$(BIN)/python benchmarks/all.py --json
 
 lint: install
 	$(BIN)/ruff check .

@@ -14,8 +14,10 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from pdd_lightning.evaluation.module import EvaluationModule, Phase
 from pdd_lightning.networks import ConvNet, build_template
+from pdd_lightning.process.workers import Advance, share_out, spare
 from pdd_lightning.rng import generator
-from pdd_lightning.training.learner import SCORED_AT_ONCE
+from pdd_lightning.training.gradients import Recordings
+from pdd_lightning.training.learner import SCORED_AT_ONCE, Learner
 from pdd_lightning.training.problem import Problem
 from pdd_lightning.training.recipe import Recipe
 from pdd_lightning.types import ImageShape, LabelledImages
@@ -33,15 +35,24 @@ def ours(settings: Settings) -> Work:
     warnings.simplefilter("ignore")
     shape, data = _problem(settings)
     count, recipe, device = settings["networks"], Recipe(epochs=settings["epochs"]), torch.device(settings["device"])
-    phase = Phase([data] * count, [0.01] * count, recipe)
+    phase = Phase([data] * count, [0.01] * count, recipe, settings["compile"])
+    recordings = Recordings()
 
-    def work() -> None:
+    problem, processes = Problem(ConvNet(width=settings["width"]), shape, 10), settings["processes"]
+    if processes > 1:
+        spare(device)  # before anything is compiled
+        torch.set_num_threads(max(1, torch.get_num_threads() // processes))
+    if settings["compile"] and device.type == "cpu":
+        Learner(problem.network(), device, True, recordings).compile(recipe, len(data), shape)
+
+    def fit(members: range, advance: Advance) -> None:
         module = EvaluationModule(
-            Problem(ConvNet(width=settings["width"]), shape, 10),
-            [phase],
+            problem,
+            [phase.of(members)],
             data,
             "benchmark",
-            compile=settings["compile"],
+            list(members),
+            recordings=recordings,
         )
         Trainer(
             accelerator="gpu" if device.type == "cuda" else "cpu",
@@ -53,7 +64,8 @@ def ours(settings: Settings) -> Work:
             enable_model_summary=False,
         ).fit(module)
 
-    return work
+    shares = [range(part * count // processes, (part + 1) * count // processes) for part in range(processes)]
+    return lambda: share_out(fit, shares, processes, lambda _: None)
 
 
 def reference(settings: Settings) -> Work:
@@ -83,6 +95,7 @@ def reference(settings: Settings) -> Work:
 if __name__ == "__main__":
     options = parser(__doc__ or "")
     options.add_argument("--images", type=count, default=100)
+    options.add_argument("--processes", type=count, default=1, help="Of ours, which share the threads on a CPU.")
     options.add_argument("--networks", type=count, default=5)
     options.add_argument("--epochs", type=count, default=20)
     options.add_argument("--compile", action="store_true", help="Compile the steps, as compile_networks: true does.")

@@ -5,6 +5,8 @@ With as many images as a union has it is a transition: --images 100 --epochs 100
 python benchmarks/experts.py --images 10000 --json
 """
 
+from collections.abc import Sequence
+
 import torch
 from harness import Settings, Work, compare, count, natural, parser
 from torch import nn
@@ -12,8 +14,10 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from pdd_lightning.networks import ConvNet, build_template, initial_state
+from pdd_lightning.process.workers import Advance, share_out, spare
 from pdd_lightning.rng import generator
 from pdd_lightning.training.augmentation import NoAugmentation
+from pdd_lightning.training.gradients import Recordings
 from pdd_lightning.training.learner import Learner, train_together
 from pdd_lightning.training.recipe import Recipe
 from pdd_lightning.types import LabelledImages
@@ -37,16 +41,26 @@ def ours(settings: Settings) -> Work:
         decay_at=(),
         precision=settings["precision"],
     )
-    members = range(settings["networks"])
-    learners = [Learner(build_template(architecture, shape, 10), device, settings["compile"]) for _ in members]
+    members, processes = range(settings["networks"]), settings["processes"]
+    if processes > 1:
+        spare(device)  # before anything is compiled
+        torch.set_num_threads(max(1, torch.get_num_threads() // processes))
+    recordings = Recordings()
+    learners = [
+        Learner(build_template(architecture, shape, 10), device, settings["compile"], recordings) for _ in members
+    ]
     keys = [("benchmark", member) for member in members]
 
-    def work() -> None:
-        for member, learner in zip(members, learners, strict=True):
-            learner.load(initial_state(architecture, shape, 10, 0, member))
-        train_together(learners, data, 0.01, recipe, NoAugmentation(), 0, keys)
+    learners[0].compile(recipe, len(data), shape)
 
-    return work
+    def train(group: Sequence[int], advance: Advance) -> None:
+        for member in group:
+            learners[member].load(initial_state(architecture, shape, 10, 0, member))
+        of_these = [keys[member] for member in group]
+        train_together([learners[member] for member in group], data, 0.01, recipe, NoAugmentation(), 0, of_these)
+
+    groups = [members] if processes == 1 else [[member] for member in members]
+    return lambda: share_out(train, groups, processes, lambda _: None)
 
 
 def reference(settings: Settings) -> Work:
@@ -88,4 +102,5 @@ if __name__ == "__main__":
     options.add_argument("--precision", choices=["float32", "bfloat16"], default="float32", help="Of ours.")
     options.add_argument("--compile", action="store_true", help="Compile the steps, as compile_networks: true does.")
     options.add_argument("--workers", type=natural, default=2)
+    options.add_argument("--processes", type=count, default=1, help="Of ours, which share the threads on a CPU.")
     compare(__file__, options)

@@ -30,6 +30,7 @@ EXPERTS: Settings = {
     "precision": "float32",
     "compile": False,
     "workers": 0,
+    "processes": 1,
 }
 STAGES = range(1, 6)
 

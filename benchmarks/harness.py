@@ -95,12 +95,31 @@ def compare(benchmark: str, options: argparse.ArgumentParser) -> None:
     if given.alone:
         print(json.dumps({"ours": measure(benchmark, settings), **settings}))
         return
+    result = ratios(benchmark, settings)
+    if given.json:
+        print(json.dumps({**result, **settings}))
+        return
+    for name in ("ours", "reference"):
+        print(f"{name:>9}: {result[name]['seconds']:9.3f} s, {result[name]['peak_mb']:9.1f} MB above the baseline")
+    print(f"    ratio: {result['time_ratio']} in time, {result['memory_ratio']} in memory")
+
+
+def ratios(benchmark: str, settings: Settings) -> dict[str, Any]:
+    """What both sides of a benchmark take, in turns.
+
+    Args:
+        benchmark: See :func:`compare`.
+        settings: All of its options.
+
+    Returns:
+        Of "ours" and of the "reference" seconds and peak memory, and the ratios of both.
+    """
     sides: dict[str, _Side] = {}
     for name in ("ours", "reference"):
         sides[name] = _Side(Path(benchmark), name, settings)
         sides[name].ask("prepare")
     seconds: dict[str, list[float]] = {side: [] for side in sides}
-    for turn in range(given.repeats + 1):
+    for turn in range(settings["repeats"] + 1):
         for name, side in sides.items():
             took = side.ask("work")
             if turn:  # the first turn warms up: compilers and allocators
@@ -114,12 +133,7 @@ def compare(benchmark: str, options: argparse.ArgumentParser) -> None:
     for key, unit in (("time_ratio", "seconds"), ("memory_ratio", "peak_mb")):
         reference = result["reference"][unit]
         result[key] = round(result["ours"][unit] / reference, 3) if reference > 0 else None
-    if given.json:
-        print(json.dumps({**result, **settings}))
-        return
-    for name in sides:
-        print(f"{name:>9}: {result[name]['seconds']:9.3f} s, {result[name]['peak_mb']:9.1f} MB above the baseline")
-    print(f"    ratio: {result['time_ratio']} in time, {result['memory_ratio']} in memory")
+    return result
 
 
 class _Side:

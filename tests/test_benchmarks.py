@@ -85,7 +85,7 @@ def test_both_convolutions_are_one(channels: int, monkeypatch: pytest.MonkeyPatc
 )
 @pytest.mark.filterwarnings("ignore:.*LeafSpec.*")
 def test_both_sides_train_as_much(name: str, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    given = {**COMMON, "size": 16, "workers": 0, "compile": False, **settings}
+    given = {**COMMON, "size": 16, "workers": 0, "compile": False, "processes": 1, **settings}
     counts = []
     for side in ("ours", "reference"):
         work = getattr(benchmark(name, monkeypatch), side)(given)
@@ -198,6 +198,45 @@ def test_growth_gives_its_benchmarks_all_their_settings(monkeypatch: pytest.Monk
         assert all({*change} <= {*base} for change in changes)
         little = {"images": 4, "size": 16, "width": 4, "syn_steps": 1, "batch_size": 4}
         module.ours({**base, **common, **{key: value for key, value in little.items() if key in base}})()
+
+
+LITTLE: dict[str, Any] = {
+    "images": 6,
+    "size": 16,
+    "width": 4,
+    "syn_steps": 1,
+    "batch_size": 4,
+    "epochs": 1,
+    "networks": 2,
+    "steps": 2,
+}
+LITTLE |= {"ipc": 1, "real_batch_size": 2, "workers": 0, "way": "store", "compile": False}
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec.*")
+def test_every_row_of_the_table_has_all_its_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = benchmark("all", monkeypatch)
+    for name, (file, settings, less) in table.ROWS.items():
+        module, whole = benchmark(file.removesuffix(".py"), monkeypatch), {**table.PEER, **settings, **COMMON}
+        assert {*less} <= {*settings}
+        little = {key: value for key, value in LITTLE.items() if key in whole}
+        for side in ("ours", "reference") if name != "start_up" else ():  # which is whole commands
+            getattr(module, side)({**whole, **little})()
+
+
+def test_the_table_has_a_line_for_programs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    table = benchmark("all", monkeypatch)
+    side = {"seconds": 1.5, "peak_mb": 20.0}
+    found = {"ours": side, "reference": {**side, "seconds": 3.0}, "time_ratio": 0.5, "memory_ratio": 1.0}
+    monkeypatch.setattr(table, "ratios", lambda *_: found)
+    monkeypatch.setattr(table, "measure", lambda _, settings: {"seconds": 2.0 + (settings["previous"] > 0)})
+    table.main(["--quick", "--json"])
+    *_, line = capsys.readouterr().out.splitlines()
+    values = json.loads(line)
+    assert values.pop("stage5_over_stage1") == 1.5
+    assert {"walk_20x50", "walk_100x20", "experts", "transition", "evaluation", "gradient_matching"} < values.keys()
+    assert {"augmentation", "data", "start_up"} < values.keys()
+    assert values["data"] == {"ours": 1.5, "reference": 3.0, "ratio": 0.5, "memory_ratio": 1.0}
 
 
 BROKEN = """

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pdd_lightning.compute.compiling import pays_to_compile
+from pdd_lightning.compute.compiling import pays_to_compile, training_operations
 from pdd_lightning.compute.functional import FunctionalNetwork
 from pdd_lightning.dynamics.bank import StateBank
 from pdd_lightning.errors import ConfigError
@@ -17,6 +17,7 @@ from pdd_lightning.training.augmentation import Augmentation
 from pdd_lightning.training.gradients import Recordings
 from pdd_lightning.training.learner import Learner
 from pdd_lightning.training.problem import Problem
+from pdd_lightning.training.recipe import Recipe
 from pdd_lightning.types import ImageShape, LabelledImages, sent, stage_title
 
 
@@ -58,8 +59,8 @@ class StageContext:
         ranks: Who else is at work.
         networks_at_once: How many networks are trained on real data, or on the union, side by side on a GPU.
         workers: Processes that train such networks side by side on a CPU.
-        compile_networks: Let PyTorch compile their steps on a GPU.
-        recordings: What a GPU has recorded of them.
+        compile_networks: Let PyTorch compile their steps; None leaves it to what pays on a CPU.
+        recordings: What a GPU has recorded of them, and what was compiled.
         baseline: Whether it is the run's baseline of one stage.
 
     Example:
@@ -82,7 +83,7 @@ class StageContext:
     ranks: Ranks = Ranks()
     networks_at_once: int = 1
     workers: int = 1
-    compile_networks: bool = False
+    compile_networks: bool | None = False
     recordings: Recordings = field(default_factory=dict)
     baseline: bool = False
 
@@ -121,15 +122,27 @@ class StageContext:
         """Where to compute."""
         return self.problem.device
 
-    def learners(self, count: int, steps: int) -> list[Learner]:
+    def learners(self, count: int, recipe: Recipe | None = None, examples: int = 0, networks: int = 0) -> list[Learner]:
         """Networks to train; what they begin with is to be loaded.
 
         Args:
             count: How many.
-            steps: Optimiser steps that are to be made in all: few are not worth compiling.
+            recipe: How they are to be trained; None if a few steps are all.
+            examples: Training images of each.
+            networks: How many are trained in all, for few steps are not worth compiling.
         """
-        compiled = pays_to_compile(self.compile_networks, steps)
+        compiled = recipe is not None and self._compiles(recipe, examples, networks)
         return [Learner(self.problem.network(), self.device, compiled, self.recordings) for _ in range(count)]
+
+    def compile(self, recipe: Recipe, examples: int, networks: int) -> None:
+        """Compile on a CPU what :meth:`learners` need, before processes begin that would each do so."""
+        if self.device.type == "cpu" and self._compiles(recipe, examples, networks):
+            self.learners(1, recipe, examples, networks)[0].compile(recipe, examples, self.image_shape)
+
+    def _compiles(self, recipe: Recipe, examples: int, networks: int) -> bool:
+        images, steps = networks * recipe.epochs * examples, networks * recipe.steps(examples)
+        operations = training_operations(self.problem.network(), self.image_shape, images)
+        return pays_to_compile(self.compile_networks, self.device, steps, operations)
 
     @cached_property
     def positions(self) -> tuple[Tensor, ...]:

@@ -65,7 +65,7 @@ class EvolvingNetwork(Dynamics):
     def prepare(self, context: StageContext) -> None:
         """Make the network; the first episode gives it its values."""
         self._context = context
-        (self._learner,) = context.learners(1, steps=0)
+        (self._learner,) = context.learners(1)
 
     def place(self, step: int) -> tuple[int, int]:
         """Number of the episode that a step belongs to, and number of the step within it."""

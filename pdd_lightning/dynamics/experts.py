@@ -29,7 +29,7 @@ from pdd_lightning.rng import generator
 from pdd_lightning.store.digests import differing_keys, fingerprint
 from pdd_lightning.store.files import read_tensors, require_format, write_json, write_tensors
 from pdd_lightning.training.augmentation import NoAugmentation
-from pdd_lightning.training.learner import groups, step_together, train_together
+from pdd_lightning.training.learner import Learner, groups, step_together, train_together
 from pdd_lightning.training.recipe import Precision, Recipe, minibatch
 from pdd_lightning.types import Json
 
@@ -160,6 +160,7 @@ class ExpertTrajectories(Dynamics):
                         write_json(folder / "settings.json", settings)  # for people; not before there is an expert
                     task.advance(experts)
 
+                context.compile(self.recipe, len(context.real), self.experts)
                 share_out(train, together, context.workers, done)
         context.ranks.barrier()
         context.recordings.clear()  # what follows needs their memory
@@ -190,14 +191,14 @@ class ExpertTrajectories(Dynamics):
         groups = math.ceil(self.experts / size)
         return Rehearsal(small, opening + groups * seconds, groups * minibatches, piece, groups)
 
-    def _steps(self, context: StageContext) -> int:
-        """Of all experts: whatever is finished, an interruption changes no digit."""
-        return self.experts * self.recipe.steps(len(context.real))
+    def _learners(self, context: StageContext, count: int) -> list[Learner]:
+        """Networks for all experts: whatever is finished, an interruption changes no digit."""
+        return context.learners(count, self.recipe, len(context.real), self.experts)
 
     def _minibatch_of(self, context: StageContext, size: int) -> Callable[[int], None]:
         """Trains one expert, or a group of them, on one minibatch."""
         augmentation = context.augmentation if self.augment else NoAugmentation()
-        learners, seed = context.learners(size, self._steps(context)), context.seed
+        learners, seed = self._learners(context, size), context.seed
         for member, learner in enumerate(learners):
             learner.load(context.bank[member])
         batches = self.recipe.batches(len(context.real), seed, "rehearsal")
@@ -260,7 +261,7 @@ class ExpertTrajectories(Dynamics):
     def _train(self, context: StageContext, members: Sequence[int]) -> list[list[Tensor]]:
         """The snapshots of some experts that are read, each of shape (P,); that of epoch 0 is a start state."""
         rows: list[list[Tensor]] = []
-        learners = context.learners(len(members), self._steps(context))
+        learners = self._learners(context, len(members))
         for learner, member in zip(learners, members, strict=True):
             learner.load(context.bank[member])
             rows.append([learner.parameters().cpu()] if 0 in self.read else [])

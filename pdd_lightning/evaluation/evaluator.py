@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -15,6 +16,8 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from pdd_lightning.compute.compiling import pays_to_compile, training_operations
+from pdd_lightning.compute.cuda_graphs import records
 from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.errors import ArtifactError, ConfigError
 from pdd_lightning.evaluation.module import EvaluationModule, Phase
@@ -23,6 +26,7 @@ from pdd_lightning.evaluation.protocol import (
     Evaluation,
     Job,
     Noting,
+    Training,
     distilled_job,
     full_job,
     progressive_steps,
@@ -48,6 +52,8 @@ from pdd_lightning.stage.one_stage import ONE_STAGE
 from pdd_lightning.store.digests import digest, fingerprint
 from pdd_lightning.store.files import FORMAT, as_json, read_json, write_json
 from pdd_lightning.store.versions import made_with
+from pdd_lightning.training.gradients import Recordings
+from pdd_lightning.training.learner import Learner
 from pdd_lightning.training.problem import Problem
 from pdd_lightning.training.recipe import Recipe
 from pdd_lightning.types import Json, LabelledImages
@@ -101,6 +107,7 @@ class Evaluator:
         self.recipe: Recipe = evaluation.recipe or module.options.recipe
         self.networks: list[Architecture] = evaluation.networks or [module.options.network]
         self.folder = module.run.evaluation
+        self._recordings: dict[str, Recordings] = defaultdict(dict)  # by network
 
     @cached_property
     def _processes(self) -> Trainer:
@@ -278,7 +285,7 @@ class Evaluator:
 
     def _accuracies(self, job: Job, score: LabelledImages, place: str) -> tuple[list[list[float]], Json]:
         """Accuracies after every training, from disk if they are known, and under which versions they were made."""
-        problem, phases = self.problem(job), job.phases()
+        problem, phases = self.problem(job), self._phases(job)
         sets = [] if job.name == "full" else [digest(d.images, d.labels) for p in phases for d in p.data]
         identity = fingerprint(
             [FORMAT, job.describe(), problem.augmentation.describe(), problem.seed, self.data.fingerprint, sets]
@@ -294,12 +301,32 @@ class Evaluator:
                 return self._fit(problem, job, phases, members, score, count)
 
             shares = self.shares(job)
+            self._compile(problem, phases)
             found = share_out(fit, shares, len(shares), task.advance)
         accuracies = [[value for share in phase for value in share] for phase in zip(*found, strict=True)]
         made = made_with(problem.device)
         if is_first():
             write_json(path, {"identity": identity, "job": job.describe(), "made": made, "accuracies": accuracies})
         return accuracies, made
+
+    def compiles(self, job: Job, part: Training) -> bool:
+        """Whether the steps of a training are compiled: whatever its processes, for all its networks count."""
+        problem, steps = self.problem(job), part.steps * len(job.members)
+        images = steps * min(part.examples, part.recipe.batch_size)
+        operations = training_operations(problem.network(), problem.image_shape, images)
+        return pays_to_compile(self.module.options.compile_networks, problem.device, steps, operations)
+
+    def _phases(self, job: Job) -> list[Phase]:
+        parts = zip(job.phases(), job.trainings, strict=True)
+        return [replace(phase, compile=self.compiles(job, part)) for phase, part in parts]
+
+    def _compile(self, problem: Problem, phases: Sequence[Phase]) -> None:
+        """Compile on a CPU what the phases need and earlier jobs did not, before processes that would each do so."""
+        recordings = self._recordings[fingerprint(problem.architecture.describe())]
+        for phase in phases:
+            if phase.compile and problem.device.type == "cpu":
+                learner = Learner(problem.network(), problem.device, True, recordings)
+                learner.compile(phase.recipe, len(phase.data[0]), problem.image_shape)
 
     def shares(self, job: Job) -> list[range]:
         """The networks of a job, by the process that trains them where there are several cores and no accelerator."""
@@ -326,7 +353,7 @@ class Evaluator:
             job.name,
             [job.members[member] for member in members],
             spread=self.evaluation.spread,
-            compile=self.module.options.compile_networks,
+            recordings=None if records(problem.device) else self._recordings[fingerprint(job.network.describe())],
         )
         self.make_trainer(module.total_steps, [StepCount(advance)]).fit(module)
         return module.accuracies

@@ -13,12 +13,11 @@ from torch.utils.data import DataLoader
 from torchmetrics.classification import MulticlassAccuracy
 
 from pdd_lightning.compute.attached import attach, with_gradients
-from pdd_lightning.compute.compiling import pays_to_compile
 from pdd_lightning.compute.functional import Layout
 from pdd_lightning.networks.batch_norm import synchronised
 from pdd_lightning.rng import generator
 from pdd_lightning.training.cutmix import Mix, mixed_cross_entropy
-from pdd_lightning.training.gradients import LossGradients, Recordings, is_recordable
+from pdd_lightning.training.gradients import LossGradients, Recordings, is_function, is_recordable
 from pdd_lightning.training.learner import SCORED_AT_ONCE
 from pdd_lightning.training.problem import Problem
 from pdd_lightning.training.recipe import Batches, Recipe, autocast, minibatch
@@ -34,6 +33,7 @@ class Phase:
         data: What each network trains on, one entry for each network.
         rates: Initial learning rate of each network.
         recipe: How they train. Momentum starts anew in every phase.
+        compile: Whether PyTorch compiles their steps.
 
     Example:
         >>> images = LabelledImages(torch.zeros(10, 1, 8, 8), torch.arange(10))
@@ -44,6 +44,7 @@ class Phase:
     data: Sequence[LabelledImages]
     rates: Sequence[float]
     recipe: Recipe
+    compile: bool = False
 
     @property
     def steps(self) -> int:
@@ -72,7 +73,7 @@ class EvaluationModule(LightningModule):
         members: Numbers of the networks, which decide initialisation, minibatches and augmentation; 0, 1, ... by
             default. Two networks of one number differ in nothing but their rates.
         spread: Give each network to one of several devices, instead of splitting every minibatch over all of them.
-        compile: Let PyTorch compile the networks' steps, where they are recorded on a GPU and many.
+        recordings: What was compiled of networks of this kind before; None for nothing.
 
     Example:
         >>> from pdd_lightning.networks import ConvNet
@@ -92,7 +93,7 @@ class EvaluationModule(LightningModule):
         name: str,
         members: Sequence[int] | None = None,
         spread: bool = False,
-        compile: bool = False,
+        recordings: Recordings | None = None,
     ) -> None:
         super().__init__()
         self.problem, self.name, self.spread = problem, name, spread
@@ -104,8 +105,8 @@ class EvaluationModule(LightningModule):
             # Not keyed by name: every set is tried on the same initialisations.
             network.load_state_dict(problem.initial_state("fresh", member))
         self.metrics = nn.ModuleList(MulticlassAccuracy(problem.num_classes, average="micro") for _ in range(count))
-        self._compile = compile
-        self._recordings: Recordings = {}
+        self._recordings: Recordings = {} if recordings is None else recordings
+        self._shared = recordings is not None
         self._gradients: LossGradients | None = None
         self._ends = list(accumulate(phase.steps for phase in self.phases))
         self._batches: list[Batches] = []
@@ -130,7 +131,7 @@ class EvaluationModule(LightningModule):
         for phase in self.phases:
             for data in phase.data:
                 unique.setdefault(id(data), data.to(self.device))
-        self.phases = [Phase([unique[id(d)] for d in p.data], p.rates, p.recipe) for p in self.phases]
+        self.phases = [replace(p, data=[unique[id(d)] for d in p.data]) for p in self.phases]
         self.score_images = self.score_images.to(self.device)
 
     def train_dataloader(self) -> DataLoader[int]:
@@ -191,8 +192,9 @@ class EvaluationModule(LightningModule):
         for group in self._optimizer.param_groups:
             group["momentum"], group["weight_decay"] = phase.recipe.momentum, phase.recipe.weight_decay
         self._gradients = None
-        if self.trainer.world_size == 1 and is_recordable(self.networks[0], self.device):
-            key = phase.recipe.precision, pays_to_compile(self._compile, phase.steps * len(self.networks))
+        compiled = phase.compile and self.device.type == "cpu" and is_function(self.networks[0])
+        if self.trainer.world_size == 1 and (compiled or is_recordable(self.networks[0], self.device)):
+            key = phase.recipe.precision, phase.compile
             if key not in self._recordings:
                 self._recordings[key] = LossGradients(self.networks[0], *key)
             self._gradients = self._recordings[key]
@@ -231,7 +233,8 @@ class EvaluationModule(LightningModule):
     def on_train_end(self) -> None:
         """Let go of what was recorded and of the images on the device: the next training needs their memory."""
         self._gradients = None
-        self._recordings.clear()
+        if not self._shared:
+            self._recordings.clear()
         self.phases, self.score_images = self._given
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:

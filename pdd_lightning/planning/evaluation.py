@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from pdd_lightning.compute.compiling import pays_to_compile
 from pdd_lightning.compute.cuda_graphs import records
 from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.evaluation.evaluator import Evaluator
@@ -123,7 +122,7 @@ def _name(job: Job) -> str:
 def _kind(evaluator: Evaluator, job: Job, part: Training) -> _Kind:
     """What decides the cost of a step."""
     recipe = part.recipe
-    how = fingerprint([recipe.precision, recipe.cutmix, _compiles(evaluator, job, part)])
+    how = fingerprint([recipe.precision, recipe.cutmix, evaluator.compiles(job, part)])
     drawn = part.examples > recipe.batch_size
     return _name(job), len(job.members), how, min(part.examples, recipe.batch_size), drawn
 
@@ -133,20 +132,17 @@ def _share(evaluator: Evaluator, job: Job) -> range:
     return max(evaluator.shares(job), key=len)
 
 
-def _compiles(evaluator: Evaluator, job: Job, part: Training) -> bool:
-    return pays_to_compile(evaluator.module.options.compile_networks, part.steps * len(job.members))
-
-
 def _measure(evaluator: Evaluator, job: Job, part: Training, seconds: float) -> TrainingCost:
     """The cost of a kind of training."""
     began = time.perf_counter()
     share = _share(evaluator, job)
     images = [part.images(job.members[network]) for network in share]
-    phase = Phase(images, [part.rates[network] for network in share], replace(part.recipe, epochs=ENDLESS))
-    compile, clock = _compiles(evaluator, job, part), StepClock(seconds)
+    recipe, rates = replace(part.recipe, epochs=ENDLESS), [part.rates[network] for network in share]
+    phase = Phase(images, rates, recipe, evaluator.compiles(job, part))
+    clock = StepClock(seconds)
     none = evaluator.data.test.take(torch.arange(0))  # scored apart
     members = [job.members[network] for network in share]
-    module = EvaluationModule(evaluator.problem(job), [phase], none, job.name, members, compile=compile)
+    module = EvaluationModule(evaluator.problem(job), [phase], none, job.name, members)
     evaluator.make_trainer(module.total_steps, [clock]).fit(module)
     overhead = time.perf_counter() - began - clock.count * clock.step
     return TrainingCost(max(0.0, overhead), clock.opening, clock.step)

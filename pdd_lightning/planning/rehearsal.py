@@ -147,12 +147,12 @@ def _hand_over(
     """Seconds of an epoch of the transition, of a member beside its epochs, and of what is done once in a stage."""
     context, rate = module.context, module.options.learning_rate
     epoch = member = opening = 0.0
-    steps = members * module.options.recipe.steps(len(union))
+    planned = module.options.recipe
     # One epoch for each member; the callback then finds the members on the disk.
     recipe = replace(module.options.recipe, epochs=1)
     module.options = replace(module.options, recipe=recipe, iterations=trainer.global_step)
     if module.options.transition:
-        learners = context.learners(min(members, context.networks_at_once), steps)
+        learners = context.learners(min(members, context.networks_at_once), planned, len(union), members)
         for learner in learners:
             learner.load(context.bank[0])
         keys = [("rehearsal", index) for index in range(len(learners))]

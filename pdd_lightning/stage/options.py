@@ -56,9 +56,9 @@ class StageOptions(Described):
         networks_at_once: Networks that are trained at once: experts, members of a transition and, on a CPU, those of
             the evaluation. Null takes four on a GPU, where their steps are recorded side by side, and on a CPU as many
             processes as there are cores for, each with as many threads as the run has; the number changes no digit.
-        compile_networks: Let PyTorch compile the steps of experts, transition and evaluation: on a GPU, for networks
-            that are made of PyTorch's and this package's modules, and where they are so many that it pays, for it takes
-            about 20 seconds for each size of a minibatch. Numbers change as rounding does.
+        compile_networks: Let PyTorch compile the steps of experts, transition and evaluation, of networks that are made
+            of PyTorch's and this package's modules, where they are so many that it pays, for it takes about 20 seconds
+            for each size of a minibatch. Numbers change as rounding does. Null does so on a CPU alone.
         augmentation: The method's augmentation, used wherever networks train on the images.
         recipe: How networks are trained on the cumulative union, in the transition and at evaluation.
         conditioning: Match with the earlier subsets beside the one that is learned. False is the paper's ablation.
@@ -103,7 +103,7 @@ class StageOptions(Described):
     optimizer: OptimizerName = "sgd"
     points: int = 1
     networks_at_once: int | None = None
-    compile_networks: bool = False
+    compile_networks: bool | None = None
     augmentation: Augmentation = NoAugmentation()  # noqa: RUF009 (immutable)
     recipe: Recipe = Recipe()  # noqa: RUF009 (immutable)
     conditioning: bool = True

@@ -73,10 +73,9 @@ def make_transition(
     )
     title = f"{context.title}: transition ({recipe.epochs} epochs each)"
     with Progress(enabled=context.ranks.rank == 0) as progress, progress.task(title, sum(map(len, together))) as task:
-        steps = len(context.bank) * recipe.steps(len(union))
 
         def train(group: Sequence[int], advance: Callable[[int], object]) -> None:
-            learners = context.learners(len(group), steps)
+            learners = context.learners(len(group), recipe, len(union), len(context.bank))
             for learner, member in zip(learners, group, strict=True):
                 learner.load(context.bank[member])
             keys = [context.keys("transition", member) for member in group]
@@ -86,6 +85,8 @@ def make_transition(
                 write_tensors(paths[member], learner.state(), _signature(identity, member, accuracy))
             advance(len(group))
 
+        if together:
+            context.compile(recipe, len(union), len(context.bank))
         share_out(train, together, context.workers, task.advance)
     context.ranks.barrier()
     members = [_read(path, identity, member) for member, path in enumerate(paths)]

@@ -24,14 +24,18 @@ Lane = tuple[Tensor, Tensor, Tensor, Mix | None]
 
 
 def is_recordable(network: nn.Module, device: torch.device) -> bool:
-    """Whether training steps of a network are recorded: on a GPU, if it is known to do the same every time.
+    """Whether training steps of a network are recorded: on a GPU, if it is known to do the same every time."""
+    return records(device) and is_function(network)
+
+
+def is_function(network: nn.Module) -> bool:
+    """Whether a network's loss is a function of its parameters and of the images, and of nothing else.
 
     Batch norm keeps statistics, and parameters that are kept as they are have no gradient; such networks compute as
     they come.
     """
     return (
-        records(device)
-        and is_known(network)
+        is_known(network)
         and not any(True for _ in network.buffers())
         and all(parameter.requires_grad and not parameter._backward_hooks for parameter in network.parameters())
     )

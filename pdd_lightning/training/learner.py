@@ -10,9 +10,9 @@ from pdd_lightning.compute.functional import Layout, detached
 from pdd_lightning.rng import Key, generator
 from pdd_lightning.training.augmentation import Augmentation
 from pdd_lightning.training.cutmix import Mix, mixed_cross_entropy
-from pdd_lightning.training.gradients import LossGradients, Recordings, is_recordable
+from pdd_lightning.training.gradients import LossGradients, Recordings, is_function, is_recordable
 from pdd_lightning.training.recipe import Precision, Recipe, autocast, minibatch
-from pdd_lightning.types import LabelledImages, State
+from pdd_lightning.types import ImageShape, LabelledImages, State
 
 SCORED_AT_ONCE: Final = 1000
 """Images that a network outside its training is shown at once."""
@@ -29,7 +29,7 @@ class Learner:
     Args:
         network: The network; taken over and moved.
         device: Where to train.
-        compile: Let PyTorch compile the steps that are recorded on a GPU; others are computed as they come.
+        compile: Let PyTorch compile the steps of networks that are known to it; others are computed as they come.
         recordings: Of networks of this kind, to be shared by all learners that are given them.
 
     Example:
@@ -153,13 +153,29 @@ class Learner:
             self.step(images, labels, rate, recipe, mix)
 
     def gradients(self, precision: Precision) -> LossGradients | None:
-        """Gives the gradients of networks of this kind where they are recorded, else None."""
-        if not is_recordable(self.network, self.device):
+        """Gives the gradients of networks of this kind where they are recorded or compiled, else None."""
+        compiled = self._compile and self.device.type == "cpu" and is_function(self.network)
+        if not (compiled or is_recordable(self.network, self.device)):
             return None
         key = precision, self._compile
         if key not in self._recordings:
             self._recordings[key] = LossGradients(self.network, *key)
         return self._recordings[key]
+
+    def compile(self, recipe: Recipe, examples: int, image_shape: ImageShape) -> None:
+        """Compile steps for all minibatches of a training now, in place of when the first one comes.
+
+        Args:
+            recipe: Of the training.
+            examples: Of the training.
+            image_shape: Of the images.
+        """
+        gradients = self.gradients(recipe.precision)
+        if gradients is None:
+            return
+        for size in sorted({min(recipe.batch_size, examples), examples % recipe.batch_size} - {0}):
+            images, labels = torch.zeros(size, *image_shape), torch.zeros(size, dtype=torch.int64)
+            gradients([(self._values, images.to(self.device), labels.to(self.device), None)])
 
     def _step(self, images: Tensor, labels: Tensor, mix: Mix | None, rate: float, recipe: Recipe) -> Tensor:
         """A step that is computed as it comes."""

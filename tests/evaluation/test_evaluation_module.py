@@ -20,6 +20,7 @@ from pdd_lightning.networks import ConvNet, initial_state
 from pdd_lightning.rng import generator
 from pdd_lightning.stage.subsets import Subset
 from pdd_lightning.training.augmentation import DSA, Augmentation, NoAugmentation
+from pdd_lightning.training.gradients import Recordings
 from pdd_lightning.training.problem import Problem
 from pdd_lightning.training.recipe import Recipe
 from pdd_lightning.types import LabelledImages
@@ -142,11 +143,32 @@ def test_recordings_have_the_precision_of_their_phase(monkeypatch: pytest.Monkey
     assert recorded([PHASES[0], rounded], monkeypatch).recorded == {("float32", False), ("bfloat16", False)}
 
 
-@pytest.mark.parametrize("enough", [1, 10**6])
-def test_few_steps_are_not_compiled(enough: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("wanted", [False, True])
+def test_phases_say_whether_they_are_compiled(wanted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
-    monkeypatch.setattr("pdd_lightning.compute.compiling.COMPILED_FROM", enough)
-    assert recorded(PHASES, monkeypatch, compile=True).recorded == {("float32", enough == 1)}
+    phases = [replace(phase, compile=wanted) for phase in PHASES]
+    assert recorded(phases, monkeypatch).recorded == {("float32", wanted)}
+
+
+def test_a_cpu_takes_what_was_compiled_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[object] = []
+
+    def noting(function: Any, **_: Any) -> Any:
+        compiled.append(function)
+        return function
+
+    monkeypatch.setattr(torch, "compile", noting)
+    phases, recordings = [replace(phase, compile=True) for phase in PHASES], Recordings()
+    for _ in range(2):
+        found = fit(phases, augmentation=DSA(), recordings=recordings)
+        assert found.recorded == {("float32", True)}
+    assert len(compiled) == 1
+    wanted = fit(augmentation=DSA())
+    assert not wanted.recorded
+    for one, other in zip(found.ends, wanted.ends, strict=True):
+        for mine, its in zip(one, other, strict=True):
+            assert_same(mine, its, 1e-4)
+    assert not fit([replace(phase, compile=True) for phase in PHASES], BATCH).recorded  # which keeps statistics
 
 
 def test_what_is_recorded_trains_and_scores_as_what_comes(playing: Playing) -> None:

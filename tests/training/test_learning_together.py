@@ -14,10 +14,10 @@ from torchvision.ops import StochasticDepth  # type: ignore[import-untyped]
 from torchvision.transforms.v2 import RandomHorizontalFlip  # type: ignore[import-untyped]
 from toys import CLASSES, NETWORK, SHAPE, toy_context, toy_images, toy_state
 
-from pdd_lightning.compute.compiling import COMPILED_FROM
+from pdd_lightning.compute.compiling import COMPILED_FROM, WORTH, pays_to_compile, training_operations
 from pdd_lightning.networks import Architecture, ConvNet, ResNet, build_template
 from pdd_lightning.training import learner as learning
-from pdd_lightning.training.augmentation import DSA, NoAugmentation
+from pdd_lightning.training.augmentation import DSA, Augmentation, NoAugmentation
 from pdd_lightning.training.gradients import LossGradients, is_recordable
 from pdd_lightning.training.learner import Learner, groups, train_together
 from pdd_lightning.training.recipe import Precision, Recipe
@@ -25,7 +25,7 @@ from pdd_lightning.training.recipe import Precision, Recipe
 DATA = toy_images(11, dtype=torch.float64)
 KEYS = [("member", member) for member in range(3)]
 BATCH_NORM = ConvNet(width=4, depth=2, norm="batch")
-CUDA = torch.device("cuda")
+CUDA, CPU = torch.device("cuda"), torch.device("cpu")
 
 CASES: dict[str, tuple[Architecture, dict[str, Any], Any]] = {
     "plain": (NETWORK, {"epochs": 4, "momentum": 0.0, "weight_decay": 0.0}, NoAugmentation()),
@@ -110,13 +110,64 @@ def test_only_networks_that_are_known_to_do_the_same_every_time_are_recorded() -
     assert not is_recordable(hooked, CUDA)
 
 
-def test_few_steps_are_not_compiled(tmp_path: Path) -> None:
-    context = toy_context(tmp_path, compile_networks=True)
-    for steps, wanted in ((COMPILED_FROM - 1, False), (COMPILED_FROM, True)):
-        (learner,) = context.learners(1, steps)
-        assert learner._compile == wanted
-    (learner,) = replace(context, compile_networks=False).learners(1, COMPILED_FROM)
-    assert not learner._compile
+@pytest.mark.parametrize(
+    ("wanted", "device", "steps", "operations", "compiled"),
+    [
+        (True, CUDA, COMPILED_FROM, 0.0, True),
+        (True, CUDA, COMPILED_FROM - 1, 1e30, False),
+        (None, CUDA, COMPILED_FROM, 1e30, False),
+        (None, CPU, 1, WORTH, True),
+        (True, CPU, 1, WORTH, True),
+        (None, CPU, 10**9, 0.99 * WORTH, False),
+        (False, CPU, 1, 1e30, False),
+    ],
+)
+def test_little_work_is_not_compiled(
+    wanted: bool | None, device: torch.device, steps: int, operations: float, compiled: bool
+) -> None:
+    assert pays_to_compile(wanted, device, steps, operations) == compiled
+
+
+def test_operations_are_those_of_convolutions_and_products() -> None:
+    network = nn.Sequential(nn.Conv2d(2, 3, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(3 * 8 * 8, 5))
+    each = 2 * (9 * 2 * 3 * 8 * 8) + 2 * (3 * 8 * 8 * 5)
+    assert training_operations(network, (2, 8, 8), images=7) == 3 * 7 * each
+
+
+@pytest.mark.parametrize("augmentation", [NoAugmentation(), DSA()], ids=["plain", "dsa"])
+def test_compiled_once_for_all_minibatches_and_learners(
+    augmentation: Augmentation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled, sizes = list[object](), list[int]()
+
+    def noting(function: Any, **_: Any) -> Any:
+        compiled.append(function)
+
+        def compute(*tensors: Tensor) -> Any:
+            sizes.append(len(tensors[1]))
+            return function(*tensors)
+
+        return compute
+
+    monkeypatch.setattr(torch, "compile", noting)
+    monkeypatch.setattr("pdd_lightning.compute.compiling.WORTH", 1.0)
+    context, data, recipe = toy_context(tmp_path, compile_networks=None), toy_images(11), Recipe(epochs=2, batch_size=4)
+    context.compile(recipe, len(data), networks=2)
+    assert (len(compiled), sizes) == (1, [3, 4])  # the short minibatch that ends an epoch too
+    ends = []
+    for count in (2, 1):
+        several = context.learners(count, recipe, len(data), networks=2)
+        for learner in several:
+            learner.load(toy_state(NETWORK, key=0))
+        train_together(several, data, 0.05, recipe, augmentation, 0, KEYS[:count])
+        ends.append(several[0].parameters())
+    assert len(compiled) == 1
+    assert torch.equal(*ends)
+    plain = Learner(build_template(NETWORK, SHAPE, CLASSES))
+    plain.load(toy_state(NETWORK, key=0))
+    plain.train(data, 0.05, recipe, augmentation, 0, *KEYS[0])
+    torch.testing.assert_close(ends[0], plain.parameters(), rtol=1e-4, atol=1e-6)
+    assert not context.learners(1)[0]._compile  # for a few steps
 
 
 def gradients_of(precision: Any, compile: bool) -> tuple[Tensor, Tensor]:
@@ -147,9 +198,7 @@ def test_without_a_compiler_it_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
 
     wanted = gradients_of("float32", False)
     monkeypatch.setattr(torch, "compile", lambda *_, **__: fail)
-    with pytest.warns(
-        UserWarning, match=r"compile_networks=true: .* cannot be compiled here .RuntimeError: no C.. comp"
-    ):
+    with pytest.warns(UserWarning, match=r"compile_networks: .* cannot be compiled here .RuntimeError: no C.. comp"):
         found = gradients_of("float32", True)
     assert all(torch.equal(*pair) for pair in zip(found, wanted, strict=True))
 
