@@ -141,18 +141,19 @@ class Planner:
         options, data = self.module.options, self.data
         baseline = ONE_STAGE in self.evaluation.baselines
         disks = run_disk(options, data, range(1, options.stages + 1), one_stage=baseline)
-        plan, beside = Amounts([], {}, {}), baseline and baseline_beside(options, self._problem, self.world)
-        for stage in range(1, options.stages + 1):
-            images = sum(options.per_stage[:stage]) * data.num_classes * options.factor**2
-            cost = StageCost.between(costs["first"], costs.get("last", costs["first"]), images)
-            title = stage_title(stage)
-            begin, shared = (start, 1) if stage == 1 else (_again(start), 2 if beside else 1)
-            plan = self._with_stage(plan, title, begin, cost, options, stage, disks[title], shared)
-        if baseline:
+        beside = baseline and baseline_beside(options, self._problem, self.world)
+        last = costs.get("last", costs["first"])
+        parts = [(stage_title(stage), options, stage) for stage in range(1, options.stages + 1)]
+        parts += [(ONE_STAGE, one_stage_options(options), 1)] if baseline else []
+        plan = Amounts([], {}, {})
+        for number, (name, of, stage) in enumerate(parts):
+            images = sum(of.per_stage[:stage]) * data.num_classes * options.factor**2
             # With one stage the run and its baseline are the same.
-            cost, alone = costs.get(ONE_STAGE, costs["first"]), one_stage_options(options)
-            shared = 2 if beside else 1
-            plan = self._with_stage(plan, ONE_STAGE, _again(start), cost, alone, 1, disks[ONE_STAGE], shared)
+            cost = costs[ONE_STAGE] if name in costs else StageCost.between(costs["first"], last, images)
+            begin, shared = (_again(start), 2 if beside else 1) if number else (start, 1)
+            lines = stage_lines(name, begin, cost, self._work(of, stage, disks[name], shared))
+            memory, disk = self._memory(of, cost, disks[name]), disks[name].left + disks[name].experts
+            plan = Amounts([*plan.lines, *lines], {**plan.memory, name: memory}, {**plan.disk, name: disk})
         if options.discard is not None:
             recipe, rate = options.discard.recipe, options.discard.learning_rate
             counting = real_seconds(self._problem, data, recipe, rate, self.planning.seconds / 8)
@@ -161,19 +162,9 @@ class Planner:
         later = [stage_title(stage) for stage in range(2, options.stages + 1)]
         return replace(plan, spared=side_by_side(plan.lines, ONE_STAGE, later)) if beside else plan
 
-    def _with_stage(
-        self,
-        plan: Amounts,
-        name: str,
-        start: float,
-        cost: StageCost,
-        options: StageOptions,
-        stage: int,
-        disk: Disk,
-        shared: int,
-    ) -> Amounts:
+    def _work(self, options: StageOptions, stage: int, disk: Disk, shared: int) -> StageWork:
         members, (every, minutes) = options.dynamics.members, self.schedule
-        work = StageWork(
+        return StageWork(
             fresh=members if stage == 1 or not options.transition else 0,
             members=members if options.transition else 0,
             epochs=options.recipe.epochs,
@@ -184,12 +175,12 @@ class Planner:
             shares=self.world,
             workers=networks_side_by_side(options, self._problem, self.world, shared)[1],
         )
+
+    def _memory(self, options: StageOptions, cost: StageCost, disk: Disk) -> dict[str, int | None]:
         # A bank and the list of states that it is made of. A transition holds its bank, the members that it reads
         # back, the next bank, and the file of that before and after its header is sorted.
-        copies = (5 if options.transition else 2) * max(0, members - MEMBERS) * disk.state
-        memory = {"host": round(cost.host) + copies, "device": round(cost.device) or None}
-        lines = [*plan.lines, *stage_lines(name, start, cost, work)]
-        return Amounts(lines, {**plan.memory, name: memory}, {**plan.disk, name: disk.left + disk.experts})
+        copies = (5 if options.transition else 2) * max(0, options.dynamics.members - MEMBERS) * disk.state
+        return {"host": round(cost.host) + copies, "device": round(cost.device) or None}
 
     def _evaluation(self, start: float, costs: dict[str, StageCost], plan: Amounts) -> Amounts:
         """The plan with what the evaluation takes."""

@@ -24,6 +24,9 @@ METHOD = {
     "trajectories": ("--model.objective.recompute", "null"),
     **{method: options(method) for method in METHODS},
 }
+OFTEN = ("trajectories", "synthetic")
+"""Methods between which all are recorded that there is: walks, and parts of a step beside networks that go on."""
+
 ENDS = [(ExpertTrajectories, "prepare"), (StageModule, "on_train_end"), (EvaluationModule, "on_train_end")]
 SEVERAL = ("--model.networks_at_once", "2", "--model.points", "2")
 
@@ -55,7 +58,9 @@ def counted(work: Callable[..., None], gpu: PretendedGPU, left: list[int]) -> Ca
     return counting
 
 
-@pytest.mark.parametrize("method", METHOD)
+@pytest.mark.parametrize(
+    "method", [each if each in OFTEN else pytest.param(each, marks=pytest.mark.slow) for each in METHOD]
+)
 def test_a_run_that_is_recorded_is_the_run_as_it_comes(method: str, tmp_path: Path) -> None:
     left: list[int] = []
     args = (*METHOD[method], *SEVERAL)

@@ -20,10 +20,11 @@ from pdd_lightning.process.signals import RESUME
 ROOT = Path(__file__).parents[2]
 
 DEAF = """
-import ctypes, sys
+import ctypes, signal, sys
 from pdd_lightning.process.meeting import meeting
 from pdd_lightning.process.signals import listen
 
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell that runs the tests in the background has it ignored
 listen()
 lock = ctypes.CDLL(None).pthread_mutex_lock
 mutex = ctypes.create_string_buffer(64)

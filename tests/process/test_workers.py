@@ -89,7 +89,7 @@ def test_a_worker_that_is_killed_is_named() -> None:
 
 
 SCRIPT = """
-    import sys, time
+    import signal, sys, time
     from pdd_lightning.process.signals import Interrupted, listen
     from pdd_lightning.process.workers import share_out
 
@@ -97,6 +97,7 @@ SCRIPT = """
         advance(1)
         time.sleep(60)
 
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell that runs the tests in the background has it ignored
     listen()
     try:
         share_out(sleep, range(2), 2, lambda steps: print("working", flush=True))
