@@ -194,7 +194,7 @@ class Planner:
         lines = [Line(EVALUATION, "start", _again(start) + costs["first"].overhead)]
         lines += [Line(EVALUATION, label, found) for label, found in seconds.items()]
         memory = {**plan.memory, EVALUATION: peak_memory(evaluator.device)}
-        return Amounts([*plan.lines, *lines], memory, {**plan.disk, EVALUATION: stored})
+        return replace(plan, lines=[*plan.lines, *lines], memory=memory, disk={**plan.disk, EVALUATION: stored})
 
     def _notes(self) -> list[str]:
         """What the estimate rests on."""

@@ -48,6 +48,15 @@ def works(found: dict[str, Any], part: str) -> dict[str, float]:
 
 
 class TestPlan:
+    def test_the_baseline_is_done_beside_later_stages(self, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        args = ("--evaluation.baselines", "[one-stage]", "--model.networks_at_once")
+        alone, together = plan(run, *args, "1"), plan(run, *args, "2")
+        assert alone["spared"] == 0.0
+        parts = [sum(works(together, part).values()) for part in ("stage 2", "one-stage")]
+        assert together["spared"] == pytest.approx(min(parts), abs=0.01)
+        seconds = sum(line["seconds"] for line in together["lines"])
+        assert together["total"]["seconds"] == pytest.approx(seconds - together["spared"], abs=0.02)
+
     def test_says_what_it_measures_before_it_does(self, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
         plan(run, "--evaluation.baselines", "[one-stage]")
         lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("planning: ")]
