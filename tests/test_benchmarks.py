@@ -143,6 +143,7 @@ def test_one_line_of_json_tells_what_both_sides_took() -> None:
     assert {"images": 40, "size": 8, "workers": 0, "repeats": 1, "threads": 1, "device": "cpu"}.items() <= found.items()
 
 
+@pytest.mark.slow
 def test_our_side_alone_tells_its_memory_in_all() -> None:
     done = run("data", *DATA, "--alone")
     assert done.returncode == 0, done.stderr
