@@ -17,7 +17,7 @@ def enter() -> None:
         # Children, such as Lightning's for the other devices, follow this process in turn.
         os.environ[PARENT_VARIABLE] = str(os.getpid())
         # As for `python -m`: classes of the user's own are named by where they are imported from.
-        if os.getcwd() not in sys.path:
+        if sys.path[:1] != [os.getcwd()]:  # a copy of a process has it already
             sys.path.insert(0, os.getcwd())
         import_module("pdd_lightning.cli.main").main()
     except Interrupted as stop:

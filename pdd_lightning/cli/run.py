@@ -78,7 +78,8 @@ def main(args: Sequence[str]) -> int:
 
 def _rest(args: Sequence[str], status: dict[str, Any], lock: Mapping[str, str]) -> int:
     """What follows the first stage; returns the exit status."""
-    if status["one_stage"] and status["beside"] and status["completed"] < status["stages"]:
+    # The baseline takes the experts of the first stage, which may have been stopped early.
+    if status["one_stage"] and status["beside"] and 0 < status["completed"] < status["stages"]:
         return _rest_side_by_side(args, status, lock)
     code, ended = _stages(args, status, lock)
     if code == 0 and ended and status["one_stage"]:

@@ -1,16 +1,19 @@
 """Every stop says its line, also where the command that was waited for had nothing to say."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pdd_lightning.cli import children
+from pdd_lightning.cli import children, run
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.process.forks import can_fork
 from pdd_lightning.process.signals import RESUME, Interrupted, listen
@@ -120,3 +123,26 @@ def test_no_accelerator_is_forked(tmp_path: Path) -> None:
     assert can_fork(tmp_path) == (sys.platform == "linux")
     (tmp_path / "nvidiactl").touch()
     assert not can_fork(tmp_path)
+
+
+@pytest.mark.parametrize(("completed", "beside"), [(0, False), (1, True)])
+def test_the_baseline_waits_for_the_first_stage(
+    completed: int, beside: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was stopped early, by max_steps or max_time, has not made the experts yet."""
+    status = {"run_dir": str(tmp_path), "stages": 3, "completed": completed, "one_stage": ["--alone"], "beside": True}
+    begun: list[tuple[str, ...]] = []
+
+    def call(command: str, args: Sequence[str], **environment: str) -> int:
+        Path(environment[run.STATUS_VARIABLE]).write_text(json.dumps(status))
+        return 0
+
+    @contextmanager
+    def note(command: str, args: Sequence[str], **environment: str) -> Iterator[None]:
+        begun.append((command, *args))
+        yield
+
+    monkeypatch.setattr(children, "call", call)
+    monkeypatch.setattr(children, "beside", note)
+    assert run.main(["--config", "mine.yaml"]) == 0
+    assert begun == ([("fit", "--config", "mine.yaml", "--alone", "--stage=null")] if beside else [])
