@@ -10,39 +10,22 @@ from pdd_lightning.types import Json
 
 @dataclass(frozen=True)
 class StageCost:
-    """What a stage of one size costs, in seconds and bytes, measured on a piece of each kind of work.
+    """What a stage of one size costs, in seconds and bytes, measured on a piece of each kind of work."""
 
-    Attributes:
-        images: Training images of the union U_k.
-        overhead: From the process being ready to the first hook of the fit.
-        state: For one fresh start state.
-        preparation: Of the dynamics, by one process.
-        groups: Of networks that are trained for it; processes share them.
-        parts: Parts of a step's loss, which processes share.
-        step: Of an optimiser step, with what the dynamics does after it.
-        opening: What the first steps take longer.
-        checkpoint: Of a checkpoint.
-        epoch: Of one member's epoch on the union, in the transition.
-        member: Of one member beside its epochs.
-        finish: For writing the stage.
-        host: Peak resident memory of the process.
-        device: Peak memory of tensors on an accelerator; 0 on the CPU.
-    """
-
-    images: float
-    overhead: float
-    state: float
-    preparation: float
-    groups: float
-    parts: float
-    step: float
-    opening: float
-    checkpoint: float
-    epoch: float
-    member: float
-    finish: float
-    host: float
-    device: float
+    images: float  # training images of the union U_k
+    overhead: float  # from the process being ready to the first hook of the fit
+    state: float  # for one fresh start state
+    preparation: float  # of the dynamics, by one process
+    groups: float  # of networks that are trained for it; processes share them
+    parts: float  # parts of a step's loss, which processes share
+    step: float  # of an optimiser step, with what the dynamics does after it
+    opening: float  # what the first steps take longer
+    checkpoint: float  # of a checkpoint
+    epoch: float  # of one member's epoch on the union, in the transition
+    member: float  # of one member beside its epochs
+    finish: float  # for writing the stage
+    host: float  # peak resident memory of the process
+    device: float  # peak memory of tensors on an accelerator; 0 on the CPU
 
     @classmethod
     def between(cls, first: Self, last: Self, images: float) -> Self:
@@ -55,29 +38,17 @@ class StageCost:
 
 @dataclass(frozen=True)
 class StageWork:
-    """How much of each kind of work a stage has.
+    """How much of each kind of work a stage has."""
 
-    Attributes:
-        fresh: Start states that the stage makes anew; 0 where it reads those of the stage before.
-        members: Start states that the transition trains; 0 without transition.
-        epochs: Epochs of each in the transition.
-        steps: Optimiser steps.
-        checkpoint_every: Steps between two checkpoints.
-        checkpoint_seconds: Seconds of steps after which there is one all the same.
-        reused: Whether the experts are those of another stage that was fitted before.
-        shares: Processes that share experts and members.
-        workers: Processes, for each of these, that train members side by side.
-    """
-
-    fresh: int
-    members: int
-    epochs: int
-    steps: int
-    checkpoint_every: int
-    checkpoint_seconds: float
-    reused: bool = False
-    shares: int = 1
-    workers: int = 1
+    fresh: int  # start states that the stage makes anew; 0 where it reads those of the stage before
+    members: int  # start states that the transition trains; 0 without transition
+    epochs: int  # epochs of each in the transition
+    steps: int  # optimiser steps
+    checkpoint_every: int  # steps between two checkpoints
+    checkpoint_seconds: float  # seconds of steps after which there is one all the same
+    reused: bool = False  # whether the experts are those of another stage that was fitted before
+    shares: int = 1  # processes that share experts and members
+    workers: int = 1  # processes, for each of these, that train members side by side
 
     def checkpoints(self, step: float) -> int:
         """How many checkpoints are written on the way, where a step takes so many seconds."""

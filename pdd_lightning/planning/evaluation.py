@@ -27,17 +27,11 @@ _Kind = tuple[str, int, str, int, bool]
 
 @dataclass(frozen=True)
 class TrainingCost:
-    """Seconds of training some networks side by side.
+    """Seconds of training some networks side by side."""
 
-    Attributes:
-        overhead: Of the fit beside its steps, with what the first steps take longer.
-        opening: What the first steps take longer.
-        step: Of an optimiser step of all networks.
-    """
-
-    overhead: float
-    opening: float
-    step: float
+    overhead: float  # of the fit beside its steps, with what the first steps take longer
+    opening: float  # what the first steps take longer
+    step: float  # of an optimiser step of all networks
 
 
 def job_seconds(evaluator: Evaluator, budget: float) -> dict[str, float]:

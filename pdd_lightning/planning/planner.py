@@ -42,12 +42,17 @@ POOLED = ("state", "preparation", "checkpoint", "member")
 """Costs that do not depend on the size of a stage: the mean of all rehearsals is less noisy than each."""
 
 
+COMPILED_FROM = 10.0
+"""Seconds of measuring from which on networks are compiled as in the run, which takes up to a minute for each size."""
+
+
 @dataclass(frozen=True)
 class Planning:
     """How `pdd-cli plan` measures.
 
     Args:
-        seconds: How long to measure, about; starting, preparing and a step of each size come on top of it.
+        seconds: How long to measure, about; starting, preparing and a step of each size come on top of it. In less
+            than 10 seconds networks are not compiled, and taken to be as slow in a run that compiles them.
         minutes: How long the run may take: say which options would bring it there. Null asks for nothing.
 
     Example:
@@ -68,33 +73,23 @@ class Planning:
 
 @dataclass(frozen=True)
 class Planner:
-    """Plans one run.
+    """Plans one run."""
 
-    Attributes:
-        module: What the run is made of.
-        data: Its data, set up.
-        evaluation: How it is scored.
-        planning: How to measure.
-        schedule: Optimiser steps, and minutes, between two checkpoints.
-        world: Processes that the run's trainer starts.
-        make_stage: Makes modules with other options.
-        stage_trainer: Makes trainers for rehearsals.
-        evaluation_trainer: Makes trainers for an evaluation.
-    """
-
-    module: StageModule
-    data: ImageDataModule
-    evaluation: Evaluation
-    planning: Planning
-    schedule: tuple[int, float]
-    world: int
-    make_stage: MakeStage
-    stage_trainer: MakeTrainer
-    evaluation_trainer: Callable[[int, Sequence[Callback]], Trainer]
+    module: StageModule  # what the run is made of
+    data: ImageDataModule  # its data, set up
+    evaluation: Evaluation  # how it is scored
+    planning: Planning  # how to measure
+    schedule: tuple[int, float]  # optimiser steps, and minutes, between two checkpoints
+    world: int  # processes that the run's trainer starts
+    make_stage: MakeStage  # makes modules with other options
+    stage_trainer: MakeTrainer  # makes trainers for rehearsals
+    evaluation_trainer: Callable[[int, Sequence[Callback]], Trainer]  # makes trainers for an evaluation
 
     def run(self) -> Amounts:
         """Measure, write plan.json unless the run has begun, print the table, and return the plan."""
         module, start, notes = self.module, since_start(), self._notes()
+        if self.planning.seconds < COMPILED_FROM:
+            module.options = replace(module.options, compile_networks=False)
         costs = self._costs()
         plan = self._evaluation(start, costs, self._stages(start, costs))
         used, path = collect(module), module.run.plan
@@ -123,7 +118,7 @@ class Planner:
         costs = dict[str, StageCost]()
         for name, (stage, others, part) in track(sizes.items(), description="planning: stages"):
             which = stage_title(stage, baseline=name == ONE_STAGE)
-            changes: Json = {"stage": stage, **others}
+            changes: Json = {"stage": stage, "compile_networks": options.compile_networks, **others}
             with announced(f"{which}: a piece of each work, then about {2 * share:.0f} s of them"):
                 costs[name] = rehearse_stage(self.make_stage, self.stage_trainer, self.data, changes, share, part)
         same = {name: max(getattr(cost, name) for cost in costs.values()) for name in COLD}
@@ -207,6 +202,8 @@ class Planner:
             notes.append("the one-stage baseline is fitted while stages 2 and later are, in a process of its own")
         if self.world > 1:
             notes.append(f"measured on one device and divided by {self.world} where processes share the work")
+        if self.planning.seconds < COMPILED_FROM:
+            notes.append(f"networks were not compiled: --plan.seconds {COMPILED_FROM:g} or more compiles as the run does")
         if options.discard is not None:
             notes.append("every stage is taken to read an equal part of the real examples: counting comes later")
         return notes
