@@ -6,9 +6,11 @@ forgotten would mix two results without a word.
 
 import inspect
 import sys
-from typing import ClassVar
+from contextlib import suppress
+from importlib import import_module
+from typing import ClassVar, TypeVar
 
-from pdd_lightning.errors import ConfigError
+from pdd_lightning.errors import ArtifactError, ConfigError
 from pdd_lightning.types import Json
 
 
@@ -95,3 +97,39 @@ def exported_name(cls: type) -> str:
     packages = (".".join(parts[:count]) for count in range(len(parts) - 1, 0, -1))
     home = next((name for name in packages if getattr(sys.modules.get(name), cls.__qualname__, None) is cls), None)
     return f"{home or cls.__module__}.{cls.__qualname__}"
+
+
+_Base = TypeVar("_Base", bound=Described)
+
+
+def rebuilt(description: object, base: type[_Base]) -> _Base:
+    """The object that :meth:`Described.describe` told of.
+
+    Descriptions come from files of other people, so only classes of this package are imported for them; one of the
+    user's own must have been imported already.
+
+    Args:
+        description: As it was read from a file.
+        base: What it must be.
+
+    Raises:
+        ArtifactError: If its class is unknown, of another kind, or has other options.
+
+    Example:
+        >>> from pdd_lightning.networks import Architecture, ConvNet
+        >>> rebuilt(ConvNet(width=8).describe(), Architecture)
+        ConvNet(width=8, depth=None, norm='instance', activation='relu', pooling='average')
+    """
+    values = dict(description) if isinstance(description, dict) else {}
+    module, _, name = str(values.pop("class_path", "")).rpartition(".")
+    if module.startswith("pdd_lightning."):
+        with suppress(ModuleNotFoundError):  # told below, as for a module of the user's own
+            import_module(module)
+    cls = getattr(sys.modules.get(module), name, None)
+    if not (inspect.isclass(cls) and issubclass(cls, base)):
+        remedy = f"import {module} first" if module not in sys.modules else "use the release that made it"
+        raise ArtifactError(f"made with {module}.{name}, which is no {base.__name__} that is known here: {remedy}")
+    try:
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+    except (TypeError, ConfigError) as error:
+        raise ArtifactError(f"made with {module}.{name} under options that it does not take here: {error}") from error

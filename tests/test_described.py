@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-import pdd_lightning.stage.options  # noqa: F401 (which imports every room with described classes)
+import pdd_lightning.networks.resnet
+import pdd_lightning.stage.options  # noqa: F401 (which imports every other room with described classes)
 from pdd_lightning.described import Described, exported_name, options_of, recorded_options
 from pdd_lightning.dynamics import ExpertTrajectories
 from pdd_lightning.errors import ConfigError

@@ -11,10 +11,10 @@ import pdd_lightning
 
 ROOT = Path(pdd_lightning.__file__).parent
 
-FLAT = ("errors", "rng", "types", "progress", "described")
+FLAT = ("lazy", "errors", "rng", "types", "progress", "described")
 ROOMS = (
     *("process", "store", "networks", "compute", "training", "datamodules", "selection", "dynamics", "objectives"),
-    *("stage", "evaluation", "planning", "cli"),
+    *("stage", "evaluation", "distilled", "planning", "cli"),
 )
 ORDER = (*FLAT, *ROOMS, "__main__")
 """Every room may import from those that stand before it, and from itself: so no circle of rooms is possible."""
@@ -77,6 +77,23 @@ children.call = call
 sys.argv = ["pdd-cli", sys.argv[1], "--run_dir", "mine"]
 main()
 """
+
+
+USING = """
+import sys
+import pdd_lightning as pdd
+
+assert not sys.modules.keys() & {"torch", "lightning"}
+distilled = pdd.load("checkpoints/sample")
+union = distilled.union()
+distilled.evaluate(distilled.train(stages=1), distilled.pixels(union.images).clamp(0, 1), union.labels)
+print(sorted(sys.modules.keys() & {"lightning", "torchvision", "torchmetrics", "matplotlib", "sklearn"}))
+"""
+
+
+def test_a_distilled_set_is_used_without_lightning() -> None:
+    done = subprocess.run([sys.executable, "-c", USING], check=True, capture_output=True, text=True)
+    assert done.stdout == "[]\n"
 
 
 def test_a_run_imports_nothing_before_its_first_command() -> None:

@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from rich.console import Console
 
-from pdd_lightning.cli.classes import explained_imports
+from pdd_lightning.cli.classes import explained_imports, import_exported
 from pdd_lightning.cli.commands import COMMANDS
 from pdd_lightning.cli.messages import OptionParser, dump_yaml, qualified, refuse_undecodable
 from pdd_lightning.cli.options import TRAINER_DEFAULTS, add_run_options, check_options
@@ -60,6 +60,7 @@ class Application(LightningCLI):
     def __init__(self, command: str, args: Sequence[str]) -> None:
         self.held = ExitStack()
         self._taken = False
+        import_exported()
         # Their options are given as they are: nobody brings a recipe of another class.
         set_parsing_settings(subclasses_disabled=[Recipe, EasyDiscard])
         set_dumper("yaml", dump_yaml)

@@ -14,10 +14,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, get_args
 
+from pdd_lightning import datamodules, networks
 from pdd_lightning.errors import ConfigError
 
 MOST_NAMES: Final = 15
 """Names that a message may list; nobody reads more."""
+
+
+def import_exported() -> None:
+    """Import what packages export and import late themselves: options take their classes by short names."""
+    for package in (datamodules, networks):
+        for name in package.__all__:
+            getattr(package, name)
 
 
 def fault_of(given: str, base: type) -> str | None:

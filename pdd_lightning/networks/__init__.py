@@ -1,5 +1,8 @@
 """Networks: options that build a classifier for any image shape, and the states they start from."""
 
+from typing import TYPE_CHECKING
+
+from pdd_lightning.lazy import lazily
 from pdd_lightning.networks.base import (
     Architecture,
     Classifier,
@@ -9,7 +12,9 @@ from pdd_lightning.networks.base import (
     layers_of,
 )
 from pdd_lightning.networks.convnet import ConvNet
-from pdd_lightning.networks.resnet import ResNet
+
+if TYPE_CHECKING:
+    from pdd_lightning.networks.resnet import ResNet
 
 __all__ = [
     "Architecture",
@@ -21,3 +26,6 @@ __all__ = [
     "initial_state",
     "layers_of",
 ]
+
+# It is built on torchvision's, which takes as long to import as PyTorch.
+__getattr__ = lazily(__name__, {"ResNet": "pdd_lightning.networks.resnet"})

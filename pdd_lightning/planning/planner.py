@@ -203,7 +203,9 @@ class Planner:
         if self.world > 1:
             notes.append(f"measured on one device and divided by {self.world} where processes share the work")
         if self.planning.seconds < COMPILED_FROM:
-            notes.append(f"networks were not compiled: --plan.seconds {COMPILED_FROM:g} or more compiles as the run does")
+            notes.append(
+                f"networks were not compiled: --plan.seconds {COMPILED_FROM:g} or more compiles as the run does"
+            )
         if options.discard is not None:
             notes.append("every stage is taken to read an equal part of the real examples: counting comes later")
         return notes

@@ -201,15 +201,27 @@ class Learner:
             direction = self._momentum
         self._values.add_(direction, alpha=-rate)
 
-    @torch.no_grad()
     def accuracy(self, data: LabelledImages, batch_size: int = SCORED_AT_ONCE) -> float:
         """Fraction of examples classified correctly, in evaluation mode."""
-        self.network.eval()
-        correct = 0
-        for images, labels in zip(*(torch.split(t, batch_size) for t in (data.images, data.labels)), strict=True):
-            correct += int((self.network(images).argmax(1) == labels).sum())
-        self.network.train()
-        return correct / len(data)
+        return accuracy(self.network, data, batch_size)
+
+
+@torch.no_grad()
+def accuracy(network: nn.Module, data: LabelledImages, batch_size: int = SCORED_AT_ONCE) -> float:
+    """Fraction of examples that a network classifies correctly in evaluation mode; its mode stays what it was.
+
+    Args:
+        network: The network.
+        data: Examples on its device.
+        batch_size: Images that it is shown at once.
+    """
+    mode = network.training
+    network.eval()
+    correct = 0
+    for images, labels in zip(*(torch.split(t, batch_size) for t in (data.images, data.labels)), strict=True):
+        correct += int((network(images).argmax(1) == labels).sum())
+    network.train(mode)
+    return correct / len(data)
 
 
 def named_state(state: State) -> State:
