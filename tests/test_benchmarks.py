@@ -297,6 +297,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_each_side_is_told_by_what_it_takes_itself(tmp_path: Path) -> None:
     """Not by its first time, nor by what it holds before."""
     done = run_own(tmp_path, KNOWN, "--threads", "2", "--repeats", "1", "--json")

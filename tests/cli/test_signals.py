@@ -58,6 +58,7 @@ def test_sigterm_to_run_saves_and_says_so(run: Path, fit: Fit, refused: Refused,
     assert file_digest(RunFolder(run).stage(1).synthetic) == straight
 
 
+@pytest.mark.slow
 def test_the_warning_of_slurm_requeues_the_job(run: Path, fit: Fit, tmp_path: Path, straight: str) -> None:
     program = tmp_path / "bin" / "scontrol"
     program.parent.mkdir()
@@ -76,6 +77,7 @@ def test_the_warning_of_slurm_requeues_the_job(run: Path, fit: Fit, tmp_path: Pa
     assert file_digest(RunFolder(run).stage(1).synthetic) == straight
 
 
+@pytest.mark.slow
 def test_a_stage_does_not_outlive_the_run_that_was_killed(run: Path, fit: Fit, straight: str) -> None:
     process = start(run, "run")
     wait_for_a_checkpoint(run, process)
