@@ -1,7 +1,7 @@
 """The vocabulary that everything else uses."""
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 import torch
 from torch import Tensor
@@ -12,6 +12,10 @@ State = dict[str, Tensor]
 
 ImageShape = tuple[int, int, int]
 """Channels, height, width."""
+
+
+ONE_STAGE: Final = "one-stage"
+"""What the baseline of one stage is called among those of an evaluation."""
 
 
 def stage_title(stage: int, *, baseline: bool = False) -> str:

@@ -13,6 +13,7 @@ from pdd_lightning.errors import ConfigError
 from pdd_lightning.evaluation.compare import by_test_set, merged_rows
 from pdd_lightning.evaluation.report import markdown_section, render_table
 from pdd_lightning.evaluation.results import read_results
+from pdd_lightning.evaluation.row import BASELINES
 from pdd_lightning.store.files import write_text
 from pdd_lightning.store.folders import RunFolder
 
@@ -58,6 +59,9 @@ def main(args: Sequence[str]) -> int:
     parser = _Parser("pdd-cli compare", description=COMMANDS["compare"].help)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="Folder of a run that was evaluated.")
     parser.add_argument("--every_stage", action="store_true", help="Show what was reached after earlier stages too.")
+    parser.add_argument(
+        "--against", metavar="RUN", help="The run that all others are compared with, by name; the first by default."
+    )
     parser.add_argument("--output", metavar="FILE", help="Write the table here too, as Markdown.")
     options = parser.parse_args(args)
     runs = [Path(from_home(run, "RUN")) for run in options.runs]
@@ -67,13 +71,16 @@ def main(args: Sequence[str]) -> int:
         raise ConfigError(
             f"two runs are called {twice}: give each folder once, or rename one, for rows bear these names"
         )
+    against: str = options.against or labels[0]
+    if against not in labels and against not in BASELINES:
+        raise ConfigError(f"--against={against}: name one of {', '.join([*labels, *BASELINES])}")
     found = {label: read_results(RunFolder(run).evaluation.results) for label, run in zip(labels, runs, strict=True)}
     console, sections, apart = Console(), list[str](), by_test_set(found)
     for test, alike in apart.items():
         rows = merged_rows(alike, every_stage=options.every_stage)
         title = f"Test set {test[:8] or 'unknown'}: {', '.join(alike)}" if len(apart) > 1 else "Results"
-        console.print(render_table(rows, console.width, title))
-        sections.append((f"## {title}\n\n" if len(apart) > 1 else "") + markdown_section(rows))
+        console.print(render_table(rows, console.width, title, against))
+        sections.append((f"## {title}\n\n" if len(apart) > 1 else "") + markdown_section(rows, against))
     if len(apart) > 1:
         console.print(f"There are {len(apart)} test sets: compare within a table only.")
     if options.output is not None:

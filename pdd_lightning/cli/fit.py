@@ -18,9 +18,10 @@ from pdd_lightning.stage.course import course_line, warning
 from pdd_lightning.stage.disk import require_room
 from pdd_lightning.stage.module import StageModule
 from pdd_lightning.stage.monitor import ImageMonitor, StepProgress
-from pdd_lightning.stage.one_stage import ONE_STAGE, one_stage_arguments
+from pdd_lightning.stage.one_stage import one_stage_arguments
 from pdd_lightning.stage.usage import StageUsage
 from pdd_lightning.store.files import atomic_write, require_writable
+from pdd_lightning.types import ONE_STAGE
 
 
 def main(args: Sequence[str]) -> int:

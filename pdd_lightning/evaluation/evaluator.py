@@ -48,7 +48,6 @@ from pdd_lightning.stage.initial_images import real_images_needed
 from pdd_lightning.stage.logs import finish, hyperparameters, scalars
 from pdd_lightning.stage.module import StageModule
 from pdd_lightning.stage.monitor import StepCount
-from pdd_lightning.stage.one_stage import ONE_STAGE
 from pdd_lightning.store.digests import digest, fingerprint
 from pdd_lightning.store.files import FORMAT, as_json, read_json, write_json
 from pdd_lightning.store.versions import made_with
@@ -56,7 +55,7 @@ from pdd_lightning.training.gradients import Recordings
 from pdd_lightning.training.learner import Learner
 from pdd_lightning.training.problem import Problem
 from pdd_lightning.training.recipe import Recipe
-from pdd_lightning.types import Json, LabelledImages
+from pdd_lightning.types import ONE_STAGE, Json, LabelledImages
 
 log = logging.getLogger(__name__)
 

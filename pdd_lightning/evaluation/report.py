@@ -10,9 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from pdd_lightning.errors import one_line
+from pdd_lightning.evaluation.differences import difference_lines
 from pdd_lightning.evaluation.row import Row
 from pdd_lightning.progress import size
 from pdd_lightning.store.versions import told
+from pdd_lightning.types import ONE_STAGE
 
 _NUMERIC: Final = ("stage", "images per class", "accuracy %", "seeds", "trained on", "steps", "stored size")
 
@@ -40,16 +42,20 @@ _SECOND_LINE: Final = (
 """Columns that go under the name of the set, one after the other, where a terminal is too narrow."""
 
 
-def render_table(rows: Sequence[Row], width: int = 80, title: str = "Results") -> Group:
+def render_table(
+    rows: Sequence[Row], width: int = 80, title: str = "Results", against: str | None = ONE_STAGE
+) -> Group:
     """The results for the terminal, in the order given.
 
-    What is the same in every row stands once, below the table, and so does under which versions it was made. Where the
-    terminal is too narrow for what is left, values go to a second line of their row: no word or number is broken.
+    What is the same in every row stands once, below the table, and so do under which versions it was made, and which
+    sets are ahead of which. Where the terminal is too narrow for what is left, values go to a second line of their row:
+    no word or number is broken.
 
     Args:
         rows: In the order in which they are to appear.
         width: Of the terminal, in characters.
         title: Above the table.
+        against: The set that distilled ones are compared with, where it is in the table; None compares none.
     """
     cells = [dict(zip(_COLUMNS, _cells(row), strict=True)) for row in told_apart(rows)]
     foldable = _OFTEN_COMMON if len(rows) == 1 else [column for column in _COLUMNS if column not in _ALWAYS]
@@ -57,7 +63,7 @@ def render_table(rows: Sequence[Row], width: int = 80, title: str = "Results") -
     shown = [column for column in _COLUMNS if column not in common]
     broken = _least_width(cells, shown, [], whole=True) > width
     below = _second_line(cells, shown, width)
-    lines = [", ".join(f"{column}: {value}" for column, value in common.items()), *_notes(rows)]
+    lines = [", ".join(f"{column}: {value}" for column, value in common.items()), *_notes(rows, against)]
     table = Table(title=title, box=SIMPLE, padding=0)
     for column in (column for column in shown if column not in below):
         justify: Literal["left", "right"] = "right" if column in _NUMERIC else "left"
@@ -78,9 +84,14 @@ def results_page(rows: Sequence[Row]) -> str:
     return "# Results\n\n" + markdown_section(rows)
 
 
-def markdown_section(rows: Sequence[Row]) -> str:
-    """The table of :func:`markdown_table`, and below it what is to be known of it."""
-    return markdown_table(rows) + "".join(f"\n{line}\n" for line in _notes(rows))
+def markdown_section(rows: Sequence[Row], against: str | None = ONE_STAGE) -> str:
+    """The table of :func:`markdown_table`, and below it what is to be known of it.
+
+    Args:
+        rows: See :func:`render_table`.
+        against: See :func:`render_table`.
+    """
+    return markdown_table(rows) + "".join(f"\n{line}\n" for line in _notes(rows, against))
 
 
 def markdown_table(rows: Sequence[Row]) -> str:
@@ -120,10 +131,11 @@ def _options(settings: Mapping[str, object]) -> Iterator[tuple[str, object]]:
             yield name, value
 
 
-def _notes(rows: Sequence[Row]) -> list[str]:
+def _notes(rows: Sequence[Row], against: str | None) -> list[str]:
     """What is said below a table."""
     made = [row.made for row in rows if row.made]
-    return [told(made)] if made else []
+    compared = difference_lines(told_apart(rows), against) if against is not None else []
+    return [*compared, *([told(made)] if made else [])]
 
 
 def _second_line(cells: Sequence[Mapping[str, str]], shown: Sequence[str], width: int) -> list[str]:

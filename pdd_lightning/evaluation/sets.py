@@ -13,10 +13,10 @@ from pdd_lightning.selection.random import random_images
 from pdd_lightning.stage.context import selection_context
 from pdd_lightning.stage.initial_images import initial_images
 from pdd_lightning.stage.module import StageModule
-from pdd_lightning.stage.one_stage import ONE_STAGE, one_stage_options
+from pdd_lightning.stage.one_stage import one_stage_options
 from pdd_lightning.stage.subsets import Subset, read_subset
 from pdd_lightning.store.digests import fingerprint
-from pdd_lightning.types import LabelledImages
+from pdd_lightning.types import ONE_STAGE, LabelledImages
 
 MakeTrainer = Callable[[int, Sequence[Callback]], Trainer]
 """(optimiser steps, callbacks) -> a trainer for one fit."""

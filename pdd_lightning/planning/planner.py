@@ -29,11 +29,11 @@ from pdd_lightning.progress import announced, track
 from pdd_lightning.stage.context import baseline_beside, networks_side_by_side
 from pdd_lightning.stage.disk import Disk, evaluation_disk, run_disk
 from pdd_lightning.stage.module import StageModule
-from pdd_lightning.stage.one_stage import ONE_STAGE, one_stage_changes, one_stage_options
+from pdd_lightning.stage.one_stage import one_stage_changes, one_stage_options
 from pdd_lightning.stage.options import StageOptions
 from pdd_lightning.store.files import write_json
 from pdd_lightning.training.problem import Problem
-from pdd_lightning.types import Json, stage_title
+from pdd_lightning.types import ONE_STAGE, Json, stage_title
 
 COLD = ("overhead", "opening", "finish")
 """Costs that every process pays anew, though only the first rehearsal of a plan shows them."""

@@ -9,11 +9,11 @@ from pdd_lightning.evaluation.protocol import Evaluation
 from pdd_lightning.planning.estimate import Amounts, Line, side_by_side
 from pdd_lightning.progress import duration, size
 from pdd_lightning.stage.module import StageModule
-from pdd_lightning.stage.one_stage import ONE_STAGE, one_stage_options
+from pdd_lightning.stage.one_stage import one_stage_options
 from pdd_lightning.stage.usage import WORKS, number_in, read_usage
 from pdd_lightning.store.digests import fingerprint
 from pdd_lightning.store.files import folder_bytes
-from pdd_lightning.types import stage_title
+from pdd_lightning.types import ONE_STAGE, stage_title
 
 EVALUATION = "evaluation"
 """What the last part of a run is called in a plan."""

@@ -11,10 +11,10 @@ from pdd_lightning.progress import size
 from pdd_lightning.stage.checkpoints import KEPT
 from pdd_lightning.stage.context import planned_context
 from pdd_lightning.stage.module import StageModule
-from pdd_lightning.stage.one_stage import ONE_STAGE, one_stage_options
+from pdd_lightning.stage.one_stage import one_stage_options
 from pdd_lightning.stage.options import StageOptions
 from pdd_lightning.training.recipe import Recipe
-from pdd_lightning.types import stage_title
+from pdd_lightning.types import ONE_STAGE, stage_title
 
 LOGS = 50_000
 """Bytes of a stage's configuration, manifest, notes and logs; pictures in the logs come on top."""

@@ -1,14 +1,10 @@
 """The baseline of one stage: as many images and iterations as all stages of a run together, learned at once."""
 
 from dataclasses import replace
-from typing import Final
 
 from pdd_lightning.stage.options import StageOptions
 from pdd_lightning.store.folders import RunFolder
 from pdd_lightning.types import Json, stage_title
-
-ONE_STAGE: Final = "one-stage"
-"""What the baseline is called among those of an evaluation."""
 
 
 def title(options: StageOptions, stage: int) -> str:

@@ -68,7 +68,9 @@ def runs(tmp_path: Path) -> list[str]:
 def test_the_command_prints_and_writes(runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["compare", *runs, "--output", str(tmp_path / "table.md")])
     written = (tmp_path / "table.md").read_text().splitlines()
-    assert [line.split("|")[1].strip() for line in written[2:]] == ["random", "mtt", "pdd_mtt", "full"]
+    table = [line.split("|")[1].strip() for line in written if line[:1] == "|"]
+    assert table[2:] == ["random", "mtt", "pdd_mtt", "full"]
+    assert written[-1].startswith("pdd_mtt (progressive) is ahead of mtt: +25.5 points")
     shown = capsys.readouterr().out
     assert all(text in shown for text in ("random", "pdd_mtt", "95.5 ± 0.7"))
 
@@ -117,3 +119,20 @@ def test_a_mistake_is_one_line(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("pdd-cli: error: ")
     assert words in line
+
+
+@pytest.mark.parametrize(("options", "line"), [([], "b (progressive) is"), (["--against", "b"], "a (progressive) is")])
+def test_the_others_are_compared_with_one_run(
+    options: list[str], line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for label, row in {"a": FIRST, "b": replace(FIRST, accuracies=(0.6, 0.7))}.items():
+        write_results([row], RunFolder(tmp_path / label).evaluation)
+    main(["compare", str(tmp_path / "a"), str(tmp_path / "b"), *options])
+    assert line in capsys.readouterr().out
+
+
+def test_only_what_is_in_the_table_is_compared_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_results([FIRST], RunFolder(tmp_path / "a").evaluation)
+    with pytest.raises(SystemExit):
+        main(["compare", str(tmp_path / "a"), "--against", "c"])
+    assert "--against=c: name one of a, random" in capsys.readouterr().err

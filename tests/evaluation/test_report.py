@@ -17,9 +17,9 @@ from pdd_lightning.evaluation.report import markdown_table, render_table
 from pdd_lightning.evaluation.results import read_results, with_earlier, write_results
 from pdd_lightning.evaluation.row import BASELINES, Row
 from pdd_lightning.selection import RandomSelection
-from pdd_lightning.stage.one_stage import ONE_STAGE
 from pdd_lightning.store.folders import EvaluationFolder
 from pdd_lightning.store.versions import made_with
+from pdd_lightning.types import ONE_STAGE
 
 ROW = Row(
     name="pdd",

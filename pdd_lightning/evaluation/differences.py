@@ -1,0 +1,97 @@
+"""Whether one set is better than another, by the networks that were trained on both."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from scipy import stats
+
+from pdd_lightning.evaluation.row import Row
+
+CONFIDENCE: Final = 0.95
+"""Of the intervals."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far the accuracy of one row is above that of another.
+
+    Attributes:
+        mean: Difference of the means, a fraction.
+        low: Lower end of its interval.
+        high: Upper end.
+        paired: Whether network i of both rows began from one initialisation, so that each pair is compared.
+
+    Example:
+        >>> def row(*accuracies):
+        ...     return Row("mine", "union", "ConvNet", None, 1, accuracies, 10, 50, 2640, (0.1,))
+        >>> difference(row(0.82, 0.90, 0.87), row(0.80, 0.89, 0.85)).verdict
+        'ahead of'
+        >>> difference(row(0.82, 0.90, 0.87), row(0.86, 0.85, 0.87)).verdict
+        'not to be told from'
+    """
+
+    mean: float
+    low: float
+    high: float
+    paired: bool
+
+    @property
+    def verdict(self) -> str:
+        """What the interval allows to say."""
+        if self.low > 0:
+            return "ahead of"
+        return "behind" if self.high < 0 else "not to be told from"
+
+
+def difference(row: Row, other: Row) -> Difference | None:
+    """How far a row is above another: Student's interval over pairs, or Welch's where the numbers of networks differ.
+
+    Args:
+        row: Scored on the test set of the other.
+        other: What it is compared with.
+
+    Returns:
+        None where a row has a single network, which says nothing about how much networks differ.
+    """
+    mine, theirs = row.accuracies, other.accuracies
+    if min(len(mine), len(theirs)) < 2:
+        return None
+    mean = row.mean - other.mean
+    if paired := len(mine) == len(theirs):
+        error = statistics.stdev(a - b for a, b in zip(mine, theirs, strict=True)) / math.sqrt(len(mine))
+        freedom = len(mine) - 1.0
+    else:
+        parts = [statistics.variance(values) / len(values) for values in (mine, theirs)]
+        error = math.sqrt(sum(parts))
+        spread = sum(part**2 / (len(values) - 1) for part, values in zip(parts, (mine, theirs), strict=True))
+        freedom = sum(parts) ** 2 / spread if spread else 1.0
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * error
+    return Difference(mean, mean - half, mean + half, paired)
+
+
+def difference_lines(rows: Sequence[Row], against: str) -> list[str]:
+    """A line for every distilled set of a table that says whether it is ahead of a set.
+
+    Args:
+        rows: Of one test set.
+        against: The name of that set.
+    """
+    lines = []
+    reached = {(row.name, row.order, row.network): row for row in rows if row.stage is not None}  # last stages
+    for other in (row for row in rows if row.name == against and (row.stage is None or row in reached.values())):
+        for row in reached.values():
+            if row.name == against or row.network != other.network or (found := difference(row, other)) is None:
+                continue
+            lines.append(f"{row.name} ({row.order}) is {found.verdict} {against}: {_told(found, row, other)}")
+    return lines
+
+
+def _told(found: Difference, row: Row, other: Row) -> str:
+    low, high = 100 * found.low, 100 * found.high
+    networks = f"{len(row.accuracies)} pairs of {row.network}" if found.paired else f"{row.network}, not paired"
+    steps = "" if row.steps == other.steps else f"; {row.steps:,} steps against {other.steps:,}"
+    interval = f"{CONFIDENCE:.0%} interval {low:+.1f} to {high:+.1f}"
+    return f"{100 * found.mean:+.1f} points, {interval} ({networks}{steps})"
