@@ -14,7 +14,7 @@ from pdd_lightning.process.ranks import started_by_lightning
 from pdd_lightning.stage.callback import StageCallback
 from pdd_lightning.stage.checkpoints import StageCheckpoint, latest_checkpoint, read_checkpoint
 from pdd_lightning.stage.context import baseline_beside
-from pdd_lightning.stage.course import course_line, warning
+from pdd_lightning.stage.course import course_line, overfit_warning, warning
 from pdd_lightning.stage.disk import require_room
 from pdd_lightning.stage.module import StageModule
 from pdd_lightning.stage.monitor import ImageMonitor, StepProgress
@@ -93,8 +93,9 @@ def _fit(app: Application, trainer: Trainer) -> None:
         summary, objective = module.folder.read_manifest().summary, module.options.objective
         say(f"{_of_all(module)} is complete: {module.folder.synthetic}")
         say(f"{module.title}: {course_line(summary, objective)}")
-        if (wrong := warning(summary, objective, module.options.image_lr)) is not None:
-            say(f"warning: {module.title}: {wrong}")
+        for wrong in (warning(summary, objective, module.options.image_lr), overfit_warning(summary)):
+            if wrong is not None:
+                say(f"warning: {module.title}: {wrong}")
         if module.options.discard is not None:
             say(f"{module.title}: {module.saving}")
     else:

@@ -123,13 +123,7 @@ class Amounts:
 
 
 def side_by_side(lines: Sequence[Line], one: str, others: Sequence[str]) -> float:
-    """Seconds that are spared where a part is done while others are, one after the other.
-
-    Args:
-        lines: Of all parts.
-        one: A part.
-        others: The other ones.
-    """
+    """Seconds that are spared where one part is done while others are, one after the other."""
     first, rest = (sum(line.seconds for line in lines if line.part in parts) for parts in ([one], others))
     return min(first, rest)
 

@@ -161,7 +161,7 @@ class Planner:
         members, (every, minutes) = options.dynamics.members, self.schedule
         return StageWork(
             fresh=members if stage == 1 or not options.transition else 0,
-            members=members if options.transition else 0,
+            members=members + options.witnesses if options.transition else 0,
             epochs=options.recipe.epochs,
             steps=options.iterations,
             checkpoint_every=every,

@@ -29,7 +29,8 @@ from pdd_lightning.types import Json, LabelledImages, State
 MEMBERS = 2
 """Start states in the rehearsal's bank; the dynamics sees as many as it asks for, all of them the same."""
 
-STILL: Json = {"image_lr": 1e-12, "learning_rate_lr": 0.0, "discard": None, "iterations": ENDLESS, "experts_dir": None}
+STILL: Json = {"image_lr": 1e-12, "learning_rate_lr": 0.0, "iterations": ENDLESS, "experts_dir": None}
+STILL |= {"discard": None, "witnesses": 0}
 """Options of a rehearsal: steps that cost as much as others, and move nothing that could diverge."""
 
 MakeStage = Callable[[Json], StageModule]

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
+from statistics import fmean
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -14,6 +15,7 @@ from pdd_lightning.stage.one_stage import header
 from pdd_lightning.stage.pictures import draw_pictures
 from pdd_lightning.stage.subsets import Subset, union_of, write_subset
 from pdd_lightning.stage.transition import Transition, make_transition
+from pdd_lightning.stage.witnesses import train_witnesses
 from pdd_lightning.store.files import write_tensors
 from pdd_lightning.store.versions import made_with
 
@@ -64,21 +66,32 @@ class StageCallback(Callback):
             transition = make_transition(
                 module.context, union.to(module.context.device), subset.rate, module.options.recipe, waiting
             )
+        witnesses = train_witnesses(module, subset)
         module.context.ranks.barrier()  # the others must have read the members before they go
         if trainer.is_global_zero:
-            self._finish(trainer, module, subset, transition)
+            self._finish(trainer, module, subset, transition, witnesses)
             for folder in (waiting, module.folder.checkpoints):
                 shutil.rmtree(folder, ignore_errors=True)
             module.folder.last_good.unlink(missing_ok=True)
         module.context.ranks.barrier()
 
-    def _finish(self, trainer: Trainer, module: StageModule, subset: Subset, transition: Transition | None) -> None:
+    def _finish(
+        self,
+        trainer: Trainer,
+        module: StageModule,
+        subset: Subset,
+        transition: Transition | None,
+        witnesses: Transition | None,
+    ) -> None:
         folder = module.folder
         if transition is not None:
             transition.bank.write(folder.end_states)
+        if witnesses is not None:
+            witnesses.bank.write(folder.witnesses)
         write_tensors(module.run.preprocessing, module.data.preprocessing.tensors())
         self._draw(module, [*module.previous, subset])
         accuracies = torch.tensor(() if transition is None else transition.accuracies)
+        fresh = () if witnesses is None else witnesses.accuracies
         losses = module.course.losses
         summary: dict[str, object] = {
             "images_per_class": module.ipc,
@@ -89,6 +102,7 @@ class StageCallback(Callback):
             "course": module.course.summary(module.options.iterations),
             "pixels_outside": round(outside(module.data.preprocessing.invert(subset.data.images)), 6),
             "validation_accuracies": [round(a, 6) for a in accuracies.tolist()],
+            "fresh_accuracies": [round(a, 6) for a in fresh],
             "made": made_with(module.context.device),
             "real_examples": None if module.saving is None else module.saving.to_json(),
         }
@@ -100,6 +114,8 @@ class StageCallback(Callback):
                 "validation accuracy/mean": accuracies.mean().item(),
                 "validation accuracy/std": accuracies.std(correction=0).item(),
             }
+            if fresh:
+                values["validation accuracy/fresh"] = fmean(fresh)
             scalars(self.loggers, values, module.stage)
             # The trainer's own loggers have alpha by optimiser steps, for which the number of a stage would pass.
             scalars([logger for logger in self.loggers if logger not in trainer.loggers], rate, module.stage)

@@ -1,7 +1,8 @@
 """How a stage went: the figures by which a person knows a bad run, in the summary of `stage.json` and in one line."""
 
+import math
 from collections.abc import Mapping, Sequence
-from statistics import fmean
+from statistics import fmean, variance
 from typing import Final
 
 import torch
@@ -12,6 +13,12 @@ from pdd_lightning.types import Json
 
 USELESS: Final = 0.9
 """Part of a loss that means no movement (:attr:`Objective.still`), above which a stage has hardly learned anything."""
+
+NOTABLE: Final = 0.01
+"""Difference in accuracy between bank and fresh networks below which nobody need care."""
+
+NOISES: Final = 3.0
+"""Standard errors of that difference which it must pass: with three networks Student's t is wide."""
 
 HALF_A_LEVEL: Final = 0.5 / 255
 """What a pixel may lie outside [0, 1] without a PNG cutting anything off."""
@@ -84,9 +91,10 @@ def course_line(summary: Mapping[str, object], objective: Objective) -> str:
         f"{name} {_ends(course.get(key))}{more}"
         for name, key, more in (("matching loss", "loss", meaning), ("alpha", "alpha", ""))
     ]
-    accuracies = summary.get("validation_accuracies")
-    if isinstance(accuracies, list) and accuracies:
-        pieces.append(f"held-out accuracy {100 * fmean(accuracies):.1f} %")
+    bank, fresh = (_accuracies(summary, name) for name in ("validation_accuracies", "fresh_accuracies"))
+    if bank:
+        beside = f" on the bank, {100 * fmean(fresh):.1f} % on fresh networks" if fresh else ""
+        pieces.append(f"held-out accuracy {100 * fmean(bank):.1f} %{beside}")
     share = summary.get("pixels_outside")
     if isinstance(share, float):
         pieces.append(f"{100 * share:.1f} % of pixels outside [0, 1]")
@@ -110,6 +118,31 @@ def warning(summary: Mapping[str, object], objective: Objective, image_lr: float
         f"network no nearer to where the real ones take it: try a lower model.image_lr (now {image_lr:g}) or more "
         "model.iterations"
     )
+
+
+def overfit_warning(summary: Mapping[str, object]) -> str | None:
+    """That the images suit the networks that they were matched with alone; None where that cannot be told.
+
+    Args:
+        summary: Of the stage's manifest.
+    """
+    bank, fresh = (_accuracies(summary, name) for name in ("validation_accuracies", "fresh_accuracies"))
+    if min(len(bank), len(fresh)) < 2:
+        return None
+    gap = fmean(bank) - fmean(fresh)
+    noise = math.sqrt(variance(bank) / len(bank) + variance(fresh) / len(fresh))
+    if gap <= max(NOTABLE, NOISES * noise):
+        return None
+    return (
+        f"held-out accuracy is {100 * gap:.1f} points lower on {len(fresh)} fresh networks than on the {len(bank)} "
+        "whose states were matched: the images overfit these; try more start states (for trajectory matching more and "
+        "shorter experts) or fewer iterations"
+    )
+
+
+def _accuracies(summary: Mapping[str, object], name: str) -> list[float]:
+    found = summary.get(name)
+    return [value for value in found if isinstance(value, float)] if isinstance(found, list) else []
 
 
 def _part(summary: Mapping[str, object], name: str) -> Mapping[str, object]:

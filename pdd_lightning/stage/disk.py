@@ -80,7 +80,8 @@ def stage_disk(options: StageOptions, data: ImageDataModule, stage: int) -> Disk
     state = sum(tensor.nbytes for tensor in context.bank[0].values())
     channels, height, width = data.image_shape
     pixels = channels * height * width * data.num_classes
-    images, ends = 4 * pixels * options.per_stage[stage - 1], state * len(context.bank) if options.transition else 0
+    images = 4 * pixels * options.per_stage[stage - 1]
+    ends = state * (len(context.bank) + options.witnesses) if options.transition else 0
     preparation = options.dynamics.preparation(context)
     once = _once(options, data) if stage == 1 else 0
     return Disk(

@@ -65,6 +65,9 @@ class StageOptions(Described):
         transition: Begin where training on the earlier subsets ended. False, the paper's ablation, begins every stage
             at fresh networks.
         discard: Give each stage only those real examples that training forgets so and so often; null gives it all.
+        witnesses: Fresh networks that train on the unions beside the bank and are never matched. By their held-out
+            accuracy a stage says whether its images serve networks that it has not seen; each costs what a member of
+            the transition costs. 0 trains none.
         seed: Of everything random in the run.
         run_dir: The run's folder.
         stage: Number of the stage; null takes the first that is not complete.
@@ -83,7 +86,7 @@ class StageOptions(Described):
     """
 
     # How many stages follow changes none of those before; the rest says where and how fast.
-    unrecorded = ("stages", "networks_at_once", "compile_networks", "run_dir", "stage", "experts_dir")
+    unrecorded = ("stages", "networks_at_once", "compile_networks", "witnesses", "run_dir", "stage", "experts_dir")
 
     network: Architecture
     objective: Objective
@@ -109,6 +112,7 @@ class StageOptions(Described):
     conditioning: bool = True
     transition: bool = True
     discard: EasyDiscard | None = None
+    witnesses: int = 3
     seed: int = 0
     run_dir: str = "checkpoints/run"
     stage: int | None = None
@@ -122,6 +126,8 @@ class StageOptions(Described):
         for name in _RATES:
             if not 0 < getattr(self, name) < float("inf"):
                 raise ConfigError(f"model.{name} must be positive and finite, got {getattr(self, name)}")
+        if self.witnesses < 0:
+            raise ConfigError(f"model.witnesses must be at least 0, got {self.witnesses}")
         if any(not 0 < point < 1 for point in self.image_lr_decay_at):
             points = list(self.image_lr_decay_at)
             raise ConfigError(f"model.image_lr_decay_at holds fractions of the iterations in (0, 1), got {points}")

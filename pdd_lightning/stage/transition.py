@@ -41,7 +41,12 @@ class Transition:
 
 
 def make_transition(
-    context: StageContext, union: LabelledImages, rate: float, recipe: Recipe, folder: Path
+    context: StageContext,
+    union: LabelledImages,
+    rate: float,
+    recipe: Recipe,
+    folder: Path,
+    what: str = "transition",
 ) -> Transition:
     """Train every member of the bank on the union, each rank its share, each member once.
 
@@ -53,32 +58,27 @@ def make_transition(
         rate: Learning rate alpha_k.
         recipe: How to train.
         folder: Where finished members wait; the caller removes it when the bank is stored.
+        what: Which training this is, for people and for its random numbers.
 
     Returns:
         The bank and its accuracies, on every rank.
     """
     # A stale member, from before the images changed, must never be taken for one of these.
-    identity = fingerprint(
-        [
-            *(context.bank.identity, context.stage, context.seed, rate),
-            *(recipe.describe(), context.augmentation.describe()),
-            digest(union.images, union.labels),
-        ]
-    )
+    identity = end_identity(context, context.bank.identity, union, rate, recipe)
     paths = [folder / f"member_{member:04d}.safetensors" for member in range(len(context.bank))]
     together = groups(
         context.ranks.share(len(paths)),
         context.networks_at_once,
         lambda member: _read(paths[member], identity, member) is not None,
     )
-    title = f"{context.title}: transition ({recipe.epochs} epochs each)"
+    title = f"{context.title}: {what} ({recipe.epochs} epochs each)"
     with Progress(enabled=context.ranks.rank == 0) as progress, progress.task(title, sum(map(len, together))) as task:
 
         def train(group: Sequence[int], advance: Callable[[int], object]) -> None:
             learners = context.learners(len(group), recipe, len(union), len(context.bank))
             for learner, member in zip(learners, group, strict=True):
                 learner.load(context.bank[member])
-            keys = [context.keys("transition", member) for member in group]
+            keys = [context.keys(what, member) for member in group]
             train_together(learners, union, rate, recipe, context.augmentation, context.seed, keys)
             for learner, member in zip(learners, group, strict=True):
                 accuracy = learner.accuracy(context.validation) if len(context.validation) else None
@@ -91,10 +91,29 @@ def make_transition(
     context.ranks.barrier()
     members = [_read(path, identity, member) for member, path in enumerate(paths)]
     if any(member is None for member in members):
-        raise ArtifactError(f"members of the transition vanished from {folder}; run the same command again")
+        raise ArtifactError(f"members of the {what} vanished from {folder}; run the same command again")
     done = [member for member in members if member is not None]
     accuracies = tuple(accuracy for _, accuracy in done if accuracy is not None)
     return Transition(StateBank.stack([state for state, _ in done], identity), accuracies)
+
+
+def end_identity(context: StageContext, start: str, union: LabelledImages, rate: float, recipe: Recipe) -> str:
+    """The identity of the end states of a transition.
+
+    Args:
+        context: Of the stage.
+        start: Identity of the start states.
+        union: U_k.
+        rate: Learning rate alpha_k.
+        recipe: How they are trained.
+    """
+    return fingerprint(
+        [
+            *(start, context.stage, context.seed, rate),
+            *(recipe.describe(), context.augmentation.describe()),
+            digest(union.images, union.labels),
+        ]
+    )
 
 
 def _signature(identity: str, member: int, accuracy: float | None) -> dict[str, str]:

@@ -6,6 +6,7 @@ A run folder holds::
     stage_01/synthetic.safetensors     images, labels and learning rate of S_1
     stage_01/synthetic.png             pictures of S_1 ... S_k
     stage_01/end_states.safetensors    theta^(1) of every member of the bank: where stage 2 starts
+    stage_01/witnesses.safetensors     fresh networks, by which a set that suits its bank alone is known
     stage_01/stage.json                written last: settings, digests of the files, digest of the stage before
     stage_01/usage.json                what the stage took
     stage_01/checkpoints/              Lightning checkpoints while the stage is being fitted
@@ -97,6 +98,11 @@ class StageFolder:
     def end_states(self) -> Path:
         """States at the end of training on the union: the next stage's start states."""
         return self.directory / "end_states.safetensors"
+
+    @property
+    def witnesses(self) -> Path:
+        """States of fresh networks at the end of training on the union, which no stage matches."""
+        return self.directory / "witnesses.safetensors"
 
     @property
     def last_good(self) -> Path:
