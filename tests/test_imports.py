@@ -14,7 +14,7 @@ ROOT = Path(pdd_lightning.__file__).parent
 FLAT = ("lazy", "errors", "rng", "types", "progress", "described")
 ROOMS = (
     *("process", "store", "networks", "compute", "training", "datamodules", "selection", "dynamics", "objectives"),
-    *("stage", "evaluation", "distilled", "planning", "cli"),
+    *("stage", "evaluation", "distilled", "reproduction", "planning", "cli"),
 )
 ORDER = (*FLAT, *ROOMS, "__main__")
 """Every room may import from those that stand before it, and from itself: so no circle of rooms is possible."""

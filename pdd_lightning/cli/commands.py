@@ -54,6 +54,10 @@ COMMANDS: Final[Mapping[str, Command]] = {
         "pdd_lightning.cli.compare",
         "One table of several evaluated runs: pdd-cli compare RUN_DIR RUN_DIR ...",
     ),
+    "reproduce": Command(
+        "pdd_lightning.cli.reproduce",
+        "One of the paper's experiments, from its runs to its table: pdd-cli reproduce table1 --scale digits.",
+    ),
 }
 """In the order of the overview."""
 

@@ -18,10 +18,15 @@ from pdd_lightning.store.files import write_text
 from pdd_lightning.store.folders import RunFolder
 
 
-class _Parser(ArgumentParser):
+class Parser(ArgumentParser):
     """Gives a mistake as one line, as the other commands do."""
 
     def error(self, message: str) -> NoReturn:
+        """See :meth:`argparse.ArgumentParser.error`.
+
+        Raises:
+            ConfigError: In place of an exit.
+        """
         raise ConfigError(f"{message}; `{self.prog} --help` describes the options")
 
 
@@ -56,7 +61,7 @@ def main(args: Sequence[str]) -> int:
         ...
         0
     """
-    parser = _Parser("pdd-cli compare", description=COMMANDS["compare"].help)
+    parser = Parser("pdd-cli compare", description=COMMANDS["compare"].help)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="Folder of a run that was evaluated.")
     parser.add_argument("--every_stage", action="store_true", help="Show what was reached after earlier stages too.")
     parser.add_argument(

@@ -25,7 +25,8 @@ ROOT = Path(__file__).parents[2]
 SECTION_FOLDERS = ("augmentation", "data", "dynamics", "evaluation", "network", "objective", "recipe")
 """Named for the option whose section their files are."""
 SECTIONS = sorted(path for folder in SECTION_FOLDERS for path in ROOT.glob(f"configs/{folder}/**/*.yaml"))
-RUNS = sorted(set(ROOT.glob("configs/**/*.yaml")) - set(SECTIONS))
+EXPERIMENTS = sorted(ROOT.glob("configs/experiments/*.yaml"))
+RUNS = sorted(set(ROOT.glob("configs/**/*.yaml")) - {*SECTIONS, *EXPERIMENTS})
 PUBLISHED = sorted(ROOT.glob("configs/*/*_ipc*.yaml"))
 OTHERS = sorted({*RUNS, *ROOT.glob("tests/conf/**/*.yaml")} - set(PUBLISHED))
 
@@ -196,7 +197,7 @@ def test_the_list_of_configurations_is_complete() -> None:
             parts = [re.split(r"\{([^}]*)\}", each, maxsplit=1) for each in names]
             names = [f"{a}{choice}{b}" for a, choices, b in parts for choice in choices.split(",")]
         listed.update(names)
-    assert listed == {path.relative_to(ROOT / "configs").as_posix() for path in RUNS}
+    assert listed == {path.relative_to(ROOT / "configs").as_posix() for path in (*RUNS, *EXPERIMENTS)}
 
 
 def sections_of(path: Path) -> Iterator[tuple[str, Path]]:

@@ -1,0 +1,64 @@
+"""The table of an experiment: our accuracies, the published ones beside them, and which run is ahead of which."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal
+
+from rich.box import SIMPLE
+from rich.table import Table
+
+from pdd_lightning.evaluation.compare import merged_rows
+from pdd_lightning.evaluation.differences import difference_lines
+from pdd_lightning.evaluation.row import Row
+from pdd_lightning.reproduction.experiment import Experiment
+
+COLUMNS: Final = ("set", "order", "stage", "images per class", "accuracy %", "seeds", "steps", "published %")
+_TEXT: Final = ("set", "order")
+
+
+def experiment_rows(experiment: Experiment, runs: Mapping[str, Sequence[Row]]) -> list[Row]:
+    """The rows of an experiment's table.
+
+    Args:
+        experiment: The experiment.
+        runs: The rows of every run by its name.
+    """
+    return merged_rows(runs, every_stage=experiment.every_stage)
+
+
+def cells(experiment: Experiment, row: Row) -> list[str]:
+    """A row of the table, in the order of :data:`COLUMNS`."""
+    accuracy = f"{100 * row.mean:.1f}" + (f" ± {100 * row.std:.1f}" if len(row.accuracies) > 1 else "")
+    per_class = "-" if row.images_per_class is None else f"{row.images_per_class:g}"
+    stage = "-" if row.stage is None else str(row.stage)
+    # A figure is that of a whole set, shown progressively unless its name says otherwise.
+    keys = [f"{row.name} {row.order}", *([row.name] if row.order != "sequential" or row.stage is None else [])]
+    known = next((experiment.published[key] for key in keys if key in experiment.published), "-")
+    return [row.name, row.order, stage, per_class, accuracy, str(len(row.accuracies)), f"{row.steps:,}", known]
+
+
+def experiment_lines(experiment: Experiment, rows: Sequence[Row]) -> list[str]:
+    """Which run is ahead of which, and where the published figures stand."""
+    lines = []
+    for name, other in experiment.against.items():
+        lines += difference_lines([row for row in rows if row.name in (name, other)], other)
+    return [*lines, f"published: {experiment.source}", f"here: {experiment.note}"]
+
+
+def experiment_table(experiment: Experiment, rows: Sequence[Row]) -> Table:
+    """For the terminal."""
+    table = Table(title=experiment.title, box=SIMPLE, padding=(0, 1))
+    for column in COLUMNS:
+        justify: Literal["left", "right"] = "left" if column in _TEXT else "right"
+        table.add_column(column, justify=justify, no_wrap=column != "set")
+    for row in rows:
+        table.add_row(*cells(experiment, row))
+    return table
+
+
+def experiment_page(experiment: Experiment, rows: Sequence[Row]) -> str:
+    """As Markdown."""
+    rules = [":---" if column in _TEXT else "---:" for column in COLUMNS]
+    table = [list(COLUMNS), rules, *(cells(experiment, row) for row in rows)]
+    lines = [f"| {' | '.join(line)} |" for line in table]
+    notes = "".join(f"\n{line}\n" for line in experiment_lines(experiment, rows))
+    return f"# {experiment.title}\n\n" + "\n".join(lines) + "\n" + notes
