@@ -5,6 +5,7 @@ algorithm 1; inside PDD (arXiv 2310.06982, equation 4) the synthetic side is the
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 import torch
@@ -55,6 +56,9 @@ class TrajectoryMatching(SideBySide):
             keeps the graphs: faster where they fit in memory, and the same numbers. Null keeps them if they take at
             most half of the memory that is free when the stage begins, and not where a GPU records the steps that are
             built again.
+        syn_momentum: Momentum of the synthetic steps. Published: 0. A network that is trained on the images with
+            momentum, at the learned rate, goes as far as the walk only if the walk has it too.
+        syn_weight_decay: L2 penalty of the synthetic steps. Published: 0.
         compile: Let PyTorch compile the steps, which pays for long stages (docs/performance.md); the first takes
             minutes, and numbers change as rounding does. Steps are then always computed again going back.
 
@@ -80,6 +84,8 @@ class TrajectoryMatching(SideBySide):
         syn_batch_size: int | Literal["stage", "union"] = "stage",
         recompute: bool | None = None,
         compile: bool = False,
+        syn_momentum: float = 0.0,
+        syn_weight_decay: float = 0.0,
     ) -> None:
         if syn_steps < 1:
             raise ConfigError(f"objective.syn_steps must be at least 1, got {syn_steps}")
@@ -91,6 +97,11 @@ class TrajectoryMatching(SideBySide):
             raise ConfigError(
                 "objective.recompute=false keeps graphs that objective.compile=true never builds: leave one of them out"
             )
+        if not 0 <= syn_momentum < 1:
+            raise ConfigError(f"objective.syn_momentum must be in [0, 1), got {syn_momentum}")
+        if not 0 <= syn_weight_decay < float("inf"):
+            raise ConfigError(f"objective.syn_weight_decay must be at least 0 and finite, got {syn_weight_decay}")
+        self.syn_momentum, self.syn_weight_decay = syn_momentum, syn_weight_decay
         self.syn_steps = syn_steps
         self.syn_batch_size = syn_batch_size
         self.recompute, self.compile = recompute, compile
@@ -109,7 +120,8 @@ class TrajectoryMatching(SideBySide):
         for work in works:
             data = self._data(synthetic, context, work)
             store = self._stored(synthetic, work.point, context, data)
-            walks.append(Walk(context.network, work.point.start, self.syn_steps, data, store, math))
+            walk = Walk(context.network, work.point.start, self.syn_steps, data, store, math)
+            walks.append(replace(walk, momentum=self.syn_momentum, weight_decay=self.syn_weight_decay))
         pairs = list(zip([work.point for work in works], walks, strict=True))
         # Graphs that are kept are never held together.
         goes = [[pair] for pair in pairs] if walks[0].store else [pairs]

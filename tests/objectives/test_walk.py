@@ -42,6 +42,8 @@ class Case:
     batch_size: int | None = None
     augmentation: Augmentation = NoAugmentation()  # noqa: RUF009 (immutable)
     previous: bool = False
+    momentum: float = 0.0
+    weight_decay: float = 0.0
 
     @property
     def state(self) -> State:
@@ -60,7 +62,8 @@ class Case:
 
     def walk(self, steps: int = STEPS, store: bool = False, data: StepData | None = None) -> Walk:
         network = FunctionalNetwork(toy_module(self.state, self.architecture))
-        return Walk(network, network.layout.flatten(self.state), steps, data or self.data, store)
+        walk = Walk(network, network.layout.flatten(self.state), steps, data or self.data, store)
+        return replace(walk, momentum=self.momentum, weight_decay=self.weight_decay)
 
 
 CASES = {
@@ -71,6 +74,7 @@ CASES = {
     "dsa-all": Case(augmentation=DSA(one_per_step=False)),
     "previous": Case(previous=True),
     "tiles": Case(replace(SMALL, width=MANY_CHANNELS)),
+    "momentum-and-decay": Case(batch_size=4, previous=True, momentum=0.7, weight_decay=0.1),
     "everything": Case(replace(SMALL, norm="batch"), batch_size=5, augmentation=DSA(), previous=True),
 }
 ARCHITECTURES: list[Any] = [
@@ -92,11 +96,14 @@ def unrolled(case: Case, images: Tensor, rate: Tensor) -> Tensor:
     module = toy_module(case.state, case.architecture)
     names = [name for name, _ in module.named_parameters()]
     theta = [case.state[name].requires_grad_() for name in names]
+    buffer = [torch.zeros_like(t) for t in theta]
     for step in range(STEPS):
         x, y = case.data(images, step)
         loss = F.cross_entropy(functional_call(module, dict(zip(names, theta, strict=True)), (x,)), y)
         gradient = torch.autograd.grad(loss, theta, create_graph=True)
-        theta = [t - rate * g for t, g in zip(theta, gradient, strict=True)]
+        decayed = [g + case.weight_decay * t for t, g in zip(theta, gradient, strict=True)]
+        buffer = [case.momentum * m + g for m, g in zip(buffer, decayed, strict=True)]
+        theta = [t - rate * m for t, m in zip(theta, buffer, strict=True)]
     return torch.cat([t.flatten() for t in theta])
 
 
@@ -144,10 +151,11 @@ def test_every_architecture_is_walked_exactly(architecture: Architecture, monkey
 
 
 @either_way
-def test_walks_side_by_side_are_walks_one_by_one(store: bool) -> None:
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_walks_side_by_side_are_walks_one_by_one(store: bool, momentum: float) -> None:
     """Of one network, each with a start and data of its own; all gradients reach the same images and learning rate."""
     cases = [CASES["dsa"], CASES["dsa-all"], CASES["instance"]]
-    first = cases[0].walk(store=store)
+    first = replace(cases[0].walk(store=store), momentum=momentum, weight_decay=momentum / 9)
     walks = [replace(first, data=case.data, start=first.start + 0.1 * index) for index, case in enumerate(cases)]
     together = meta_gradients(lambda images, rate: torch.cat(walk_ends(images, rate, walks)))
     alone = meta_gradients(lambda images, rate: torch.cat([walk_end(images, rate, walk) for walk in walks]))
@@ -279,7 +287,8 @@ def test_images_that_only_condition_the_walk_get_no_gradient(store: bool) -> Non
 @every_case
 def test_the_walk_is_that_of_torchs_sgd(case: Case) -> None:
     module = toy_module(case.state, case.architecture)
-    optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
+    momentum, decay = case.momentum, case.weight_decay
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.1, momentum=momentum, weight_decay=decay)
     for step in range(STEPS):
         images, labels = case.data(LEARNED.images, step)
         optimizer.zero_grad()

@@ -25,3 +25,4 @@ def test_stages_improve_and_beat_a_random_subset(tmp_path: Path) -> None:
     assert stages[-1]["mean"] - random["mean"] > stages[-1]["std"] + random["std"]
     for before, after in pairwise(stages):
         assert after["mean"] > before["mean"] - after["std"]
+    assert stages[-1]["mean"] > named["one-stage"][0]["mean"]
