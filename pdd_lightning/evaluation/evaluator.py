@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import cache, cached_property, partial
 from itertools import pairwise
 from pathlib import Path
+from statistics import fmean
 from typing import cast
 
 import torch
@@ -104,6 +105,7 @@ class Evaluator:
         self.noting, self.loggers = noting, loggers
         self.sets = RunSets(module, data, evaluation, make_trainer, noting) if sets is None else sets
         self.recipe: Recipe = evaluation.recipe or module.options.recipe
+        self.recipes = [self.recipe, *evaluation.recipes]
         self.networks: list[Architecture] = evaluation.networks or [module.options.network]
         self.folder = module.run.evaluation
         self._recordings: dict[str, Recordings] = defaultdict(dict)  # by network
@@ -132,6 +134,11 @@ class Evaluator:
         self._require_images()
         if {"random", *SELECTIONS} & set(evaluation.baselines):
             self.check_rates()
+        if evaluation.recipes and not len(data.validation):
+            raise ConfigError(
+                f"evaluation.recipes: {len(self.recipes)} recipes are compared on held-out training images, and "
+                "data.validation_fraction=0 holds none out: raise it or leave evaluation.recipes out"
+            )
 
     def _require_images(self) -> None:
         """Refuse baselines that take more images than a class has: they are of the size of all stages together."""
@@ -208,10 +215,11 @@ class Evaluator:
                     jobs.append(real_job(baseline, network, self.data, ipc, images, recipe, evaluation))
             if ONE_STAGE in wanted:
                 one = self.sets.one_stage()
-                equal = with_steps(self.recipe, len(one.data), budget)
-                jobs.append(distilled_job(ONE_STAGE, "union", network, [one], equal, seeds, baseline=True))
-            orders = evaluation.orders
-            jobs += [distilled_job(name, order, network, subsets, self.recipe, seeds) for order in orders]
+                equal = [with_steps(recipe, len(one.data), budget) for recipe in self.recipes]
+                make = partial(distilled_job, ONE_STAGE, "union", network, [one], seeds=seeds, baseline=True)
+                jobs.append(_by_any(make, equal))
+            for order in evaluation.orders:
+                jobs.append(_by_any(partial(distilled_job, name, order, network, subsets, seeds=seeds), self.recipes))
             if "full" in wanted:
                 jobs.append(full_job(network, self.data, evaluation))
         return jobs
@@ -228,6 +236,8 @@ class Evaluator:
         """
         if job.candidates:
             job = job.at(self.best_rate(job, place))
+        if job.alternatives:
+            job = self.best_recipe(job, place)
         accuracies, made = self._accuracies(job, self.data.test, place)
         steps, rows = 0, []
         for index, part in enumerate(job.trainings):
@@ -258,12 +268,24 @@ class Evaluator:
             job: What to train.
             place: See :meth:`score`.
         """
-        trial, rates = job.trial(), job.candidates
-        if trial is None:
+        trials, rates = job.trials(), job.candidates
+        if not trials:
             return rates[0]
+        (trial,) = trials
         accuracies, _ = self._accuracies(trial, self.data.validation, place)
         results = list(zip(trial.trainings[-1].rates, accuracies[-1], strict=True))
         return max(rates, key=lambda rate: sum(accuracy for tried, accuracy in results if tried == rate))
+
+    def best_recipe(self, job: Job, place: str = "evaluation") -> Job:
+        """The one among a job and its alternatives that is best on the held-out training images; the first of equals.
+
+        Args:
+            job: With alternatives.
+            place: See :meth:`score`.
+        """
+        reached = [fmean(self._accuracies(trial, self.data.validation, place)[0][-1]) for trial in job.trials()]
+        jobs: list[Job] = [job, *job.alternatives]
+        return replace(jobs[max(range(len(jobs)), key=reached.__getitem__)], alternatives=())
 
     @rank_zero_only
     def _publish(self, together: Sequence[Row], rows: Sequence[Row]) -> None:
@@ -362,6 +384,12 @@ class Evaluator:
         label = f"{job.name}-{job.order}-{job.network.name}-{fingerprint(job.network.describe())[:8]}"
         label = re.sub(r"[^\w.+-]", "_", label)  # a class of the user's own may call itself anything
         return self.folder.rows / f"{label}.json"
+
+
+def _by_any(make: Callable[[Recipe], Job], recipes: Sequence[Recipe]) -> Job:
+    """A job by the best of some recipes."""
+    first, *others = [make(recipe) for recipe in recipes]
+    return replace(first, alternatives=others)
 
 
 def _ignore(steps: int) -> None:

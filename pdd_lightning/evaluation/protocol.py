@@ -45,6 +45,8 @@ class Evaluation(Described):
             events, from a network trained as `full` and `full_rate` say; one-stage distillation, which `pdd-cli run`
             makes beside the run with as many iterations as all stages together. By a recipe of its own: the full data.
         recipe: How networks train on the distilled sets; null means as in the transition.
+        recipes: Further ones. Every distilled set, the baseline of one stage too, is then trained on by the one of all
+            that is best on held-out training images, with three networks for each.
         random_rates: Learning rates tried for a random or selected subset; for each of them the best on the
             held-out training images is used.
         full: How networks train on the full data.
@@ -67,6 +69,7 @@ class Evaluation(Described):
     orders: list[Order] = field(default_factory=lambda: ["progressive"])
     baselines: list[Baseline] = field(default_factory=lambda: ["random", "full"])
     recipe: Recipe | None = None
+    recipes: list[Recipe] = field(default_factory=list)
     random_rates: list[float] = field(default_factory=lambda: [0.01, 0.03, 0.1, 0.3])
     full: Recipe = field(default_factory=lambda: Recipe(epochs=50))
     full_rate: float = 0.01
@@ -137,6 +140,7 @@ class Job:
         members: Number of each network; see :class:`EvaluationModule`.
         candidates: Learning rates of which the best on held-out images is to be used; none where it is known.
         trial_images: What networks that try a rate train on; None stands for those of the job itself.
+        alternatives: The same by other recipes, of which the best on held-out images is to stand in its place.
 
     Example:
         >>> import torch
@@ -157,6 +161,7 @@ class Job:
     members: Sequence[int]
     candidates: Sequence[float] = ()
     trial_images: Images | None = None
+    alternatives: Sequence[Self] = ()
 
     @property
     def label(self) -> str:
@@ -167,16 +172,28 @@ class Job:
         """The trainings with their images."""
         return [Phase([part.images(m) for m in self.members], part.rates, part.recipe) for part in self.trainings]
 
-    def trial(self) -> Self | None:
-        """The training of networks that try the candidate rates; None where there is no choice."""
+    def trials(self) -> list[Self]:
+        """The trainings of networks that try the candidate rates, or each recipe; none where there is no choice."""
+        if self.alternatives:
+            few, jobs = list(range(TRIALS)), [self, *self.alternatives]
+            return [
+                replace(
+                    self,
+                    name=f"{self.name}-recipe-{number}",
+                    trainings=[replace(part, rates=[part.rates[0]] * TRIALS) for part in job.trainings],
+                    members=few,
+                    alternatives=(),
+                )
+                for number, job in enumerate(jobs, start=1)
+            ]
         if len(self.candidates) < 2:
-            return None
+            return []
         # Every rate is tried on the same subsets and initialisations, which differ more than close rates do.
         rates = [rate for rate in self.candidates for _ in range(TRIALS)]
         images = self.trial_images
         trainings = [replace(part, images=images or part.images, rates=rates) for part in self.trainings]
         members = list(range(TRIALS)) * len(self.candidates)
-        return replace(self, name=f"{self.name}-tuning", trainings=trainings, members=members, candidates=())
+        return [replace(self, name=f"{self.name}-tuning", trainings=trainings, members=members, candidates=())]
 
     def at(self, rate: float) -> Self:
         """The job with one learning rate for all its networks."""

@@ -135,7 +135,25 @@ def _notes(rows: Sequence[Row], against: str | None) -> list[str]:
     """What is said below a table."""
     made = [row.made for row in rows if row.made]
     compared = difference_lines(told_apart(rows), against) if against is not None else []
-    return [*compared, *([told(made)] if made else [])]
+    return [*compared, *_recipe_lines(rows), *([told(made)] if made else [])]
+
+
+def _recipe_lines(rows: Sequence[Row]) -> list[str]:
+    """In which options the recipes of distilled sets differ, but for their number of steps, which has a column."""
+    recipes = {}
+    for row in rows:
+        recipe = row.settings.get("recipe")
+        if (row.stage is not None or row.name == ONE_STAGE) and isinstance(recipe, Mapping):
+            recipes[f"{row.name} ({row.order})"] = {name: str(value) for name, value in recipe.items()}
+    names = dict.fromkeys(name for recipe in recipes.values() for name in recipe if name != "epochs")
+    lines = []
+    for name in names:
+        by_value: dict[str, list[str]] = {}
+        for row_name, recipe in recipes.items():
+            by_value.setdefault(recipe.get(name, "-"), []).append(row_name)
+        if len(by_value) > 1:
+            lines.append(f"{name}: " + ", ".join(f"{value} for {' and '.join(of)}" for value, of in by_value.items()))
+    return lines
 
 
 def _second_line(cells: Sequence[Mapping[str, str]], shown: Sequence[str], width: int) -> list[str]:

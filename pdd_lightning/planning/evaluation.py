@@ -44,7 +44,7 @@ def job_seconds(evaluator: Evaluator, budget: float) -> dict[str, float]:
     data, found = evaluator.data, dict[str, float]()
     jobs: list[tuple[Job, LabelledImages]] = []
     for job in evaluator.jobs():
-        jobs += [(trial, data.validation)] if (trial := job.trial()) else []
+        jobs += [(trial, data.validation) for trial in job.trials()]
         jobs.append((job, data.test))
     kinds = {_kind(evaluator, job, part): (job, part) for job, _ in jobs for part in job.trainings}
     share = budget / max(1, len(kinds))

@@ -149,3 +149,44 @@ def test_a_bar_says_which_rows_it_makes(again: Path, monkeypatch: pytest.MonkeyP
         "rows 2 to 3 of 4: pdd progressive, ConvNet, 2 networks",
         "row 4 of 4: full union, ConvNet, 2 networks",
     ]
+
+
+RECIPES = (
+    "--evaluation.recipes=[{epochs: 3, momentum: 0.0, weight_decay: 0.0}, {epochs: 3, momentum: 0.5, cutmix: 1.0}]"
+)
+
+
+def test_every_set_is_trained_on_by_the_recipe_that_is_best_on_held_out_images(
+    run: Path, two_stages: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(two_stages, run)
+    seen: list[tuple[str, float, int]] = []
+    score = EvaluationModule.score
+
+    def scored(module: EvaluationModule, *args: int) -> list[float]:
+        score(module, *args)
+        momentum = module.phases[-1].recipe.momentum
+        seen.append((module.name, momentum, len(module.score_images)))
+        return [0.9 if momentum == 0.5 else 0.8] * len(module.networks)
+
+    monkeypatch.setattr(EvaluationModule, "score", scored)
+    evaluate(run, RECIPES, "--evaluation.baselines=[]", "--evaluation.seeds=2")
+    tried = {name: momentum for name, momentum, _ in seen if name != "pdd"}
+    assert tried == {"pdd-recipe-1": 0.9, "pdd-recipe-2": 0.0, "pdd-recipe-3": 0.5}
+    held_out = {images for name, _, images in seen if name != "pdd"}
+    assert len(held_out) == 1
+    assert held_out.isdisjoint({images for name, _, images in seen if name == "pdd"})  # the test set
+    rows = read_results(run / "evaluation" / "results.json")
+    recipes = [row.settings["recipe"] for row in rows]
+    assert all(isinstance(recipe, dict) and recipe["momentum"] == 0.5 and recipe["cutmix"] == 1.0 for recipe in recipes)
+    seen.clear()
+    evaluate(run, RECIPES, "--evaluation.baselines=[]", "--evaluation.seeds=2")
+    assert seen == []  # every trial is kept too
+
+
+def test_recipes_are_not_compared_without_held_out_images(
+    run: Path, two_stages: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["fit", "--config", str(CONFIG), "--run_dir", str(run), RECIPES, "--data.validation_fraction=0"])
+    assert "evaluation.recipes: 3 recipes are compared on held-out training images" in capsys.readouterr().err

@@ -62,3 +62,10 @@ def test_networks_of_one_kind_are_compared() -> None:
 def test_a_page_says_it_where_there_is_what_to_compare_with() -> None:
     assert "pdd (progressive) is ahead of one-stage" in markdown_section([BASE, PDD])
     assert "ahead" not in markdown_section([PDD])
+
+
+def test_recipes_that_differ_are_told() -> None:
+    heavy, plain = {"epochs": 450, "momentum": 0.9}, {"epochs": 150, "momentum": 0.0}
+    page = markdown_section([replace(BASE, settings={"recipe": heavy}), replace(PDD, settings={"recipe": plain})])
+    assert "\nmomentum: 0.9 for one-stage (union), 0.0 for pdd (progressive)\n" in page
+    assert "epochs:" not in page
