@@ -44,7 +44,7 @@ def main(args: Sequence[str]) -> int:
         >>> from tempfile import TemporaryDirectory
         >>> with TemporaryDirectory() as folder:
         ...     main(["checkpoints/sample", "--format", "npz", "--output", f"{folder}/set.npz"])
-        /.../set.npz: npz, 30 images in 3 stages, 23.9 KiB; lossless
+        /.../set.npz: npz, 30 images in 3 stages, ... KiB; lossless
         0
     """
     parser = Parser("pdd-cli export", description=COMMANDS["export"].help, allow_abbrev=False)
@@ -56,8 +56,6 @@ def main(args: Sequence[str]) -> int:
     parser.add_argument(
         "--measure",
         type=_truth,
-        nargs="?",
-        const=True,
         default=False,
         metavar="true|false",
         help="Train networks on the images before and after they became 8-bit pictures, and compare (default: false).",

@@ -13,13 +13,14 @@ from pdd_lightning.types import Json
 _FOLDERS: Final = """\
 from torchvision.datasets import ImageFolder
 
-first = ImageFolder("stage_1")  # images of stage 1; labels follow the alphabet, see `first.class_to_idx`
+# Images of stage 1; labels follow the alphabet, see `first.class_to_idx`.
+first = ImageFolder("path/to/this/folder/stage_1")
 """
 
 _DATASET: Final = """\
 from datasets import load_dataset
 
-images = load_dataset(".", split="train")  # columns image, label and stage
+images = load_dataset("path/to/this/folder", split="train")  # columns image, label and stage
 first = images.filter(lambda row: row["stage"] == 1)
 """
 
@@ -92,7 +93,7 @@ that of stage 2, and so on.
 ```python
 import pdd_lightning as pdd
 
-distilled = pdd.load(".")
+distilled = pdd.load("path/to/this/folder")
 network = distilled.train(seed=0)
 ```
 

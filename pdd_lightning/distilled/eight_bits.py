@@ -40,9 +40,8 @@ class Loss:
         farthest: How far the farthest of them lay outside.
 
     Example:
-        >>> import pdd_lightning as pdd
-        >>> print(Loss.of(pdd.load("checkpoints/sample")))
-        8 bits: 46.0 % of the pixel values lay outside [0, 1], by up to 2.69, and were clipped; all others were rounded
+        >>> print(Loss(outside=0.25, farthest=0.5))
+        8 bits: 25.0 % of the pixel values lay outside [0, 1], by up to 0.50, and were clipped; all others were rounded
     """
 
     outside: float

@@ -66,7 +66,7 @@ def require_free(path: Path, form: Format, option: str = "path") -> None:
     """
     target = Path(abspath(path.expanduser()))
     if form.suffix and target.suffix != form.suffix:
-        raise ConfigError(f"{option}={path}: a file of the format {form.name} is called *{form.suffix}; add that to its name")
+        raise ConfigError(f"{option}={path}: a file of the format {form.name} is called *{form.suffix}; add it")
     if target.is_dir():
         taken = bool(form.suffix) or any(target.iterdir())
     else:

@@ -36,7 +36,7 @@ class Npz(Format):
         text = np.array(json.dumps(described.to_json(self.name)))
         arrays = {name: tensor.cpu().numpy() for name, tensor in tensors_of(distilled).items()}
         buffer = io.BytesIO()  # to a path without its suffix numpy would add one
-        np.savez(buffer, allow_pickle=False, **{_DESCRIPTION: text, **arrays})
+        np.savez_compressed(buffer, allow_pickle=False, **{_DESCRIPTION: text, **arrays})
         path.write_bytes(buffer.getbuffer())
 
     def read(self, path: Path) -> DistilledSet:
