@@ -66,8 +66,9 @@ def require_finished(run: RunFolder) -> None:
         stages = _object(_config(last.config).get("model")).get("stages")
         if isinstance(stages, int) and done < stages:
             raise ArtifactError(
-                f"{run.directory}: stage {done + 1} of {stages} is not finished; continue the run, "
-                f"`pdd-cli run --config {last.config}`, or set model.stages to {done} there"
+                f"{run.directory}: stage {done + 1} of {stages} is not finished; continue by `pdd-cli run --config "
+                f"{last.config} --run_dir {run.directory}`, or write what is there from Python: "
+                "pdd_lightning.load(RUN).export(...)"
             )
 
 

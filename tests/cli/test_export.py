@@ -68,7 +68,7 @@ def test_an_unfinished_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixt
     shutil.copytree(SAMPLE, run)
     shutil.rmtree(run / "stage_03")
     told = refused(capsys, str(run), "--format=npz", f"--output={tmp_path / 'set.npz'}")
-    assert told.startswith(f"{run}: stage 3 of 3 is not finished; continue the run, `pdd-cli run --config {run}/")
+    assert told.startswith(f"{run}: stage 3 of 3 is not finished; continue by `pdd-cli run --config {run}/stage_02/")
     assert len(pdd.load(run).stages) == 2  # whoever asks for it may use what is there
     assert not (tmp_path / "set.npz").exists()
 

@@ -119,7 +119,7 @@ def test_every_format_says_what_the_set_wants(name: str, colours: DistilledSet, 
 
 
 def test_image_folders_are_read_by_torchvision(colours: DistilledSet, tmp_path: Path) -> None:
-    from torchvision.datasets import ImageFolder
+    from torchvision.datasets import ImageFolder  # type: ignore[import-untyped]
 
     root = export(colours, "imagefolder", tmp_path)
     found = ImageFolder(str(root / "stage_2"))
