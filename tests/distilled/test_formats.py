@@ -291,6 +291,16 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-30])
 
 
+def smear(path: Path) -> None:
+    """Compressed bytes that cannot be expanded."""
+    data = path.read_bytes()
+    path.write_bytes(data[:100] + bytes(50) + data[150:])
+
+
+def enlarge(path: Path) -> None:
+    Image.new("L", (9, 8), 7).save(path)
+
+
 def repaint(path: Path) -> None:
     Image.new("L", (8, 8), 7).save(path)
 
@@ -311,9 +321,11 @@ def relabel(path: Path) -> None:
     [
         ("safetensors", ".", cut, "is damaged"),
         ("npz", ".", cut, "is damaged or no export"),
+        ("npz", ".", smear, "is damaged or no export"),
         ("imagefolder", "stage_2/7/00007.png", Path.unlink, "stage 2 holds 9 images that are not the 10"),
         ("imagefolder", "stage_2/7/00007.png", repaint, "stage 2 holds 10 images that are not the 10"),
         ("imagefolder", "stage_2/7/00007.png", cut, "00007.png is no readable PNG"),
+        ("imagefolder", "stage_2/7/00007.png", enlarge, "is no readable PNG .it has 9x8 pixels, expected 8x8"),
         ("imagefolder", "distilled.json", relabel, "was changed after it was written"),
         ("imagefolder", "distilled.json", cut, "is not readable JSON"),
         ("huggingface", "data/train-00000-of-00001.parquet", cut, "is missing or damaged"),

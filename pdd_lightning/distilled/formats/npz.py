@@ -46,13 +46,16 @@ class Npz(Format):
                 arrays = {name: file[name] for name in file.files}
             text = str(arrays.pop(_DESCRIPTION)[()])
             tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        except Exception as error:  # what a damaged archive raises has no common class
             raise ArtifactError(f"{path} is damaged or no export ({error}); export the set again") from error
         return set_of(tensors, Description.from_text(text))
 
     def recognises(self, path: Path) -> bool:
         """See :meth:`Format.recognises`."""
-        if not path.is_file() or not zipfile.is_zipfile(path):
-            return path.is_file() and path.suffix == self.suffix
-        with zipfile.ZipFile(path) as file:
-            return f"{_DESCRIPTION}.npy" in file.namelist()
+        if not path.is_file():
+            return False
+        try:
+            with zipfile.ZipFile(path) as file:
+                return f"{_DESCRIPTION}.npy" in file.namelist()
+        except Exception:  # no archive, or a damaged one
+            return path.suffix == self.suffix

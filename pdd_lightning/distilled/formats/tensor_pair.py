@@ -1,6 +1,5 @@
 """`images.pt` and `labels.pt`, as the code of DC, MTT and IDC saves a set."""
 
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -56,7 +55,7 @@ def _read(file: Path) -> Tensor:
     """A tensor that `torch.save` wrote; `weights_only` makes tensors and runs nothing."""
     try:
         found = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+    except Exception as error:  # what a damaged file raises has no common class
         raise ArtifactError(f"{file} is missing, damaged or holds more than a tensor; export the set again") from error
     if not isinstance(found, Tensor):
         raise ArtifactError(f"{file} holds {type(found).__name__}, expected one tensor; export the set again")
