@@ -58,6 +58,10 @@ COMMANDS: Final[Mapping[str, Command]] = {
         "pdd_lightning.cli.reproduce",
         "One of the paper's experiments, from its runs to its table: pdd-cli reproduce table1 --scale digits.",
     ),
+    "export": Command(
+        "pdd_lightning.cli.export",
+        "Write a distilled set for others: pdd-cli export RUN --format huggingface --output PATH.",
+    ),
 }
 """In the order of the overview."""
 

@@ -1,7 +1,9 @@
 """A distilled set as an object: images, and everything that using them takes."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -270,3 +272,26 @@ class DistilledSet:
         device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
         read = LabelledImages(self.preprocess(images), labels.long()).to(device)
         return accuracy(network, read)
+
+    def export(self, path: str | PathLike[str], format: str, licence: str | None = None) -> Path:
+        """Write the set for others; :func:`load` reads every format.
+
+        Args:
+            path: The file or folder to make. Nothing is overwritten.
+            format: "safetensors", "npz" or "pt", which are lossless, or "imagefolder" or "huggingface", which hold
+                PNG pictures: pixels are rounded to 8 bits, and clipped where they lie outside [0, 1].
+            licence: Of the real data; None leaves what is known of it.
+
+        Returns:
+            The path.
+
+        Raises:
+            ConfigError: If there is no such format, it cannot hold the set, or something is at the path.
+            ArtifactError: If it cannot be written; nothing is left then.
+        """
+        # Formats write and read distilled sets.
+        from pdd_lightning.distilled.export import export_set  # noqa: PLC0415
+        from pdd_lightning.distilled.formats import format_named  # noqa: PLC0415
+
+        form = format_named(format)
+        return export_set(replace(self, about=self.about.under(licence)), Path(path), form)

@@ -54,6 +54,24 @@ def read_set(run: RunFolder) -> DistilledSet:
     return DistilledSet(tuple(subsets), Preprocessing.read(run.preprocessing), about)
 
 
+def require_finished(run: RunFolder) -> None:
+    """Check that no stage is missing which the run was to have; anything but a run passes.
+
+    Raises:
+        ArtifactError: Naming the stage.
+    """
+    done = run.completed()
+    last = run.stage(done)
+    if done and "model" not in last.read_manifest().settings:  # chosen or imported images are complete with one stage
+        stages = _object(_config(last.config).get("model")).get("stages")
+        if isinstance(stages, int) and done < stages:
+            raise ArtifactError(
+                f"{run.directory}: stage {done + 1} of {stages} is not finished; continue by `pdd-cli run --config "
+                f"{last.config} --run_dir {run.directory}`, or write what is there from Python: "
+                "pdd_lightning.load(RUN).export(...)"
+            )
+
+
 def _recipe(run: RunFolder, manifest: Manifest, config: Json) -> Recipe:
     """How the run's evaluation trains: as the transition does, unless it was given a recipe of its own."""
     evaluated = _config(run.evaluation.config) if run.evaluation.config.is_file() else config

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = [page for page in [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md"))] if page.is_file()]
 PROGRAMS = ("pdd-cli", "make", "python", "python3")
 NOT_RUN = "# not run"
+WITHOUT_CONFIGURATION = ("export",)
 REPLACED = ("--config", "-c", "--run_dir", "--experts_dir")
 
 
@@ -76,7 +77,11 @@ def test_a_command_of_the_documentation(
         named = [arg for arg in args if arg.endswith(".yaml")]
         assert all((ROOT / name.rpartition("=")[2]).is_file() for name in named), f"{named} must exist"
         monkeypatch.setattr(children, "call", call)
-        run_pdd(args, runs)
+        if args[0] in WITHOUT_CONFIGURATION:
+            monkeypatch.chdir(runs)
+            main([str(ROOT / arg) if (ROOT / arg).exists() else arg for arg in args])
+        else:
+            run_pdd(args, runs)
     else:
         # The documentation speaks from the root of the repository; what is written goes elsewhere.
         line = [sys.executable, *(str(ROOT / arg) if (ROOT / arg).exists() else arg for arg in args)]
