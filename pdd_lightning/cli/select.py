@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from pdd_lightning.cli.application import application, say
+from pdd_lightning.cli.given import make_given
 from pdd_lightning.evaluation.selected_run import SelectedRun
 from pdd_lightning.process.launch import load_data
-from pdd_lightning.store.files import require_writable
 
 
 def main(args: Sequence[str]) -> int:
@@ -33,18 +33,10 @@ def main(args: Sequence[str]) -> int:
         [30]
     """
     with application("select", args) as app:
-        run, selecting, processes = app.model.run, app.option("select"), app.processes()
+        selecting, processes = app.option("select"), app.processes()
         load_data(processes, app.datamodule, "fit")
-        selected = SelectedRun(app.evaluator(), selecting)
-        if selected.complete:
-            say(f"the images are selected already in {run.directory}: nothing to do")
-            return 0
-        require_writable(run.stage(1).directory, "--run_dir")
-        app.take()
-        if processes.is_global_zero:
-            app.keep(run.stage(1).config)
-        subset = selected.make()
-        if processes.is_global_zero:
-            selected.write(subset)
-        say(f"{len(subset.data)} images selected by {selecting.method.name}: {run.stage(1).synthetic}")
+        subset = make_given(app, SelectedRun(app.evaluator(), selecting), processes.is_global_zero)
+        if subset is not None:
+            where = app.model.run.stage(1).synthetic
+            say(f"{len(subset.data)} images selected by {selecting.method.name}: {where}")
     return 0

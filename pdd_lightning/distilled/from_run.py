@@ -40,7 +40,7 @@ def read_set(run: RunFolder) -> DistilledSet:
     if not isinstance(model, dict) or not isinstance(shape, list) or not isinstance(names, list):
         raise ArtifactError(f"{last.manifest} says nothing of its network, images and classes; restore it from a copy")
     about = About(
-        name=manifest.selected_by or ("pdd" if len(subsets) > 1 else "distilled"),
+        name=manifest.given_as or ("pdd" if len(subsets) > 1 else "distilled"),
         class_names=tuple(map(str, names)),
         image_shape=(int(shape[0]), int(shape[1]), int(shape[2])),
         recipe=_recipe(run, manifest, config),

@@ -201,7 +201,7 @@ class Evaluator:
         """
         evaluation, (name, subsets) = self.evaluation, self.sets.distilled()
         seeds, budget = evaluation.seeds, progressive_steps(subsets, self.recipe)
-        ipc = sum(len(subset.data) for subset in subsets) // self.data.num_classes
+        ipc = max(1, sum(len(subset.data) for subset in subsets) // self.data.num_classes)
         recipe = with_steps(self.recipe, ipc * self.data.num_classes, budget)
         # A run of selected images needs no second row for them.
         wanted = [baseline for baseline in evaluation.baselines if baseline != name]

@@ -68,9 +68,9 @@ class RunSets(Sets):
             ArtifactError: If the run is not complete, or was changed.
         """
         run, stages = self.module.run, self.module.options.stages
-        if (selected := run.selected_by) is not None:
+        if (given := run.given_as) is not None:
             run.stage(1).verify(None, self.data.fingerprint, None)
-            return selected, [read_subset(run.stage(1))]
+            return given, [read_subset(run.stage(1))]
         if (done := run.completed(stages)) < stages:
             raise ArtifactError(
                 f"{run.directory} has {done} of {stages} stages complete: run `pdd-cli run` or `pdd-cli fit` with the "

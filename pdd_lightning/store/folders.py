@@ -26,13 +26,18 @@ A run folder holds::
     run.lock                           held by the process that works in the folder
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from pdd_lightning.errors import ArtifactError
 from pdd_lightning.store.digests import differing_keys, file_digest, fingerprint
 from pdd_lightning.store.files import FORMAT, read_json, require_format, write_json
 from pdd_lightning.types import Json
+
+GIVEN: Final[Mapping[str, str]] = {"select": "images selected by {}", "imported": "images imported as {}"}
+"""How images that no stage distilled are spoken of, by the part of their settings that holds their name."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +70,22 @@ class Manifest:
         return fingerprint(made)
 
     @property
-    def selected_by(self) -> str | None:
-        """The name of the selection that made it; None for a distillation."""
-        select = self.settings.get("select")
-        return str(select["name"]) if isinstance(select, dict) else None
+    def given(self) -> tuple[str, str] | None:
+        """How images came here that no stage distilled: the key of `GIVEN`, and their name; None for a distillation."""
+        for kind in GIVEN:
+            if isinstance(part := self.settings.get(kind), dict):
+                return kind, str(part.get("name"))
+        return None
+
+    @property
+    def given_as(self) -> str | None:
+        """The name of images that were selected or imported, for tables; None for a distillation."""
+        return self.given and self.given[1]
+
+    @property
+    def holds(self) -> str:
+        """What the stage holds, for a message."""
+        return GIVEN[self.given[0]].format(self.given[1]) if self.given else "distilled images"
 
 
 @dataclass(frozen=True)
@@ -193,10 +210,9 @@ class StageFolder:
             f"Restore the old options, choose another --run_dir, or delete {self.directory} and the later stages to "
             "make them again."
         )
-        if settings is not None and manifest.selected_by is not None:
+        if settings is not None and manifest.given is not None:
             raise ArtifactError(
-                f"--run_dir={self.directory.parent} holds images selected by {manifest.selected_by}; choose another "
-                "folder to distil"
+                f"--run_dir={self.directory.parent} holds {manifest.holds}; choose another folder to distil"
             )
         if settings is not None and (changed := differing_keys(manifest.settings, settings, "model.")):
             raise ArtifactError(
@@ -302,9 +318,9 @@ class RunFolder:
         return done
 
     @property
-    def selected_by(self) -> str | None:
-        """The name of the selection that made the run; None for a distillation, and where nothing is complete."""
-        return self.stage(1).read_manifest().selected_by if self.stage(1).complete else None
+    def given_as(self) -> str | None:
+        """The name of images that were selected or imported; None for a distillation, and where nothing is complete."""
+        return self.stage(1).read_manifest().given_as if self.stage(1).complete else None
 
     @property
     def experts(self) -> Path:
