@@ -46,6 +46,10 @@ COMMANDS: Final[Mapping[str, Command]] = {
         "pdd_lightning.cli.select",
         "Choose real images in place of distilled ones: --select.method Herding --select.ipc 10.",
     ),
+    "import": Command(
+        "pdd_lightning.cli.import",
+        "Make others' images a finished run: pdd-cli import IMAGES LABELS --config FILE --run_dir RUN.",
+    ),
     "plan": Command(
         "pdd_lightning.cli.plan",
         "Say what a run will take, before it starts: time, memory and disk, from a short measurement.",
@@ -61,6 +65,10 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "export": Command(
         "pdd_lightning.cli.export",
         "Write a distilled set for others: pdd-cli export RUN --format huggingface --output PATH.",
+    ),
+    "show": Command(
+        "pdd_lightning.cli.show",
+        "Draw the images of a run as a picture: pdd-cli show RUN --stage 2 --classes 3,cat.",
     ),
 }
 """In the order of the overview."""

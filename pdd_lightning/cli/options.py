@@ -7,6 +7,7 @@ from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
 from pdd_lightning.errors import ConfigError
+from pdd_lightning.evaluation.imported_run import Importing
 from pdd_lightning.evaluation.protocol import Evaluation
 from pdd_lightning.evaluation.selected_run import Selecting
 from pdd_lightning.planning.planner import Planning
@@ -68,6 +69,7 @@ def add_run_options(parser: LightningArgumentParser) -> None:
     parser.add_class_arguments(Evaluation, "evaluation", sub_configs=True)
     # For every command, so that one file serves all of them.
     parser.add_class_arguments(Selecting, "select")
+    parser.add_class_arguments(Importing, "imported")
     parser.add_class_arguments(Planning, "plan")
 
 
