@@ -40,6 +40,8 @@ WITHOUT_EXAMPLE = {
     "errors": "raised by what shows its use, and explained by their messages",
     "process": "how commands start, meet and end",
     "compute.step_products": "what a walk is made of, which shows its use",
+    "evaluation.given_run": "what `pdd-cli select` and `pdd-cli import` do, which show their use",
+    "evaluation.imported_run.ImportedRun": "what `pdd-cli import` does, which shows its use",
     "evaluation.selected_run.SelectedRun": "what `pdd-cli select` does, which shows its use",
     "evaluation.sets": "where an `Evaluator`, which shows its use, takes its images from",
     "planning.clock": "what `pdd-cli plan` does, which shows its use",

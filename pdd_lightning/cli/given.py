@@ -24,6 +24,7 @@ def make_given(app: Application, given: GivenRun, first: bool) -> Subset | None:
     if given.complete:
         say(f"the images are {given.done} already in {run.directory}: nothing to do")
         return None
+    given.check()
     require_writable(run.stage(1).directory, "--run_dir")
     app.take()
     if first:

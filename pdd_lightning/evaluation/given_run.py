@@ -95,15 +95,22 @@ class GivenRun(ABC):
         folder.verify(None, self.data.fingerprint, None)
         return True
 
+    def check(self) -> None:
+        """Refuse what :meth:`make` would refuse, before anything is written.
+
+        Raises:
+            ConfigError: If a learning rate is to be tuned and there is nothing to tune it on.
+        """
+        if self.rate is None:
+            self.evaluator.check_rates()
+
     def make(self) -> Subset:
         """Gather the images, and tune their learning rate on held-out ones where none is given.
 
         Raises:
-            ConfigError: If there is nothing to tune on, or the network does not suit the images.
+            ConfigError: If the network does not suit the images.
         """
         rates: Sequence[float] = self.evaluator.evaluation.random_rates
-        if self.rate is None:
-            self.evaluator.check_rates()
         subset = Subset(self.images(), self.rate or rates[0], 1, self.factor)
         if self.rate is not None:
             return subset

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from torch import Tensor
+
 from pdd_lightning.errors import ConfigError, DataError
 from pdd_lightning.evaluation.evaluator import Evaluator
 from pdd_lightning.evaluation.given_run import GivenRun
@@ -73,32 +75,25 @@ class ImportedRun(GivenRun):
         channels, height, width = self.data.image_shape
         if importing.factor > 1:
             check_factor(importing.factor, height, width)
-        self._found = read_files([Path(file) for file in importing.files], channels)
-        self._images, self.space = labelled_images(self._found, self.data, importing.space)
+        found = read_files([Path(file) for file in importing.files], channels)
+        self._images, self.space = labelled_images(found, self.data, importing.space)
+        self._digests, self._beside = found.digests, found.rate
+        self._rate = importing.rate
+        if importing.rate is None and found.rate is not None:
+            self._rate = _rate(*found.rate)
 
     @property
     def rate(self) -> float | None:
-        """See :attr:`GivenRun.rate`.
-
-        Raises:
-            DataError: If what lies beside the images is no learning rate.
-        """
-        if self.importing.rate is not None or self._found.rate is None:
-            return self.importing.rate
-        tensor, path = self._found.rate
-        rate = float(tensor) if tensor.numel() == 1 else float("nan")
-        if not 0 < rate < float("inf"):
-            shown = f"{rate:g}" if tensor.numel() == 1 else f"{tensor.numel()} values"
-            raise DataError(f"{path}: its learning rate is {shown}, expected one that is positive; give --rate")
-        return rate
+        """See :attr:`GivenRun.rate`."""
+        return self._rate
 
     @property
     def rate_origin(self) -> str:
         """Where the learning rate is from, for a message."""
         if self.importing.rate is not None:
             return "as given"
-        if self._found.rate is not None:
-            return f"from {self._found.rate[1]}"
+        if self._beside is not None:
+            return f"from {self._beside[1]}"
         rates: Sequence[float] = self.evaluator.evaluation.random_rates
         if len(rates) == 1:
             return "the only one of evaluation.random_rates"
@@ -111,8 +106,16 @@ class ImportedRun(GivenRun):
 
     def origin(self) -> Json:
         """See :meth:`GivenRun.origin`."""
-        return {"files": self._found.digests, "space": self.space, "rate": self.rate, "factor": self.factor}
+        return {"files": self._digests, "space": self.space, "rate": self.rate, "factor": self.factor}
 
     def images(self) -> LabelledImages:
         """See :meth:`GivenRun.images`."""
         return self._images
+
+
+def _rate(tensor: Tensor, path: Path) -> float:
+    rate = float(tensor) if tensor.numel() == 1 else float("nan")
+    if not 0 < rate < float("inf"):
+        shown = f"{rate:g}" if tensor.numel() == 1 else f"{tensor.numel()} values"
+        raise DataError(f"{path}: its learning rate is {shown}, expected one that is positive; give --rate")
+    return rate

@@ -81,7 +81,7 @@ def test_no_option_at_all_names_what_is_missing(capsys: pytest.CaptureFixture[st
     assert line.startswith("pdd-cli: error: --model.network, --model.objective, --model.dynamics, --data: required")
 
 
-@pytest.mark.parametrize("command", ["fit", "evaluate", "select", "plan"])
+@pytest.mark.parametrize("command", ["fit", "evaluate", "select", "import", "plan"])
 def test_one_file_serves_every_command(
     command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,7 +136,7 @@ def test_a_file_that_is_missing_is_told_without_torch(command: str) -> None:
 def test_each_command_has_help(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(children, "call", call)
     assert "every stage that is not complete" in " ".join(printed(capsys, "run", "--help").split())
-    for command in ("fit", "evaluate", "select", "plan"):
+    for command in ("fit", "evaluate", "select", "import", "plan"):
         shown = printed(capsys, command, "--help")
         assert ("Distil the next unfinished stage" in shown) == (command == "fit")
         assert "rehearsal" not in shown  # of a plan, which nobody chooses
