@@ -3,11 +3,13 @@
 import json
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from pdd_lightning.cli.application import application, say
 from pdd_lightning.cli.given import make_given
 from pdd_lightning.errors import ConfigError, PDDError
+from pdd_lightning.evaluation.imported_files import read_files
 from pdd_lightning.evaluation.imported_run import ImportedRun, Importing
 from pdd_lightning.process.launch import load_data
 
@@ -52,9 +54,9 @@ def _import(args: Sequence[str]) -> int:
         importing: Importing = app.option("imported")
         if not importing.files:
             raise ConfigError("import needs files: pdd-cli import IMAGES LABELS --config FILE --run_dir RUN")
-        processes = app.processes()
+        processes, found = app.processes(), read_files([Path(file) for file in importing.files])
         load_data(processes, app.datamodule, "fit")
-        imported = ImportedRun(app.evaluator(), importing)
+        imported = ImportedRun(app.evaluator(), importing, found)
         subset = make_given(app, imported, processes.is_global_zero)
         if subset is not None:
             say(

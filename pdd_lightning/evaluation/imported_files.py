@@ -40,7 +40,7 @@ class ImportedFiles:
         ...     paths = [Path(folder, f"{name}_best.pt") for name in ("images", "labels", "lr")]
         ...     for path, tensor in zip(paths, (torch.zeros(2, 1, 8, 8), torch.arange(2), torch.tensor(0.02))):
         ...         torch.save(tensor, path)
-        ...     found = read_files(paths[:2], channels=1)
+        ...     found = read_files(paths[:2])
         >>> found.images.shape, round(float(found.rate[0]), 3), sorted(found.digests)
         (torch.Size([2, 1, 8, 8]), 0.02, ['images', 'labels', 'rate'])
     """
@@ -53,19 +53,18 @@ class ImportedFiles:
     source: str = ""
 
 
-def read_files(paths: Sequence[Path], channels: int) -> ImportedFiles:
+def read_files(paths: Sequence[Path]) -> ImportedFiles:
     """Read a file of images and one of labels, one file that holds both, or a folder of class folders.
 
     Args:
         paths: One or two.
-        channels: Of the data, which say whether image files are read as grey.
 
     Raises:
         DataError: If there are others, or they do not hold images and labels.
     """
     match paths:
         case [folder] if folder.is_dir():
-            return _folder(folder, channels)
+            return _folder(folder)
         case [file]:
             return _file(file)
         case [images, labels]:
@@ -133,10 +132,10 @@ def _find(tensors: Mapping[str, Tensor], part: str) -> Tensor | None:
     return found[0] if len(found) == 1 else None
 
 
-def _folder(folder: Path, channels: int) -> ImportedFiles:
+def _folder(folder: Path) -> ImportedFiles:
     found = list_classes(folder, str(folder))
     files = [path for paths in found.files.values() for path in paths]
-    images, _ = load_images(files, grey=channels == 1)
+    images, _ = load_images(files, grey=None)
     labels = torch.tensor([label for label, paths in enumerate(found.files.values()) for _ in paths])
     # Names of files decide the order of the images.
     contents = [[name, [file_digest(path) for path in paths]] for name, paths in found.files.items()]

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import Final, Literal
 
@@ -35,6 +36,8 @@ def labelled_images(found: ImportedFiles, data: ImageDataModule, space: Space | 
         DataError: If images or labels do not suit the data.
         ConfigError: If the space is not clear, or not the one that is given.
     """
+    if found.classes is not None and found.images.shape[1] == 1:  # a grey picture is one of colours too
+        found = replace(found, images=found.images.expand(-1, data.image_shape[0], -1, -1))
     images, labels = found.images, _labels(found, data.class_names)
     _check_images(found, data)
     if len(labels) != len(images):

@@ -9,10 +9,9 @@ from torch import Tensor
 from pdd_lightning.errors import ConfigError, DataError
 from pdd_lightning.evaluation.evaluator import Evaluator
 from pdd_lightning.evaluation.given_run import GivenRun
-from pdd_lightning.evaluation.imported_files import read_files
+from pdd_lightning.evaluation.imported_files import ImportedFiles
 from pdd_lightning.evaluation.imported_images import Space, labelled_images
 from pdd_lightning.evaluation.row import BASELINES
-from pdd_lightning.training.formation import check_factor
 from pdd_lightning.types import Json, LabelledImages
 
 
@@ -60,22 +59,22 @@ class ImportedRun(GivenRun):
 
     Args:
         evaluator: Knows the run, its data and how networks are trained.
-        importing: What to read.
+        importing: What to make of them.
+        found: What was read.
 
     Raises:
-        DataError: If the files do not hold images and labels that suit the data.
+        DataError: If images, labels or learning rate do not suit the data.
         ConfigError: If an option does not suit them, or the space is not clear.
     """
 
     kind, done = "imported", "imported"
 
-    def __init__(self, evaluator: Evaluator, importing: Importing) -> None:
+    def __init__(self, evaluator: Evaluator, importing: Importing, found: ImportedFiles) -> None:
         super().__init__(evaluator, importing.name)
         self.importing = importing
-        channels, height, width = self.data.image_shape
-        if importing.factor > 1:
-            check_factor(importing.factor, height, width)
-        found = read_files([Path(file) for file in importing.files], channels)
+        _, height, width = self.data.image_shape
+        if not 1 <= importing.factor <= min(height, width):
+            raise ConfigError(f"--factor={importing.factor}: images of {height}x{width} pixels do not hold as many")
         self._images, self.space = labelled_images(found, self.data, importing.space)
         self._digests, self._beside = found.digests, found.rate
         self._rate = importing.rate

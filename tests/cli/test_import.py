@@ -224,7 +224,7 @@ MISTAKES: dict[str, tuple[Callable[[Theirs], tuple[Any, Any]], list[str], list[s
     "unclear space": (change(images=lambda x: x + 2), [], ["may be pixels", "--space pixels or --space normalised"]),
     "unknown space": (change(), ["--space", "pixel"], ["--space=pixel: expected one of"]),
     "impossible rate": (change(), ["--rate", "-1"], ["--rate must be positive and finite, got -1"]),
-    "impossible factor": (change(), ["--factor", "9"], ["factor=9", "8x8"]),
+    "impossible factor": (change(), ["--factor", "9"], ["--factor=9: images of 8x8 pixels"]),
     "name of a baseline": (change(), ["--name", "full"], ["--name=full: this is the name of a baseline"]),
     "no tensor": (change(labels=lambda y: "text"), [], ["labels_best.pt: which of its tensors are the labels", "none"]),
     "more than tensors": (change(images=lambda x: torch.nn.ReLU()), [], ["holds more than tensors"]),

@@ -97,7 +97,7 @@ def test_images_that_are_not_whitened_are_warned_of(
 
 
 def test_folders_are_matched_by_the_names_of_classes(plain: Smooth) -> None:
-    pixels = torch.full((2, 3, 16, 16), 128, dtype=torch.uint8)
+    pixels = torch.full((2, 1, 16, 16), 128, dtype=torch.uint8)  # grey pictures beside data in colour
     found = replace(files(pixels), labels=torch.tensor([0, 1]), classes=("dog", "cat"))
     assert labelled_images(found, plain, None)[0].labels.tolist() == [1, 0]
     with pytest.raises(DataError, match="theirs/cats: there is no such class, did you mean cat"):
