@@ -37,7 +37,7 @@ def main(args: Sequence[str]) -> int:
         0
     """
     parser = Parser("pdd-cli show", description=COMMANDS["show"].help, allow_abbrev=False)
-    parser.add_argument("run", metavar="RUN", help="Folder of a run, finished as far as it goes.")
+    parser.add_argument("run", metavar="RUN", help="Folder of a run, finished as far as it goes, or an export.")
     parser.add_argument("--stage", type=int, metavar="K", help="Show this stage alone; all of them by default.")
     parser.add_argument("--classes", metavar="A,B", help="Show these alone: names or numbers, separated by commas.")
     parser.add_argument(

@@ -81,10 +81,16 @@ def test_classes_bear_their_numbers_and_are_found_by_name(monkeypatch: pytest.Mo
     assert given == [["0: cat"], ["2: 1", "0: cat"], ["1: dog, brown"]]
 
 
-def test_an_imported_set_is_shown(shown: Show, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    shutil.copytree(SAMPLE, tmp_path / "one", ignore=shutil.ignore_patterns("stage_02", "stage_03"))
-    main(["show", "one"])
-    assert capsys.readouterr().out.startswith("one_stage_1.png: 10 images of stage 1, ")
+def test_what_else_can_be_loaded_is_shown_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(SAMPLE, "run.one", ignore=shutil.ignore_patterns("stage_02", "stage_03"))
+    pdd.load("run.one").export("mine.npz", "npz")
+    for path, picture in (("run.one", "run.one_stage_1.png"), ("mine.npz", "mine_stage_1.png")):
+        main(["show", path])
+        assert capsys.readouterr().out.startswith(f"{picture}: 10 images of stage 1, ")
+        assert Path(picture).is_file()
 
 
 MISTAKES: dict[str, tuple[list[str], str]] = {
@@ -120,7 +126,7 @@ def test_a_mistake_is_one_line(
 def test_a_folder_without_a_run_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["show", str(tmp_path)])
-    assert f"{tmp_path} holds no complete stage" in capsys.readouterr().err
+    assert f"{tmp_path} is no distilled set" in capsys.readouterr().err
 
 
 def test_it_needs_no_lightning(tmp_path: Path) -> None:
