@@ -43,7 +43,7 @@ def main(args: Sequence[str]) -> int:
         ...     main(["--config=configs/smoke/stage.yaml", f"--run_dir={run}", *few])
         ...     sorted(path.name for path in Path(run, "stage_01").glob("*.safetensors"))
         0
-        ['end_states.safetensors', 'synthetic.safetensors']
+        ['end_states.safetensors', 'synthetic.safetensors', 'witnesses.safetensors']
     """
     with application("fit", args) as app:
         module, data, trainer = app.model, app.datamodule, _trainer(app)
