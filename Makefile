@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install quickstart smoke compare-digits compare-cifar10 benchmarks lint test test-slow test-gpu clean
+.PHONY: install quickstart smoke compare-digits compare-cifar10 benchmarks docs lint test test-slow test-gpu clean
 
 install: .venv/installed
 
@@ -39,6 +39,9 @@ checkpoints/cifar10-compare/%/evaluation/results.json: configs/cifar10/compare/%
 benchmarks: install  ## time everything against the usual way, on all cores and nothing else running
 	$(BIN)/python benchmarks/all.py --json
 
+docs: install  ## the pages of docs/ as a site in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -54,4 +57,4 @@ test-gpu: install
 	$(BIN)/pytest -m gpu
 
 clean:
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache
