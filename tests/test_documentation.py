@@ -2,6 +2,7 @@
 
 import inspect
 import re
+from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from inspect import get_annotations
@@ -11,9 +12,12 @@ from pkgutil import walk_packages
 from pydoc import locate
 
 import pytest
+import torch
+from torch import nn
 
 import pdd_lightning
 from pdd_lightning.cli.commands import COMMANDS
+from pdd_lightning.distilled import DistilledSet, load
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -24,13 +28,15 @@ PAGES = [
 NAMED = r"(?<![\w./])(?:tests|pdd_lightning|configs|examples|docs|benchmarks)/[\w./*{},-]*[\w}]"
 """A path from the root, `configs/{smoke,digits}/*.yaml` too."""
 
-LINK = r"\]\(([^)#:]+)\)"
-"""A file beside the page."""
+LINK = r"\]\(([^)#:]+)(?:#[^)]*)?\)"
+"""A file beside the page, or a place in it."""
 
 MEMBER = r"`(pdd_lightning(?:\.\w+)+|[A-Z]\w*\.\w+)"
 """Something by its import path, or a class of ours and its member."""
 
 FENCED = r"```.*?```"
+
+PYTHON = r"^```python\n(.*?)^```"
 
 OF_A_ROOM = r"`([a-z_]+/[a-z_]+\.py)`"
 OF_CONFIGS = r"`([\w/{},]+/[\w/{},]+\.yaml)`"
@@ -92,6 +98,22 @@ def test_what_a_page_names_exists(page: str) -> None:
     assert [name for name in re.findall(MEMBER, re.sub(FENCED, "", text, flags=re.DOTALL)) if not resolves(name)] == []
     if page == "configs/README.md":
         assert missing(re.findall(OF_CONFIGS, text), beside) == []
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "```python\n" in (ROOT / page).read_text(encoding="utf-8")])
+def test_the_programs_of_a_page_run(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def load_for_a_moment(path: str) -> DistilledSet:
+        found = load(path)
+        return replace(found, about=replace(found.about, recipe=replace(found.about.recipe, epochs=2)))
+
+    monkeypatch.setattr(pdd_lightning, "load", load_for_a_moment)
+    monkeypatch.chdir(ROOT)
+    names: dict[str, object] = {}
+    for program in re.findall(PYTHON, (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE):
+        with torch.random.fork_rng():
+            exec(compile(program, page, "exec"), names)
+    assert isinstance(names["network"], nn.Module)
+    assert not names["network"].training
 
 
 def test_a_path_that_does_not_exist_is_found() -> None:

@@ -67,7 +67,7 @@ def test_files_are_as_promised(run: Path) -> None:
 
 
 def test_the_page_names_all_that_is_left(run: Path) -> None:
-    page = (ROOT / "README.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
     tree = page.partition("## What a run leaves")[2].partition("## ")[0]
     for folder in (run, run / "evaluation", run / "stage_01"):
         prefix = "" if folder == run else f"{folder.name}/"
