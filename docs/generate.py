@@ -198,7 +198,7 @@ def _cell(text: str | None) -> str:
 
 def _kind(hint: Any) -> str:
     """A type as people write it, with the choices of a Literal."""
-    return f"`{_written(hint)}`".replace("|", "\\|")
+    return f"`{_written(hint)}`"  # in which a bar starts no new cell
 
 
 def _written(hint: Any) -> str:

@@ -109,5 +109,5 @@ def test_the_site_is_built_without_a_warning_and_fetches_nothing(tmp_path: Path)
     assert {page.stem for page in DOCS.glob("*.md")} <= pages.keys()
     assert {url for text in pages.values() for url in re.findall(FETCHED, text)} == set()
     assert "syn_batch_size" in pages["options"]
-    assert 'id="pdd_lightning.load"' in pages["python"]
+    assert 'id="pdd_lightning.distilled.load.load"' in pages["python"]
     assert ":class:" not in pages["python"]
