@@ -101,6 +101,12 @@ def test_a_picture_is_shown_and_has_colours_for_the_dark(picture: str) -> None:
     assert any(f"](pictures/{picture})" in page.read_text(encoding="utf-8") for page in DOCS.glob("*.md"))
 
 
+def test_every_room_is_in_the_picture() -> None:
+    text = (DOCS / "pictures" / "rooms.svg").read_text(encoding="utf-8")
+    rooms = [path.parent.name for path in (ROOT / "pdd_lightning").glob("*/__init__.py")]
+    assert [room for room in rooms if f">{room}</text>" not in text] == []
+
+
 @pytest.mark.slow
 def test_the_site_is_built_without_a_warning_and_fetches_nothing(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
