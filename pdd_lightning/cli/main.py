@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from pdd_lightning.cli.commands import COMMANDS, Command, about
+from pdd_lightning.cli.shipped import found
 from pdd_lightning.cli.strict_yaml import refuse_unreadable
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.process.failures import end
@@ -40,8 +41,9 @@ def main(args: Sequence[str] | None = None) -> None:
     try:
         check_numbers()
         command = _find(arguments[0])
-        refuse_unreadable(arguments[1:])
-        status = command.load()(arguments[1:])
+        given = found(arguments[1:])
+        refuse_unreadable(given)
+        status = command.load()(given)
     except Exception as error:
         end(error)
     if status:

@@ -27,7 +27,8 @@ Do a whole run: `pdd-cli fit` for every stage that is not complete, then `pdd-cl
 when it is run again; finished, it only shows the results.
 
 options:
-  --config FILE     A configuration; see configs/. Given several times, later files override earlier ones.
+  --config FILE     A configuration: `pdd-cli init DIR --data NAME` writes one, and some are shipped, such as
+                    quickstart/stage.yaml. Given several times, later files override earlier ones.
   --run_dir DIR     Folder of the run.
   --print_config    Show the whole configuration and stop.
   --OPTION VALUE    Every option of `pdd-cli fit` except --stage; `pdd-cli fit --help` describes them.
@@ -61,7 +62,7 @@ def main(args: Sequence[str]) -> int:
         print(USAGE, end="")
         return 0
     if not args:
-        raise ConfigError("run needs a configuration: pdd-cli run --config FILE")
+        raise ConfigError("run needs a configuration: pdd-cli run --config FILE; `pdd-cli init DIR` writes one")
     if any(arg == "--stage" or arg.startswith("--stage=") for arg in args):
         raise ConfigError("--stage belongs to `pdd-cli fit`; leave it out, for `run` does every stage")
     if any(arg.partition("=")[0] == "--print_config" for arg in args):

@@ -8,6 +8,7 @@ from typing import Any, Final
 import yaml
 
 from pdd_lightning.cli.paths import from_home
+from pdd_lightning.cli.shipped import nearest
 from pdd_lightning.errors import ConfigError
 
 _TAG: Final = "tag:yaml.org,2002:"
@@ -68,7 +69,9 @@ def load_file(path: Path, shown: str) -> dict[Any, Any]:
             f"{shown}: this is not valid YAML{where} ({problem}); check brackets, colons and indentation there"
         ) from error
     except OSError as error:
-        raise ConfigError(f"{shown}: cannot be read ({error.strerror}); name an existing YAML file") from error
+        raise ConfigError(
+            f"{shown}: cannot be read ({error.strerror}); name an existing YAML file{nearest(str(path))}"
+        ) from error
     if not isinstance(content, dict):
         raise ConfigError(f"{shown}: this holds no options; expected lines such as `run_dir: checkpoints/run`")
     return content
