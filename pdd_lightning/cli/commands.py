@@ -30,6 +30,10 @@ class Command:
 
 
 COMMANDS: Final[Mapping[str, Command]] = {
+    "init": Command(
+        "pdd_lightning.cli.init",
+        "Write a configuration that fits some data: pdd-cli init DIR --data folder --root PATH",
+    ),
     "run": Command(
         "pdd_lightning.cli.run",
         "Do everything: every stage in turn, then the evaluation. Run it again to continue.",

@@ -1,14 +1,12 @@
 """`pdd-cli compare`: one table of several runs, with each baseline once."""
 
-from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from rich.console import Console
 
-from pdd_lightning.cli.commands import COMMANDS
 from pdd_lightning.cli.paths import from_home
+from pdd_lightning.cli.plain_parser import PlainParser
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.evaluation.compare import by_test_set, merged_rows
 from pdd_lightning.evaluation.report import markdown_section, render_table
@@ -16,18 +14,6 @@ from pdd_lightning.evaluation.results import read_results
 from pdd_lightning.evaluation.row import BASELINES
 from pdd_lightning.store.files import write_text
 from pdd_lightning.store.folders import RunFolder
-
-
-class Parser(ArgumentParser):
-    """Gives a mistake as one line, as the other commands do."""
-
-    def error(self, message: str) -> NoReturn:
-        """See :meth:`argparse.ArgumentParser.error`.
-
-        Raises:
-            ConfigError: In place of an exit.
-        """
-        raise ConfigError(f"{message}; `{self.prog} --help` describes the options")
 
 
 def main(args: Sequence[str]) -> int:
@@ -61,7 +47,7 @@ def main(args: Sequence[str]) -> int:
         ...
         0
     """
-    parser = Parser("pdd-cli compare", description=COMMANDS["compare"].help)
+    parser = PlainParser("compare")
     parser.add_argument("runs", nargs="+", metavar="RUN", help="Folder of a run that was evaluated.")
     parser.add_argument("--every_stage", action="store_true", help="Show what was reached after earlier stages too.")
     parser.add_argument(

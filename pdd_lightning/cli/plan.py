@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from pdd_lightning.cli.application import application
+from pdd_lightning.cli.application import Application, application
 from pdd_lightning.evaluation.protocol import Evaluation
 from pdd_lightning.planning.estimate import Amounts
 from pdd_lightning.planning.planner import Planner
@@ -42,36 +42,47 @@ def main(args: Sequence[str]) -> int:
     """
     # A stage named in the file is for `fit`; a plan is of all.
     with application("plan", [*args, "--stage=null"]) as app:
-        module, data, processes = app.model, app.datamodule, app.trainer_of(logger=False)
-        data.prepare_data()
-        data.setup("fit")
-        module.verify_finished(data.fingerprint)
-        module.check(data)
-        app.evaluator().check()
-        require_writable(module.run.directory, "--run_dir")
-        # The logs of a rehearsal go where it works, not to loggers that keep them.
-        logs = app.option("trainer").logger is not False
-        planner = Planner(
-            module,
-            data,
-            evaluation=app.evaluation,
-            planning=app.option("plan"),
-            schedule=(app.option("checkpoint_every"), app.option("checkpoint_minutes")),
-            world=processes.num_devices * processes.num_nodes,
-            make_stage=app.stage,
-            stage_trainer=lambda stage, callbacks: app.stage_trainer(
-                stage,
-                callbacks,
-                logger=loggers_of(logs, stage.run, stage.folder.directory.name),
-                enable_checkpointing=False,
-                **ALONE,
-            ),
-            evaluation_trainer=lambda steps, callbacks: app.evaluation_trainer(steps, callbacks, **ALONE),
-        )
-        plan, minutes = planner.run(), app.option("plan").minutes
+        plan, minutes = planner_of(app).run(), app.option("plan").minutes
         if minutes is not None:
-            print(shorter(plan, module.options, app.evaluation, minutes))
+            print(shorter(plan, app.model.options, app.evaluation, minutes))
     return 0
+
+
+def planner_of(app: Application) -> Planner:
+    """Plans the run of a configuration, once everything is checked that a run checks.
+
+    Args:
+        app: The configuration.
+
+    Raises:
+        PDDError: If the user can mend what is wrong.
+    """
+    module, data, processes = app.model, app.datamodule, app.trainer_of(logger=False)
+    data.prepare_data()
+    data.setup("fit")
+    module.verify_finished(data.fingerprint)
+    module.check(data)
+    app.evaluator().check()
+    require_writable(module.run.directory, "--run_dir")
+    # The logs of a rehearsal go where it works, not to loggers that keep them.
+    logs = app.option("trainer").logger is not False
+    return Planner(
+        module,
+        data,
+        evaluation=app.evaluation,
+        planning=app.option("plan"),
+        schedule=(app.option("checkpoint_every"), app.option("checkpoint_minutes")),
+        world=processes.num_devices * processes.num_nodes,
+        make_stage=app.stage,
+        stage_trainer=lambda stage, callbacks: app.stage_trainer(
+            stage,
+            callbacks,
+            logger=loggers_of(logs, stage.run, stage.folder.directory.name),
+            enable_checkpointing=False,
+            **ALONE,
+        ),
+        evaluation_trainer=lambda steps, callbacks: app.evaluation_trainer(steps, callbacks, **ALONE),
+    )
 
 
 def shorter(plan: Amounts, options: StageOptions, evaluation: Evaluation, minutes: float) -> str:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from pdd_lightning.cli import children
+from pdd_lightning.cli import children, shipped
 from pdd_lightning.cli.commands import COMMANDS
-from pdd_lightning.cli.compare import Parser
 from pdd_lightning.cli.paths import from_home
+from pdd_lightning.cli.plain_parser import PlainParser
 from pdd_lightning.cli.strict_yaml import load_file
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.evaluation.results import read_results
@@ -19,7 +19,7 @@ from pdd_lightning.reproduction.report import experiment_lines, experiment_page,
 from pdd_lightning.store.files import FORMAT, read_json, write_json, write_text
 from pdd_lightning.store.folders import RunFolder
 
-EXPERIMENTS = Path(__file__).parents[2] / "configs" / "experiments"
+EXPERIMENTS = shipped.folder() / "experiments"
 
 
 def main(args: Sequence[str]) -> int:
@@ -40,14 +40,7 @@ def main(args: Sequence[str]) -> int:
         ...
         pdd_lightning.errors.ConfigError: table9: there is no such experiment; did you mean table...
     """
-    parser = Parser("pdd-cli reproduce", description=COMMANDS["reproduce"].help)
-    parser.add_argument("experiment", metavar="NAME", help=f"One of {', '.join(_names())}.")
-    parser.add_argument("--scale", default="digits", help="digits (minutes a run), small (hours) or paper (a GPU).")
-    parser.add_argument("--run_dir", metavar="DIR", help="Folder of its runs; checkpoints/NAME-SCALE by default.")
-    parser.add_argument("--output", metavar="FILE.json", help="Write every row here, and the table beside it.")
-    parser.add_argument("--only", metavar="RUN,...", help="Do these runs alone, and no table.")
-    parser.add_argument("--plan", action="store_true", help="Say what each run would take, and do none.")
-    options, more = parser.parse_known_args(list(args))
+    options, more = parser().parse_known_args(list(args))
     experiment = _find(options.experiment, options.scale)
     experiment.check(more)
     names = [run.name for run in experiment.runs]
@@ -68,6 +61,18 @@ def main(args: Sequence[str]) -> int:
         output = Path(from_home(options.output, "--output")) if options.output else folder / "table.json"
         _report(experiment, folder, output)
     return 0
+
+
+def parser() -> PlainParser:
+    """Its own options; the others are those of `run`."""
+    made = PlainParser("reproduce")
+    made.add_argument("experiment", metavar="NAME", help=f"One of {', '.join(_names())}.")
+    made.add_argument("--scale", default="digits", help="digits (minutes a run), small (hours) or paper (a GPU).")
+    made.add_argument("--run_dir", metavar="DIR", help="Folder of its runs; checkpoints/NAME-SCALE by default.")
+    made.add_argument("--output", metavar="FILE.json", help="Write every row here, and the table beside it.")
+    made.add_argument("--only", metavar="RUN,...", help="Do these runs alone, and no table.")
+    made.add_argument("--plan", action="store_true", help="Say what each run would take, and do none.")
+    return made
 
 
 def _plan(folder: Path, runs: dict[str, list[str]]) -> int:

@@ -87,11 +87,8 @@ class Planner:
 
     def run(self) -> Amounts:
         """Measure, write plan.json unless the run has begun, print the table, and return the plan."""
-        module, start, notes = self.module, since_start(), self._notes()
-        if self.planning.seconds < COMPILED_FROM:
-            module.options = replace(module.options, compile_networks=False)
-        costs = self._costs()
-        plan = self._evaluation(start, costs, self._stages(start, costs))
+        module, notes = self.module, self._notes()
+        plan = self.measured()
         used, path = collect(module), module.run.plan
         if path.is_file() and module.run.stage(1).directory.is_dir():
             notes.append(f"the run has begun: {path} stays as it is")
@@ -103,6 +100,14 @@ class Planner:
         for note in notes:
             console.print(f"- {note}", markup=False, highlight=False, soft_wrap=True)
         return plan
+
+    def measured(self) -> Amounts:
+        """Measure, and return the plan; nothing is written or printed."""
+        module, start = self.module, since_start()
+        if self.planning.seconds < COMPILED_FROM:
+            module.options = replace(module.options, compile_networks=False)
+        costs = self._costs()
+        return self._evaluation(start, costs, self._stages(start, costs))
 
     def _costs(self) -> dict[str, StageCost]:
         """Costs of the smallest and of the largest stage, and of the baseline of one stage."""

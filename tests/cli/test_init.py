@@ -1,0 +1,118 @@
+"""`pdd-cli init`: what it writes fits the data, works, and mistakes are told in a line."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from commandline import make_folder
+from PIL import Image
+
+from pdd_lightning.cli.main import main
+from pdd_lightning.planning.new_data import METHODS
+
+
+def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as exit_:
+        main(["init", *args])
+    printed = capsys.readouterr()
+    assert (exit_.value.code, printed.out) == (2, "")
+    lines = [line for line in printed.err.splitlines() if line.startswith("pdd-cli: error: ")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def images(root: Path, classes: dict[str, int], size: int = 8) -> Path:
+    for shade, (name, count) in enumerate(classes.items()):
+        (root / name).mkdir(parents=True)
+        for index in range(count):
+            Image.new("L", (size, size), 60 * shade + index).save(root / name / f"{index}.png")
+    return root
+
+
+def written(folder: Path) -> dict[str, object]:
+    found = yaml.safe_load((folder / "stage.yaml").read_text(encoding="utf-8"))
+    assert isinstance(found, dict)
+    return found
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_written_for_a_folder_runs(method: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = images(tmp_path / "data", {"a": 10, "b": 12})
+    main(["init", str(tmp_path / "mine"), "--data", "folder", "--root", str(root), "--method", method, "--ipc", "1"])
+    assert "2 classes of at least 8 training images, 1x8x8" in capsys.readouterr().out
+    few = ["--model.iterations", "2", "--model.recipe.epochs", "1", "--model.network.width", "4"]
+    member = "experts" if method == "mtt" else "start_states"
+    main(["fit", "--config", str(tmp_path / "mine" / "stage.yaml"), *few, f"--model.dynamics.{member}", "1"])
+    assert (tmp_path / "mine" / "run" / "stage_01" / "stage.json").is_file()
+
+
+@pytest.mark.parametrize("data", ["digits", "cifar10", "cifar100", "tiny_imagenet"])
+@pytest.mark.parametrize("accelerator", ["cpu", "gpu"])
+def test_data_that_are_known_need_not_be_there(
+    data: str, accelerator: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    main(["init", "mine", "--data", data, "--accelerator", accelerator])
+    file, expected = "mine/stage.yaml", written(tmp_path / "mine")
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as exit_:
+        main(["fit", "--config", file, "--trainer.accelerator", "cpu", "--print_config"])
+    assert exit_.value.code in (0, None)
+    shown, given = yaml.safe_load(capsys.readouterr().out), expected["model"]
+    assert isinstance(given, dict)
+    assert (shown["model"]["iterations"], shown["model"]["image_lr"]) == (given["iterations"], given["image_lr"])
+    assert all(len(line) <= 120 for line in Path(file).read_text().splitlines())
+
+
+def test_a_configuration_is_never_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "stage.yaml").write_text("mine")
+    assert "stays as it is" in refused(capsys, str(tmp_path), "--data", "digits")
+    assert (tmp_path / "stage.yaml").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["--data", "digit"], "--data=digit: did you mean digits? Choose one of digits, cifar10"),
+        (["--data", "digits", "--method", "dcs"], "--method=dcs: did you mean dc"),
+        (["--data", "digits", "--root", "x"], "--root=x: the digits come with scikit-learn"),
+        (["--data", "digits", "--image_size", "8"], "--image_size=8: belongs to --data folder"),
+        (["--data", "digits", "--stages", "0"], "--stages must be at least 1, got 0"),
+        (["--data", "digits", "--ipc", "60"], "--stages=3 of --ipc=60: 180 images per class"),
+        (["--data", "digits", "--minutes", "-1"], "--minutes must be positive"),
+        (["--data", "digits", "--ipc", "x"], "argument --ipc: invalid int value: 'x'"),
+        (["--data", "folder"], "--root: required with --data folder"),
+        (["--data", "folder", "--root", "nowhere"], "--root='nowhere': there is no folder nowhere"),
+        ([], "the following arguments are required: --data"),
+    ],
+)
+def test_mistakes_are_told(args: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert told in refused(capsys, str(tmp_path / "mine"), *args)
+    assert not (tmp_path / "mine").exists()
+
+
+def test_folders_that_cannot_be_used_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def told(root: Path, *more: str) -> str:
+        return refused(capsys, str(tmp_path / "mine"), "--data", "folder", "--root", str(root), *more)
+
+    (tmp_path / "none").mkdir()
+    assert "there is no folder" in told(tmp_path / "none")
+    assert "holds one class only, a" in told(images(tmp_path / "one", {"a": 5}))
+    mixed = images(tmp_path / "mixed", {"a": 5, "b": 5})
+    Image.new("L", (9, 9)).save(mixed / "a" / "0.png")
+    line = told(mixed)
+    assert "image sizes differ" in line
+    assert line.endswith("; here that is --image_size N")
+    assert not (tmp_path / "mine").exists()
+
+
+def test_images_are_resized_where_asked(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "data", (12, 10))
+    args = ["--data", "folder", "--root", str(root), "--image_size", "8", "--ipc", "1", "--stages", "1"]
+    main(["init", str(tmp_path / "mine"), *args])
+    data = written(tmp_path / "mine")["data"]
+    assert isinstance(data, dict)
+    assert data["init_args"]["image_size"] == 8
+    assert data["init_args"]["grey"] is False
+    assert data["init_args"]["root"] == str(root)
