@@ -40,7 +40,7 @@ def fault_of(given: str, base: type) -> str | None:
     """
     module_name, _, name = given.rpartition(".")
     if not module_name:
-        known = any(cls.__name__ == given for cls in _subclasses(base))
+        known = any(cls.__name__ == given for cls in subclasses(base))
         return None if known else f"this is not {_article(base)}{offer(given, base)}"
     try:
         module = importlib.import_module(module_name)
@@ -116,7 +116,7 @@ def class_of(hint: Any, packages: Sequence[str] = ("pdd_lightning",)) -> type | 
 
 def offer(given: str, base: type) -> str:
     """The classes to choose from, as the end of a message."""
-    names = sorted(cls.__name__ for cls in _subclasses(base) if not inspect.isabstract(cls))
+    names = sorted(cls.__name__ for cls in subclasses(base) if not inspect.isabstract(cls))
     which = f"choose {join(names, 'or')}" if len(names) <= MOST_NAMES else f"name a {base.__name__} of {_top(base)}"
     return f"{suggest(given, names)}; {which}, or give the import path of a class of your own"
 
@@ -149,8 +149,12 @@ def _top(cls: type) -> str:
     return cls.__module__.partition(".")[0]
 
 
-def _subclasses(base: type) -> set[type]:
-    """The classes below one in its own package; those of others may have names of their own."""
+def subclasses(base: type) -> set[type]:
+    """The classes below one in its own package; those of others may have names of their own.
+
+    Args:
+        base: A class of ours.
+    """
     below: list[type] = base.__subclasses__()
     direct = {cls for cls in below if _top(cls) == _top(base) and not cls.__name__.startswith("_")}
-    return direct.union(*(_subclasses(cls) for cls in direct))
+    return direct.union(*(subclasses(cls) for cls in direct))

@@ -74,6 +74,14 @@ COMMANDS: Final[Mapping[str, Command]] = {
         "pdd_lightning.cli.show",
         "Draw the images of a run as a picture: pdd-cli show RUN --stage 2 --classes 3,cat.",
     ),
+    "doctor": Command(
+        "pdd_lightning.cli.doctor",
+        "Say what is installed, what there is to compute with, and what would limit a run.",
+    ),
+    "completion": Command(
+        "pdd_lightning.cli.completion",
+        "Print a script by which a shell completes options: pdd-cli completion bash",
+    ),
 }
 """In the order of the overview."""
 

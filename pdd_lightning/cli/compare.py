@@ -47,14 +47,7 @@ def main(args: Sequence[str]) -> int:
         ...
         0
     """
-    parser = PlainParser("compare")
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="Folder of a run that was evaluated.")
-    parser.add_argument("--every_stage", action="store_true", help="Show what was reached after earlier stages too.")
-    parser.add_argument(
-        "--against", metavar="RUN", help="The run that all others are compared with, by name; the first by default."
-    )
-    parser.add_argument("--output", metavar="FILE", help="Write the table here too, as Markdown.")
-    options = parser.parse_args(args)
+    options = parser().parse_args(args)
     runs = [Path(from_home(run, "RUN")) for run in options.runs]
     labels = [run.resolve().name for run in runs]
     if len(set(labels)) < len(labels):
@@ -77,3 +70,15 @@ def main(args: Sequence[str]) -> int:
     if options.output is not None:
         write_text(Path(from_home(options.output, "--output")), "\n".join(sections))
     return 0
+
+
+def parser() -> PlainParser:
+    """Its options."""
+    made = PlainParser("compare")
+    made.add_argument("runs", nargs="+", metavar="RUN", help="Folder of a run that was evaluated.")
+    made.add_argument("--every_stage", action="store_true", help="Show what was reached after earlier stages too.")
+    made.add_argument(
+        "--against", metavar="RUN", help="The run that all others are compared with, by name; the first by default."
+    )
+    made.add_argument("--output", metavar="FILE", help="Write the table here too, as Markdown.")
+    return made

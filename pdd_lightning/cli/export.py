@@ -10,9 +10,8 @@ from typing import Final
 
 from torch import Tensor
 
-from pdd_lightning.cli.commands import COMMANDS
-from pdd_lightning.cli.compare import Parser
 from pdd_lightning.cli.paths import from_home
+from pdd_lightning.cli.plain_parser import PlainParser
 from pdd_lightning.distilled import DistilledSet, load
 from pdd_lightning.distilled.eight_bits import Loss
 from pdd_lightning.distilled.export import export_set, require_free
@@ -47,21 +46,7 @@ def main(args: Sequence[str]) -> int:
         /.../set.npz: npz, 30 images in 3 stages, ... KiB; lossless
         0
     """
-    parser = Parser("pdd-cli export", description=COMMANDS["export"].help, allow_abbrev=False)
-    parser.add_argument("run", metavar="RUN", help="Folder of a finished run, or an export.")
-    names = ", ".join(each.name for each in FORMATS)
-    parser.add_argument("--format", metavar="NAME", required=True, help=f"One of {names}.")
-    parser.add_argument("--output", metavar="PATH", required=True, help="File or folder to make; never overwritten.")
-    parser.add_argument("--licence", metavar="TEXT", help="Of the real images, where it is not the one on record.")
-    parser.add_argument(
-        "--measure",
-        type=_truth,
-        default=False,
-        metavar="true|false",
-        help="Train networks on the images before and after they became 8-bit pictures, and compare (default: false).",
-    )
-    parser.add_argument("--seeds", type=int, default=_SEEDS, help=f"Networks of each kind (default: {_SEEDS}).")
-    options = parser.parse_args(args)
+    options = parser().parse_args(args)
     form, output = format_named(options.format, "--format"), Path(from_home(options.output, "--output"))
     if options.seeds < 1:
         raise ConfigError(f"--seeds={options.seeds}: at least one network is needed")
@@ -79,6 +64,25 @@ def main(args: Sequence[str]) -> int:
     if test is not None:
         _measure(distilled, load(output), test, options.seeds)
     return 0
+
+
+def parser() -> PlainParser:
+    """Its options."""
+    made = PlainParser("export")
+    made.add_argument("run", metavar="RUN", help="Folder of a finished run, or an export.")
+    names = ", ".join(each.name for each in FORMATS)
+    made.add_argument("--format", metavar="NAME", required=True, help=f"One of {names}.")
+    made.add_argument("--output", metavar="PATH", required=True, help="File or folder to make; never overwritten.")
+    made.add_argument("--licence", metavar="TEXT", help="Of the real images, where it is not the one on record.")
+    made.add_argument(
+        "--measure",
+        type=_truth,
+        default=False,
+        metavar="true|false",
+        help="Train networks on the images before and after they became 8-bit pictures, and compare (default: false).",
+    )
+    made.add_argument("--seeds", type=int, default=_SEEDS, help=f"Networks of each kind (default: {_SEEDS}).")
+    return made
 
 
 def _truth(text: str) -> bool:

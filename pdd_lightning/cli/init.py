@@ -63,7 +63,7 @@ def main(args: Sequence[str]) -> int:
         the whole run: pdd-cli run --config .../mine/stage.yaml
         0
     """
-    options = _parser().parse_args(args)
+    options = parser().parse_args(args)
     require_one_of("--data", options.data, DATA)
     require_one_of("--method", options.method, METHODS)
     require_one_of("--accelerator", options.accelerator, ("auto", "cpu", "gpu"))
@@ -89,20 +89,21 @@ def main(args: Sequence[str]) -> int:
     return 0
 
 
-def _parser() -> PlainParser:
-    parser = PlainParser("init")
-    parser.add_argument("folder", metavar="DIR", help="Folder for stage.yaml, which must not be there yet.")
-    parser.add_argument("--data", required=True, metavar="NAME", help=f"One of {', '.join(DATA)}.")
-    parser.add_argument("--root", metavar="PATH", help="Folder of the data; of --data folder it holds <class>/<file>.")
-    parser.add_argument("--image_size", type=int, metavar="N", help="Resize a folder's images to N pixels square.")
-    parser.add_argument("--method", default="mtt", metavar="NAME", help=f"One of {', '.join(METHODS)}; mtt by default.")
-    parser.add_argument("--stages", type=int, default=3, metavar="N", help="Number of stages; 3 by default.")
-    parser.add_argument("--ipc", type=int, default=3, metavar="N", help="Images per class of each; 3 by default.")
-    parser.add_argument("--minutes", type=float, metavar="M", help="How long the run may take; measures for it.")
-    parser.add_argument(
+def parser() -> PlainParser:
+    """Its options."""
+    made = PlainParser("init")
+    made.add_argument("folder", metavar="DIR", help="Folder for stage.yaml, which must not be there yet.")
+    made.add_argument("--data", required=True, metavar="NAME", help=f"One of {', '.join(DATA)}.")
+    made.add_argument("--root", metavar="PATH", help="Folder of the data; of --data folder it holds <class>/<file>.")
+    made.add_argument("--image_size", type=int, metavar="N", help="Resize a folder's images to N pixels square.")
+    made.add_argument("--method", default="mtt", metavar="NAME", help=f"One of {', '.join(METHODS)}; mtt by default.")
+    made.add_argument("--stages", type=int, default=3, metavar="N", help="Number of stages; 3 by default.")
+    made.add_argument("--ipc", type=int, default=3, metavar="N", help="Images per class of each; 3 by default.")
+    made.add_argument("--minutes", type=float, metavar="M", help="How long the run may take; measures for it.")
+    made.add_argument(
         "--accelerator", default="auto", metavar="NAME", help="cpu, gpu, or auto, a GPU where there is one."
     )
-    return parser
+    return made
 
 
 @dataclass(frozen=True)

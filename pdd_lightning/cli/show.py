@@ -7,9 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pdd_lightning.cli.commands import COMMANDS
-from pdd_lightning.cli.compare import Parser
 from pdd_lightning.cli.paths import from_home
+from pdd_lightning.cli.plain_parser import PlainParser
 from pdd_lightning.distilled import DistilledSet, load
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.stage.course import outside
@@ -36,18 +35,7 @@ def main(args: Sequence[str]) -> int:
         /.../mine.png: 2 images of stage 1, 67.2 % of their values outside [0, 1] (-0.64 to 1.62) and cut off
         0
     """
-    parser = Parser("pdd-cli show", description=COMMANDS["show"].help, allow_abbrev=False)
-    parser.add_argument("run", metavar="RUN", help="Folder of a run, finished as far as it goes, or an export.")
-    parser.add_argument("--stage", type=int, metavar="K", help="Show this stage alone; all of them by default.")
-    parser.add_argument("--classes", metavar="A,B", help="Show these alone: names or numbers, separated by commas.")
-    parser.add_argument(
-        "--raw",
-        choices=("true", "false"),
-        default="false",
-        help="true shows what networks read, whitened where the data are, scaled from its least value to its largest.",
-    )
-    parser.add_argument("--output", metavar="FILE.png", help="The picture; by default in the current folder.")
-    options = parser.parse_args(args)
+    options = parser().parse_args(args)
     where = Path(from_home(options.run, "RUN"))
     found = load(where)
     stages = _stages(found, options.stage)
@@ -56,6 +44,22 @@ def main(args: Sequence[str]) -> int:
     path = _output(options.output, where, stages, raw)
     print(f"{path}: {draw(found, path, stages, labels, raw=raw)}")
     return 0
+
+
+def parser() -> PlainParser:
+    """Its options."""
+    made = PlainParser("show")
+    made.add_argument("run", metavar="RUN", help="Folder of a run, finished as far as it goes, or an export.")
+    made.add_argument("--stage", type=int, metavar="K", help="Show this stage alone; all of them by default.")
+    made.add_argument("--classes", metavar="A,B", help="Show these alone: names or numbers, separated by commas.")
+    made.add_argument(
+        "--raw",
+        choices=("true", "false"),
+        default="false",
+        help="true shows what networks read, whitened where the data are, scaled from its least value to its largest.",
+    )
+    made.add_argument("--output", metavar="FILE.png", help="The picture; by default in the current folder.")
+    return made
 
 
 def draw(found: DistilledSet, path: Path, stages: Sequence[int], classes: Sequence[int], *, raw: bool = False) -> str:
