@@ -58,6 +58,10 @@ COMMANDS: Final[Mapping[str, Command]] = {
         "pdd_lightning.cli.plan",
         "Say what a run will take, before it starts: time, memory and disk, from a short measurement.",
     ),
+    "tune": Command(
+        "pdd_lightning.cli.tune",
+        "Try a few rates of the images on a short first stage: pdd-cli tune --config FILE",
+    ),
     "compare": Command(
         "pdd_lightning.cli.compare",
         "One table of several evaluated runs: pdd-cli compare RUN_DIR RUN_DIR ...",

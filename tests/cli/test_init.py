@@ -7,8 +7,10 @@ import yaml
 from commandline import make_folder
 from PIL import Image
 
+from pdd_lightning.cli import init
 from pdd_lightning.cli.main import main
-from pdd_lightning.planning.new_data import METHODS
+from pdd_lightning.planning.estimate import Line
+from pdd_lightning.planning.new_data import METHODS, Facts, choose, fitted
 
 
 def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:
@@ -116,3 +118,51 @@ def test_images_are_resized_where_asked(tmp_path: Path) -> None:
     assert data["init_args"]["image_size"] == 8
     assert data["init_args"]["grey"] is False
     assert data["init_args"]["root"] == str(root)
+
+
+def test_a_match_spans_as_many_steps_however_few_the_images() -> None:
+    for images in (40, 400, 4000):
+        chosen = choose(Facts((1, 8, 8), 4, images, images // 4), "mtt", stages=1, ipc=1, gpu=False)
+        steps = -(-round(0.9 * images) // chosen.batch_size)
+        assert 0.6 * 66 <= chosen.match_epochs * steps <= 1.4 * 66
+    tiny, large = (
+        choose(Facts((3, 64, 64), 200, 100_000, 500), "dm", stages=3, ipc=1, gpu=gpu) for gpu in (False, True)
+    )
+    assert (tiny.max_per_class, large.max_per_class, tiny.width, large.width) == (50, None, 32, 128)
+
+
+LINES = [
+    *(Line("stage 1", "start", 10.0), Line("stage 1", "preparation", 60.0), Line("stage 1", "distillation", 100.0)),
+    *(Line("stage 1", "transition", 30.0), Line("evaluation", "start", 10.0), Line("evaluation", "pdd", 30.0)),
+]
+
+
+@pytest.mark.parametrize("minutes", [2, 3, 5, 30])
+def test_a_run_is_fitted_into_the_time(minutes: float) -> None:
+    chosen = choose(Facts((1, 8, 8), 10, 1438, 139), "mtt", stages=1, ipc=1, gpu=False)
+    found, seconds = fitted(chosen, LINES, minutes)
+    assert seconds <= 60 * minutes + 1
+    assert (found.iterations > chosen.iterations) == (60 * minutes > 240)
+    assert found.iterations <= 5 * chosen.iterations
+
+
+def test_what_cannot_fit_is_told_by_its_seconds() -> None:
+    chosen = choose(Facts((1, 8, 8), 10, 1438, 139), "mtt", stages=1, ipc=1, gpu=False)
+    found, seconds = fitted(chosen, LINES, minutes=0.1)
+    assert (found.iterations, found.members, found.epochs) == (20, 2, 20)
+    assert seconds > 6
+
+
+@pytest.mark.slow
+def test_minutes_are_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(init, "_SECONDS", 0.1)
+    root = images(tmp_path / "data", {"a": 10, "b": 12})
+    args = ["--data", "folder", "--root", str(root), "--ipc", "1", "--stages", "1", "--method", "dm"]
+    main(["init", str(tmp_path / "mine"), *args, "--minutes", "60"])
+    assert "note: takes about " in capsys.readouterr().out
+    model = written(tmp_path / "mine")["model"]
+    assert isinstance(model, dict)
+    assert model["iterations"] == 1000
+    assert not (tmp_path / "mine" / "run").exists()
