@@ -18,6 +18,9 @@ from pdd_lightning.described import options_of
 
 SHELLS: Final = ("bash", "zsh")
 
+PASSING: Final = ("tune", "reproduce")
+"""Commands that hand on the options of `fit`, beside those of their own."""
+
 _FILES: Final = {"config": shtab.FILE, "run_dir": shtab.DIRECTORY, "experts_dir": shtab.DIRECTORY}
 """Options that name files or folders."""
 
@@ -65,8 +68,12 @@ def _tree() -> ArgumentParser:
             for action in module.parser()._actions:
                 if action.dest != "help":
                     made._add_action(action)
+        if hasattr(module, "parser") and name not in PASSING:
             continue
+        given = {string for action in made._actions for string in action.option_strings}
         for option, choices in configured.items():
+            if f"--{option}" in given:
+                continue
             added: Any = made.add_argument(f"--{option}", choices=choices)
             if option in _FILES:
                 added.complete = _FILES[option]

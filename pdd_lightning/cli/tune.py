@@ -29,7 +29,7 @@ class Trial:
     Attributes:
         rate: Learning rate of the images.
         loss: Matching loss of the last steps.
-        accuracies: On held-out images, of each network of the transition.
+        accuracies: On held-out images, of networks that the stage never matched, or else of those of the transition.
         outside: Share of pixels that no picture can hold.
     """
 
@@ -102,7 +102,8 @@ def parser() -> PlainParser:
 
 def _read(rate: float, run: Path) -> Trial:
     summary: dict[str, Any] = dict(RunFolder(run).stage(1).read_manifest().summary)
-    return Trial(rate, summary["course"]["loss"][1], summary["validation_accuracies"], summary["pixels_outside"])
+    accuracies = summary.get("fresh_accuracies") or summary["validation_accuracies"]
+    return Trial(rate, summary["course"]["loss"][1], accuracies, summary["pixels_outside"])
 
 
 def _show(trials: Sequence[Trial], now: float, steps: int) -> None:

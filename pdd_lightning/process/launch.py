@@ -89,7 +89,7 @@ def require_meeting_point(trainer: Trainer) -> None:
     if alone and trainer.num_nodes > 1 and missing:
         raise ConfigError(
             f"--trainer.num_nodes={trainer.num_nodes}: {', '.join(missing)} not set, so the machines cannot find each "
-            "other. Start the command on each of them by torchrun or by srun of SLURM (docs/cluster.md), or with these "
+            "other. Start the command on each of them by torchrun or by srun of SLURM, or with these "
             "and NODE_RANK set"
         )
 

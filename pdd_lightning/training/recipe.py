@@ -83,7 +83,7 @@ class PlainRecipe:
         decay_at: Fractions of the epochs after which the learning rate is multiplied by `decay`.
         decay: Factor of the learning rate at each point of `decay_at`.
         precision: In which convolutions and products are computed: "bfloat16" is faster on hardware that has it, and
-            less exact (docs/performance.md).
+            less exact.
 
     Example:
         >>> Recipe(epochs=20, cutmix=0.5).plain["epochs"], "cutmix" in Recipe(cutmix=0.5).plain
