@@ -196,7 +196,8 @@ def _within(settings: Settings, written: Written, minutes: float) -> tuple[Setti
 
 def _say(path: Path, settings: Settings, notes: Sequence[str], gpu: bool) -> None:
     s, file = settings, shlex.quote(str(path))
-    each = f"{s.stages} stages of {s.ipc} images" if s.stages > 1 else f"one stage of {s.ipc} images"
+    images = f"{s.ipc} image{'s' if s.ipc > 1 else ''}"
+    each = f"{s.stages} stages of {images}" if s.stages > 1 else f"one stage of {images}"
     steps = f"{s.iterations} iterations{' each' if s.stages > 1 else ''}"
     print(f"made for {'a GPU' if gpu else 'CPU cores'}: {each} per class by {TITLES[s.method]}, {steps}")
     for note in notes:

@@ -56,9 +56,10 @@ def configuration(settings: Settings, written: Written) -> str:
 
 def _head(s: Settings, w: Written) -> str:
     stages = f"{s.stages} stages" if s.stages > 1 else "one stage"
+    images = "images" if s.ipc > 1 else "image"
     return f"""\
 # Progressive dataset distillation of {w.about},
-# in {stages} of {s.ipc} images per class, by {TITLES[s.method]}. Made for {"a GPU" if w.gpu else "CPU cores"}.
+# in {stages} of {s.ipc} {images} per class, by {TITLES[s.method]}. Made for {"a GPU" if w.gpu else "CPU cores"}.
 # Paths begin at the folder where the command is given. `pdd-cli plan --config FILE` says what the run takes and
 # `pdd-cli run --config FILE` does it; any option can be given there too, as in --model.ipc 5. `pdd-cli fit --config
 # FILE --print_config` shows those that are left out here, with their values.
