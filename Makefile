@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install quickstart smoke compare-digits compare-cifar10 benchmarks docs lint test test-slow test-gpu clean
+.PHONY: install quickstart smoke compare-digits compare-cifar10 benchmarks docs options lint test test-slow test-gpu clean
 
 install: .venv/installed
 
@@ -41,6 +41,9 @@ benchmarks: install  ## time everything against the usual way, on all cores and 
 
 docs: install  ## the pages of docs/ as a site in site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+options: install  ## write what --help says anew, after a change of options
+	$(BIN)/python -m pdd_lightning.cli.inventory
 
 lint: install
 	$(BIN)/ruff check .

@@ -7,14 +7,14 @@ imported. Here the class is looked for once more, to say which step failed.
 import importlib
 import inspect
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, get_args
 
 from pdd_lightning import datamodules, networks
+from pdd_lightning.cli.suggestions import join, suggest
 from pdd_lightning.errors import ConfigError
 
 MOST_NAMES: Final = 15
@@ -119,18 +119,6 @@ def offer(given: str, base: type) -> str:
     names = sorted(cls.__name__ for cls in subclasses(base) if not inspect.isabstract(cls))
     which = f"choose {join(names, 'or')}" if len(names) <= MOST_NAMES else f"name a {base.__name__} of {_top(base)}"
     return f"{suggest(given, names)}; {which}, or give the import path of a class of your own"
-
-
-def suggest(name: str, known: Iterable[str]) -> str:
-    """The known name that is closest, as a question."""
-    close = get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f", did you mean {close[0]}?" if close else ""
-
-
-def join(names: Iterable[str], word: str = "and") -> str:
-    """Names as a sentence lists them."""
-    *most, last = list(names) or ["none"]
-    return f"{', '.join(most)} {word} {last}" if most else last
 
 
 def _article(base: type) -> str:

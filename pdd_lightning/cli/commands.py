@@ -18,10 +18,16 @@ class Command:
     Attributes:
         module: Where its `main` is, which takes the arguments after the command's name and returns the exit status.
         help: What it does, in a line.
+        configured: Whether it works with a configuration, so that it has the options of all such commands.
+        section: That of the options which are its own, among those of all.
+        words: What it takes beside options; the options of its section then go without the section's name too.
     """
 
     module: str
     help: str
+    configured: bool = False
+    section: str = ""
+    words: str = ""
 
     def load(self) -> Callable[[Sequence[str]], int]:
         """Its `main`; only now is imported what the command needs."""
@@ -37,26 +43,36 @@ COMMANDS: Final[Mapping[str, Command]] = {
     "run": Command(
         "pdd_lightning.cli.run",
         "Do everything: every stage in turn, then the evaluation. Run it again to continue.",
+        configured=True,
     ),
     "fit": Command(
         "pdd_lightning.cli.fit",
         "Distil the next unfinished stage, or the one given by --stage. Run it again to continue.",
+        configured=True,
     ),
     "evaluate": Command(
         "pdd_lightning.cli.evaluate",
         "Train fresh networks on the finished run and report their test accuracy.",
+        configured=True,
     ),
     "select": Command(
         "pdd_lightning.cli.select",
         "Choose real images in place of distilled ones: --select.method Herding --select.ipc 10.",
+        configured=True,
+        section="select",
     ),
     "import": Command(
         "pdd_lightning.cli.import",
         "Make others' images a finished run: pdd-cli import IMAGES LABELS --config FILE --run_dir RUN.",
+        configured=True,
+        section="imported",
+        words="FILE ...",
     ),
     "plan": Command(
         "pdd_lightning.cli.plan",
         "Say what a run will take, before it starts: time, memory and disk, from a short measurement.",
+        configured=True,
+        section="plan",
     ),
     "tune": Command(
         "pdd_lightning.cli.tune",
@@ -99,8 +115,9 @@ commands:
 {commands}
 
 Exit status: 0 done, 2 a mistake that the last line names, 75 stopped by a signal and saved: run it again to continue.
-`pdd-cli COMMAND --help` describes a command, `pdd-cli --version` names the release. Any option of the file can be given
-on the command line too, for example --model.ipc 5 or --model.network ConvNet --model.network.width 64.
+`pdd-cli COMMAND --help` describes a command, `pdd-cli fit --help PART` options in full, as of `model` or `ConvNet`;
+`pdd-cli --version` names the release. Any option of the file can be given on the command line too, for example
+--model.ipc 5 or --model.network ConvNet --model.network.width 64.
 """
 
 

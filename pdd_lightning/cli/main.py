@@ -7,8 +7,11 @@ import sys
 from collections.abc import Sequence
 
 from pdd_lightning.cli.commands import COMMANDS, Command, about
+from pdd_lightning.cli.help import asked, show
 from pdd_lightning.cli.shipped import found
 from pdd_lightning.cli.strict_yaml import refuse_unreadable
+from pdd_lightning.cli.suggestions import join, nearest
+from pdd_lightning.cli.unknown import refuse_unknown
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.process.failures import end
 from pdd_lightning.process.quiet import quiet
@@ -41,8 +44,13 @@ def main(args: Sequence[str] | None = None) -> None:
     try:
         check_numbers()
         command = _find(arguments[0])
+        if command.configured and (topic := asked(arguments[1:])) is not None:
+            show(arguments[0], topic)
+            return
         given = found(arguments[1:])
         refuse_unreadable(given)
+        if command.configured:
+            refuse_unknown(given, arguments[0])
         status = command.load()(given)
     except Exception as error:
         end(error)
@@ -60,5 +68,6 @@ def _find(name: str) -> Command:
         return COMMANDS[name]
     if name.startswith("-"):
         raise ConfigError(f"{name}: the command comes first, as in `pdd-cli fit --config FILE`")
-    *most, last = COMMANDS
-    raise ConfigError(f"{name}: there is no such command; the commands are {', '.join(most)} and {last}")
+    near = nearest(name, COMMANDS)
+    meant = f"did you mean {near}? The" if near else "the"
+    raise ConfigError(f"{name}: there is no such command; {meant} commands are {join(COMMANDS)}")

@@ -15,7 +15,8 @@ import yaml
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
-from pdd_lightning.cli.classes import class_of, fault_of, join, suggest
+from pdd_lightning.cli.classes import class_of, fault_of
+from pdd_lightning.cli.suggestions import no_class_option, no_option
 from pdd_lightning.described import options_of
 from pdd_lightning.errors import ConfigError, PDDError, one_line
 
@@ -160,7 +161,7 @@ def _unknown(option: str, types: Iterable[str]) -> str:
     if not option.startswith("-"):
         return f"{option}: expected an option that begins with --; `pdd-cli fit --help` lists them"
     name = option.lstrip("-").partition("=")[0]
-    return f"--{name}: there is no such option{suggest(name, types)}; `pdd-cli fit --help` lists them"
+    return no_option(name, types)
 
 
 def _bad_value(message: str, option: str, types: dict[str, Any]) -> str:
@@ -170,7 +171,7 @@ def _bad_value(message: str, option: str, types: dict[str, Any]) -> str:
     if found := re.search(r"Option '([^']+)' is not accepted", message):
         known = _options_of(class_path)
         name = str(class_path).rpartition(".")[2]
-        return f"--{option}.{found[1]}: {name} has no such option{suggest(found[1], known)}; it has {join(known)}"
+        return no_class_option(option, name, found[1], known)
     if found := re.search(r"the following arguments are required: (.*)", message):
         return f"--{option}.{found[1]}: required by the chosen class; give it a value"
     if (line := _bad_section(message, option)) is not None:

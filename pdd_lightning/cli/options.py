@@ -56,7 +56,7 @@ def add_run_options(parser: LightningArgumentParser) -> None:
         "--wait_minutes",
         type=float,
         default=30.0,
-        help="Minutes to wait for the other processes of a run on several devices or machines.",
+        help="Minutes to wait for the other processes of a run, on several devices or machines.",
     )
     parser.add_argument(
         "--rebuild",

@@ -32,7 +32,7 @@ from lightning.pytorch.plugins import LayerSync
 from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.strategies import Strategy
 
-from pdd_lightning.cli.classes import join
+from pdd_lightning.cli.suggestions import join
 from pdd_lightning.errors import ConfigError, PDDError, one_line
 from pdd_lightning.process.failures import ended_line
 from pdd_lightning.store.files import require_writable

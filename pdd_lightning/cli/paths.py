@@ -2,9 +2,9 @@
 
 import os
 import re
+from argparse import Namespace
+from copy import copy
 from typing import Any
-
-from jsonargparse import Namespace
 
 from pdd_lightning.errors import ConfigError
 
@@ -43,7 +43,7 @@ def all_from_home(config: Any, option: str = "-") -> Any:
     if isinstance(config, Namespace):
         # Values before sections: those of the run are linked into the model, where nobody writes them.
         items = sorted(vars(config).items(), key=lambda item: isinstance(item[1], Namespace))
-        expanded = config.clone()
+        expanded = copy(config)
         for key, value in items:
             vars(expanded)[key] = all_from_home(value, _below(option, key))
         return expanded

@@ -1,11 +1,13 @@
 """Options of the commands that read no configuration. Imports no torch."""
 
+import re
 from argparse import ArgumentParser
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from pdd_lightning.cli.commands import COMMANDS
+from pdd_lightning.cli.suggestions import no_option
 from pdd_lightning.errors import ConfigError
 
 
@@ -26,6 +28,9 @@ class PlainParser(ArgumentParser):
         Raises:
             ConfigError: Always.
         """
+        if found := re.match(r"unrecognized arguments: --([^\s=]+)", message):
+            names = [name.removeprefix("--") for action in self._actions for name in action.option_strings]
+            raise ConfigError(no_option(found[1], names, f"{self.prog} --help"))
         raise ConfigError(f"{message}; `{self.prog} --help` describes the options")
 
 

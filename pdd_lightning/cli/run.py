@@ -20,21 +20,6 @@ STATUS_VARIABLE: Final = "PDD_STATUS_FILE"
 """Environment variable naming the file in which `fit` tells `run` how far the run is."""
 
 
-USAGE: Final = """\
-usage: pdd-cli run --config FILE [--OPTION VALUE ...]
-
-Do a whole run: `pdd-cli fit` for every stage that is not complete, then `pdd-cli evaluate`. Interrupted, it continues
-when it is run again; finished, it only shows the results.
-
-options:
-  --config FILE     A configuration: `pdd-cli init DIR --data NAME` writes one, and some are shipped, such as
-                    quickstart/stage.yaml. Given several times, later files override earlier ones.
-  --run_dir DIR     Folder of the run.
-  --print_config    Show the whole configuration and stop.
-  --OPTION VALUE    Every option of `pdd-cli fit` except --stage; `pdd-cli fit --help` describes them.
-"""
-
-
 def main(args: Sequence[str]) -> int:
     """Do all stages and the evaluation; continue if some are done.
 
@@ -49,18 +34,11 @@ def main(args: Sequence[str]) -> int:
         BusyError: If another process works in the run's folder.
 
     Example:
-        >>> main(["--help"])
-        usage: pdd-cli run --config FILE [--OPTION VALUE ...]
-        ...
-        0
         >>> main(["--config", "configs/smoke/stage.yaml", "--stage=2"])
         Traceback (most recent call last):
         ...
         pdd_lightning.errors.ConfigError: --stage belongs to `pdd-cli fit`; leave it out, for `run` does every stage
     """
-    if any(arg in ("--help", "-h") for arg in args):
-        print(USAGE, end="")
-        return 0
     if not args:
         raise ConfigError("run needs a configuration: pdd-cli run --config FILE; `pdd-cli init DIR` writes one")
     if any(arg == "--stage" or arg.startswith("--stage=") for arg in args):

@@ -5,21 +5,15 @@ file is read for its form first, and after a mistake in the options jsonargparse
 written out where it is named.
 """
 
-import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any
 
-import yaml
 from lightning.pytorch.cli import LightningArgumentParser
 
 from pdd_lightning.cli.classes import class_of, explained_imports
 from pdd_lightning.cli.messages import types_of
-from pdd_lightning.cli.paths import from_home
-from pdd_lightning.cli.strict_yaml import SIXTIETHS, load, load_file
+from pdd_lightning.cli.reader import Kind, Reader
 from pdd_lightning.errors import ConfigError
 
 
@@ -34,7 +28,7 @@ def explained_files(parser: LightningArgumentParser, args: Sequence[str]) -> Ite
     Raises:
         ConfigError: With one line.
     """
-    reader = _Reader(types_of(parser))
+    reader = Reader(kinds_of(types_of(parser)))
     written = reader.write_out(args)
     try:
         yield
@@ -50,152 +44,18 @@ def explained_files(parser: LightningArgumentParser, args: Sequence[str]) -> Ite
         raise ConfigError(reader.place(message, written)) from error
 
 
-@dataclass(frozen=True)
-class _Reader:
-    """Reads configuration files with their sections.
+def kinds_of(types: Mapping[str, Any]) -> dict[str, Kind]:
+    """What each option of a parser takes.
 
     Args:
-        types: The options that exist and their types.
-        origin: The file that gives each option, by its dotted name without `init_args`.
+        types: The type of each, None for a group.
     """
-
-    types: Mapping[str, Any]
-    origin: dict[str, Path] = field(default_factory=dict)
-
-    def write_out(self, args: Sequence[str]) -> list[str]:
-        """The arguments with the text of a configuration, after --config, where they name a file.
-
-        Args:
-            args: Among them files after --config, or after the option of a section.
-
-        Raises:
-            ConfigError: See :meth:`read`.
-        """
-        written: list[str] = []
-        for before, arg in zip(["", *args], args, strict=False):
-            option, equals, value = arg.partition("=") if arg.startswith("-") else (before, "", arg)
-            self._check_value(option, value)
-            content = self._content(option, value) if value else None
-            if content is None:
-                written.append(arg)
-            else:
-                written[len(written) if equals else -1 :] = ["--config", yaml.safe_dump(content)]
-        return written
-
-    def _check_value(self, option: str, value: str) -> None:
-        """Refuse on the command line what is refused in a file.
-
-        Raises:
-            ConfigError: If a value in YAML drops a part of it, or is another number than it looks like.
-        """
-        if value.startswith(("{", "[")):
-            with suppress(yaml.YAMLError):  # of which jsonargparse tells
-                load(value, option)
-        hint = self.types.get(option.removeprefix("--"))
-        if hint is not None and "str" not in str(hint) and SIXTIETHS.fullmatch(value):
-            raise ConfigError(f"{option}={value}: this would be read to the base of sixty; write the number out")
-
-    def _content(self, option: str, value: str) -> dict[Any, Any] | None:
-        """The options in the file that an option names, by their whole names; None if it names no file."""
-        name = option.removeprefix("--")
-        if option in ("-c", "--config"):
-            return self.read(Path(from_home(value, "--config")), f"--config={value}")
-        if not option.startswith("--") or not self._is_section(name, value):
-            return None
-        path = Path(from_home(value, option))
-        if not path.is_file():
-            return None
-        content = self.read(path, value, f"{name}.")
-        for part in reversed(name.split(".")):
-            content = {part: content}
-        return content
-
-    def read(self, path: Path, shown: str, prefix: str = "", above: tuple[Path, ...] = ()) -> dict[Any, Any]:
-        """The options of a file, those of its sections among them.
-
-        Args:
-            path: The file.
-            shown: How messages name it.
-            prefix: Of the options in it, where another file names it for a section.
-            above: The files that led to it.
-
-        Raises:
-            ConfigError: If it is not a YAML file of options, or has something else where options belong.
-        """
-        if path.resolve() in above:
-            raise ConfigError(f"{shown}: this section names itself; write its options there, or name another file")
-        content = load_file(path, shown)
-        return self._fill(content, path, shown, prefix, (*above, path.resolve()))
-
-    def _fill(
-        self, content: dict[Any, Any], path: Path, shown: str, prefix: str, above: tuple[Path, ...]
-    ) -> dict[Any, Any]:
-        """The options of a part of a file, with each section that it names in the place of the file's name."""
-        filled = {}
-        for key, value in content.items():
-            name = f"{prefix}{key}"
-            self._check_form(name, value, shown)
-            self.origin[_plain(name)] = path
-            if isinstance(value, dict):
-                filled[key] = self._fill(value, path, shown, f"{name}.", above)
-            elif (
-                isinstance(value, str) and self._is_section(name, value) and (section := _beside(path, value)).is_file()
-            ):
-                if beside := [f"{prefix}{other}" for other in content if str(other).startswith(f"{key}.")]:
-                    raise ConfigError(
-                        f"{shown}: {name} names the file {value}, beside which {beside[0]} has no effect; move it into "
-                        f"a file for this section, or give --{beside[0]} on the command line"
-                    )
-                filled[key] = self.read(section, str(section), f"{name}.", above)
-            else:
-                filled[key] = value
-        return filled
-
-    def _is_section(self, name: str, value: str) -> bool:
-        """Whether an option may name a file of options; those of a class are known to that class alone."""
-        if ".init_args." in name:
-            return value.endswith((".yaml", ".yml"))
-        return self._is_group(name) or class_of(self.types.get(name)) is not None
-
-    def _is_group(self, name: str) -> bool:
-        """Whether options lie below this one and it has no value of its own."""
-        if name not in self.types or self.types[name] is not None:
-            return False
-        return any(other.startswith(f"{name}.") for other in self.types)
-
-    def _check_form(self, name: str, value: Any, shown: str) -> None:
-        """Refuse what is no option where options belong, which jsonargparse does not survive everywhere.
-
-        Raises:
-            ConfigError: Naming file and option.
-        """
-        what = "nothing" if value is None else repr(value)
-        group = self._is_group(name)
-        if (group or name.endswith(".init_args")) and not isinstance(value, (dict, str) if group else dict):
-            raise ConfigError(f"{shown}: {name} holds {what}; give its options below it, indented, or remove the line")
-        classes = value if isinstance(value, list) else [value]
-        number = class_of(self.types.get(name)) is not None and any(isinstance(one, (int, float)) for one in classes)
-        if number or (name.endswith(".class_path") and not isinstance(value, str)):
-            raise ConfigError(f"{shown}: {name} holds {what}; name a class there")
-
-    def place(self, message: str, args: Sequence[str]) -> str:
-        """Put the file in front of a message about an option that a file gives.
-
-        Args:
-            message: Such as "--model.ipc=many: expected an integer".
-            args: Those written out; an option among them is not a file's.
-        """
-        found = re.match(r"--([\w.]*\w)", message)
-        path = self.origin.get(_plain(found[1])) if found else None
-        given = {_plain(arg.removeprefix("--").partition("=")[0]) for arg in args if arg.startswith("--")}
-        return message if found is None or path is None or _plain(found[1]) in given else f"{path}: {message}"
-
-
-def _beside(path: Path, value: str) -> Path:
-    """The file that another one names."""
-    return Path(os.path.normpath(path.parent / from_home(value, str(path))))
-
-
-def _plain(name: str) -> str:
-    """A dotted name as messages and the command line have it."""
-    return name.replace(".init_args", "").removesuffix(".class_path")
+    sections = {name.rpartition(".")[0] for name in types}
+    return {
+        name: Kind(
+            group=hint is None and name in sections,
+            takes_class=class_of(hint) is not None,
+            text=hint is None or "str" in str(hint),
+        )
+        for name, hint in types.items()
+    }

@@ -36,7 +36,7 @@ class Evaluation(Described):
     """How a run is scored. The test set is read once for each row of the table and chooses nothing.
 
     Args:
-        seeds: Fresh networks for every row, each with its own initialisation, minibatches and augmentation.
+        seeds: Fresh networks for every row; each has its own initialisation, minibatches and augmentation.
         networks: Networks to train; null means the one that the images were distilled with.
         orders: How the subsets are shown: progressively (U_1, then U_2, ...), their union at once, or one after
             the other (PDD section 5.4).
@@ -45,9 +45,9 @@ class Evaluation(Described):
             events, from a network trained as `full` and `full_rate` say; one-stage distillation, which `pdd-cli run`
             makes beside the run with as many iterations as all stages together. By a recipe of its own: the full data.
         recipe: How networks train on the distilled sets; null means as in the transition.
-        recipes: Further ones. Every distilled set, the baseline of one stage too, is then trained on by the one of all
-            that is best on held-out training images, with three networks for each.
-        random_rates: Learning rates tried for a random or selected subset; for each of them the best on the
+        recipes: Further recipes to choose from. Every distilled set, the baseline of one stage too, is then trained on
+            by the one of all that is best on held-out training images, with three networks for each.
+        random_rates: Learning rates tried for sets of real images; for each set, random or selected, the best on the
             held-out training images is used.
         full: How networks train on the full data.
         full_rate: Learning rate on the full data.

@@ -38,20 +38,20 @@ class StageOptions(Described):
         stages: Number of stages P.
         ipc: Images per class of every stage, or one number for each stage.
         iterations: Optimiser steps of a stage.
-        initial: Initialise the images from real ones, from Gaussian noise, or "mixed", which puts a reduced real image
+        initial: How the images begin: as real ones, as Gaussian noise, or "mixed", which puts a reduced real image
             into every tile (IDC).
-        reduction: How a "mixed" initialisation reduces images: "bilinear", with averages, or "nearest", by leaving out
-            pixels (published).
-        factor: Of multi-formation (IDC): each stored image holds factor x factor training images. With 1, images are
-            stored as they are trained on.
+        reduction: How "mixed" reduces real images: "bilinear", with averages, or "nearest", by leaving out pixels
+            (published).
+        factor: Training images along each side of a stored one (multi-formation, IDC), which holds factor x factor of
+            them. With 1, images are stored as they are trained on.
         clamp_pixels: Keep pixels within [0, 1] after every step (IDC).
         image_lr: Learning rate of the images.
-        image_lr_decay_at: Fractions of the iterations after which it is multiplied by `image_lr_decay`.
-        image_lr_decay: Factor at each point of `image_lr_decay_at`.
+        image_lr_decay_at: Fractions of the iterations after which `image_lr_decay` applies.
+        image_lr_decay: Factor of `image_lr` at each point of `image_lr_decay_at`.
         learning_rate: Initial value of the learned learning rate alpha.
         learning_rate_lr: Learning rate of alpha; 0 keeps alpha as it is.
-        optimizer: SGD with momentum 0.5 as published for trajectory matching, or Adam, which needs far fewer
-            iterations where the scale of the gradients changes from stage to stage.
+        optimizer: What moves the images: SGD with momentum 0.5 as published for trajectory matching, or Adam, which
+            needs far fewer iterations where the scale of the gradients changes from stage to stage.
         points: Match points averaged in every step.
         networks_at_once: Networks that are trained at once: experts, members of a transition and, on a CPU, those of
             the evaluation. Null takes four on a GPU, where their steps are recorded side by side, and on a CPU as many
@@ -64,8 +64,8 @@ class StageOptions(Described):
         conditioning: Match with the earlier subsets beside the one that is learned. False is the paper's ablation.
         transition: Begin where training on the earlier subsets ended. False, the paper's ablation, begins every stage
             at fresh networks.
-        discard: Give each stage only those real examples that training forgets so and so often; null gives it all.
-        witnesses: Fresh networks that train on the unions beside the bank and are never matched. By their held-out
+        discard: Which real examples each stage gets, by how often training forgets them; null gives it all.
+        witnesses: Fresh networks that train on the unions, beside the bank, and are never matched. By their held-out
             accuracy a stage says whether its images serve networks that it has not seen; each costs what a member of
             the transition costs. 0 trains none.
         seed: Of everything random in the run.

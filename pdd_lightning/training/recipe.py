@@ -80,10 +80,9 @@ class PlainRecipe:
         batch_size: Examples per minibatch; a smaller set is one minibatch.
         momentum: Of SGD; the buffers start at zero in every phase.
         weight_decay: L2 penalty added to the gradient.
-        decay_at: Fractions of the epochs after which the learning rate is multiplied by `decay`.
+        decay_at: Fractions of the epochs after which `decay` applies.
         decay: Factor of the learning rate at each point of `decay_at`.
-        precision: In which convolutions and products are computed: "bfloat16" is faster on hardware that has it, and
-            less exact.
+        precision: Of convolutions and products: "bfloat16" is faster on hardware that has it, and less exact.
 
     Example:
         >>> Recipe(epochs=20, cutmix=0.5).plain["epochs"], "cutmix" in Recipe(cutmix=0.5).plain
@@ -123,7 +122,7 @@ class Recipe(PlainRecipe, Described):
     """How a network is trained on a set of images.
 
     Args:
-        cutmix: Probability with which a minibatch is mixed by CutMix after its augmentation; 0 never does.
+        cutmix: Probability of CutMix for each minibatch, after its augmentation; 0 never mixes.
 
     Example:
         >>> recipe = Recipe(epochs=100, batch_size=64, decay_at=(0.5,), decay=0.1)

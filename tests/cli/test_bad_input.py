@@ -17,10 +17,13 @@ TYPING_MISTAKES = {
     "misspelt network": (["--model.network", "ConvNett"], ["did you mean ConvNet?"]),
     "another kind of class": (["--model.network", "collections.OrderedDict"], ["collections.OrderedDict", "ConvNet"]),
     "network as data": (["--data", "pdd_lightning.networks.ConvNet"], ["--data=pdd_lightning.networks.ConvNet"]),
-    "misspelt option": (["--model.ipcc", "3"], ["--model.ipcc", "did you mean model.ipc?"]),
-    "abbreviated option": (["--trainer.max_step", "3"], ["did you mean trainer.max_steps?"]),
-    "misspelt nested option": (["--model.network.widht", "3"], ["--model.network.widht", "did you mean width?"]),
-    "misspelt init_args": (["--model.network.init_args.widht", "3"], ["did you mean width?"]),
+    "misspelt option": (["--model.ipcc", "3"], ["--model.ipcc", "did you mean --model.ipc?"]),
+    "abbreviated option": (["--trainer.max_step", "3"], ["did you mean --trainer.max_steps?"]),
+    "misspelt nested option": (
+        ["--model.network.widht", "3"],
+        ["--model.network.widht", "did you mean --model.network.width?"],
+    ),
+    "misspelt init_args": (["--model.network.init_args.widht", "3"], ["did you mean --model.network.width?"]),
     "not a number": (["--model.ipc", "many"], ["--model.ipc=many", "an integer"]),
     "nested not a number": (["--model.network.width", "many"], ["--model.network.width=many", "an integer"]),
     "not a choice": (["--model.optimizer", "rmsprop"], ["--model.optimizer=rmsprop", "'sgd', 'adam'"]),
@@ -100,13 +103,13 @@ def test_a_foreign_callable_is_not_called(refused: Refused, monkeypatch: pytest.
 
 
 FILES = {
-    "misspelt option": ("model: {ipcc: 3}", ["--model.ipcc", "did you mean model.ipc?"]),
-    "misspelt section": ("modle: {ipc: 3}", ["--modle.ipc", "did you mean model.ipc?"]),
+    "misspelt option": ("model: {ipcc: 3}", ["--model.ipcc", "did you mean --model.ipc?"]),
+    "misspelt section": ("modle: {ipc: 3}", ["--modle.ipc", "did you mean --model.ipc?"]),
     "misspelt nested option": (
         "evaluation: {full: {epoch: 3}}",
-        ["--evaluation.full.epoch", "evaluation.full.epochs?"],
+        ["--evaluation.full.epoch", "did you mean --evaluation.full.epochs?"],
     ),
-    "misspelt option of the run": ("run_dirr: x", ["--run_dirr: there is no such option, did you mean run_dir?"]),
+    "misspelt option of the run": ("run_dirr: x", ["--run_dirr: there is no such option; did you mean --run_dir?"]),
     "wrong type": ("model: {ipc: many}", ["--model.ipc=many", "an integer"]),
     "malformed": ("model: {ipc: 3\n foo: [\n", ["mistake.yaml", "not valid YAML", "line 2"]),
     "no options": ("hello", ["mistake.yaml", "no options"]),
@@ -120,7 +123,10 @@ FILES = {
     "number in a list of classes": ("evaluation: {networks: [3]}", ["evaluation.networks holds [3]", "name a class"]),
     "no file of a section": ("trainer: hello", ["--trainer=hello", "YAML file"]),
     "number for a class": ("data: 5", ["mistake.yaml: data holds 5", "name a class"]),
-    "network": ("model: {network: {class_path: ConvNet, init_args: {widht: 3}}}", ["did you mean width?"]),
+    "network": (
+        "model: {network: {class_path: ConvNet, init_args: {widht: 3}}}",
+        ["did you mean --model.network.width?"],
+    ),
     "a section twice": (
         "model: {ipc: 1}\ndata: DigitsData\nmodel: {stages: 1}",
         ["mistake.yaml: model stands twice, in lines 1 and 3; keep one"],
@@ -165,12 +171,16 @@ SECTIONS = {
     "malformed class": ("model.network", "class_path: [", ["part.yaml: this is not valid YAML at line 1"]),
     "empty": ("evaluation", "", ["part.yaml: this holds no options"]),
     "empty class": ("data", "", ["part.yaml: this holds no options"]),
-    "misspelt option": ("evaluation", "seedz: 3", ["part.yaml: --evaluation.seedz: ", "mean evaluation.seeds?"]),
-    "misspelt nested": ("evaluation", "recipe: {epoch: 3}", ["part.yaml: --evaluation.recipe.epoch: ", "mean epochs?"]),
+    "misspelt option": ("evaluation", "seedz: 3", ["part.yaml: --evaluation.seedz: ", "mean --evaluation.seeds?"]),
+    "misspelt nested": (
+        "evaluation",
+        "recipe: {epoch: 3}",
+        ["part.yaml: --evaluation.recipe.epoch: ", "recipe.epochs?"],
+    ),
     "misspelt option of a class": (
         "model.network",
         "class_path: ConvNet\ninit_args: {widht: 3}",
-        ["part.yaml: --model.network.widht: ", "did you mean width?"],
+        ["part.yaml: --model.network.widht: ", "did you mean --model.network.width?"],
     ),
     "misspelt class": ("model.network", "class_path: ConvNett", ["part.yaml: --model.network=ConvNett", "ConvNet?"]),
     "wrong type": ("evaluation", "seeds: many", ["part.yaml: --evaluation.seeds=many: ", "an integer"]),

@@ -47,4 +47,4 @@ def test_a_misspelt_option_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         main(["doctor", "--run_dri", "x"])
     assert exit_.value.code == 2
-    assert "unrecognized arguments: --run_dri" in capsys.readouterr().err
+    assert "--run_dri: there is no such option; did you mean --run_dir?" in capsys.readouterr().err

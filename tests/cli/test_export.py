@@ -85,7 +85,10 @@ def test_an_unfinished_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixt
         (("--format=pt", "--output=none/a", "--seeds=0"), "--seeds=0: at least one network is needed"),
         (("--format=pt", "--output=none/a", "--measure=maybe"), "argument --measure: maybe: expected true or false; "),
         (("--format=pt",), "the following arguments are required: --output; `pdd-cli export --help`"),
-        (("--format=pt", "--output=none/a", "--license=x"), "unrecognized arguments: --license=x; `pdd-cli export"),
+        (
+            ("--format=pt", "--output=none/a", "--license=x"),
+            "--license: there is no such option; did you mean --licence?",
+        ),
         (("--format=pt", "--output=~nobody-here/a"), "--output=~nobody-here/a: there is no home ~nobody-here here"),
     ],
 )

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -13,8 +14,12 @@ import yaml
 from commandline import CONFIG, call
 
 from pdd_lightning.cli import children, commands
+from pdd_lightning.cli.catalogue import Catalogue, catalogue
 from pdd_lightning.cli.commands import COMMANDS, Command
+from pdd_lightning.cli.inventory import inventory
 from pdd_lightning.cli.main import main
+
+CONFIGURED = [name for name, command in COMMANDS.items() if command.configured]
 
 
 def printed(capsys: pytest.CaptureFixture[str], *args: str) -> str:
@@ -118,32 +123,152 @@ def test_the_overview_needs_no_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
-@pytest.mark.parametrize("command", ["fit", "run", "plan"])
-def test_a_file_that_is_missing_is_told_without_torch(command: str) -> None:
+QUICK = {
+    "run --config nope.yaml": "--config=nope.yaml: cannot be read (No such file or directory); name an existing YAML "
+    "file\n",
+    "plan --config nope.yaml": "--config=nope.yaml: cannot be read",
+    f"fit --config {CONFIG} --model.iteration 5": "--model.iteration: there is no such option; did you mean "
+    "--model.iterations?\n",
+    f"run --config {CONFIG} --model.dynamics.expert 5": "--model.dynamics.expert: ExpertTrajectories has no such "
+    "option; did you mean --model.dynamics.experts? It has ",
+    "evalute": "evalute: there is no such command; did you mean evaluate?",
+    "fit --help modle": "--help modle: there is no part",
+    "fit --help": None,
+    "run --help trainer": None,
+    "plan --help ConvNet": None,
+}
+
+
+@pytest.mark.parametrize("line", QUICK)
+def test_what_is_told_without_torch(line: str) -> None:
     code = (
-        f"import sys; sys.argv = ['pdd-cli', '{command}', '--config', 'nope.yaml']\n"
+        f"import sys; sys.argv = ['pdd-cli', *{line.split()!r}]\n"
         "from pdd_lightning.__main__ import main\n"
         "try: main()\n"
-        "finally: assert 'torch' not in sys.modules\n"
+        "finally: assert not {'torch', 'lightning', 'numpy', 'jsonargparse'} & sys.modules.keys()\n"
     )
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == (
-        "pdd-cli: error: --config=nope.yaml: cannot be read (No such file or directory); name an existing YAML file\n"
-    )
+    expected = QUICK[line]
+    assert (done.returncode, bool(done.stdout)) == ((0, True) if expected is None else (2, False)), done.stderr
+    assert done.stderr.startswith(f"pdd-cli: error: {expected}") if expected else not done.stderr
 
 
-def test_each_command_has_help(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(children, "call", call)
-    assert "every stage that is not complete" in " ".join(printed(capsys, "run", "--help").split())
-    for command in ("fit", "evaluate", "select", "import", "plan"):
-        shown = printed(capsys, command, "--help")
-        assert ("Distil the next unfinished stage" in shown) == (command == "fit")
-        assert "rehearsal" not in shown  # of a plan, which nobody chooses
-        assert shown.startswith(f"usage: pdd-cli {command} ")
-        assert not any(option in shown for option in ("--ckpt_path", "--weights_only", "--optimizer", "--model.model"))
-        for option in ("--model.ipc", "--run_dir", "--stage", "--evaluation.seeds", "--trainer.devices"):
-            assert option in shown
+@pytest.mark.parametrize("command", CONFIGURED)
+def test_help_is_two_screens(command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    shown = printed(capsys, command, "--config", "mine.yaml", "-h")
+    lines = shown.splitlines()
+    call = "import FILE ..." if command == "import" else command
+    assert lines[0] == f"usage: pdd-cli {call} --config FILE [--OPTION VALUE ...]"
+    assert lines[2] == COMMANDS[command].help
+    assert len(lines) <= 100
+    assert max(map(len, lines)) <= 100
+    assert ("--stage " in shown) == (command != "run")
+    assert "  --model.ipc                  Images per class of every stage, or one number for each stage [10]" in lines
+    assert "Linked" not in shown
+
+
+@pytest.mark.parametrize("command", ["fit", "select", "plan", "import"])
+def test_help_leaves_out_no_option_of_ours(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is of another command is a line; what is told by another section is one too."""
+    monkeypatch.setenv("COLUMNS", "100")
+    lines = printed(capsys, command, "--help").splitlines()
+    rows = [line.split()[0] for line in lines if line.startswith("  --") and not line.startswith("  --help")]
+    own = COMMANDS[command].section
+    folded = ["evaluation.full", *({"select", "imported", "plan"} - {own})]
+    left_out = ("trainer", "seed_e", "imported.files", *(f"{name}." for name in folded))
+    ours = [name for name in catalogue().options if not name.startswith(left_out)]
+    expected = [f"--{name}".replace("--imported.", "--") for name in ours] + [f"--{name}.OPTION" for name in folded]
+    trainer = [row for row in rows if row.startswith("--trainer.")]
+    assert sorted(rows) == sorted(["--config", "--print_config", *trainer, *expected])
+    assert {row.removeprefix("--") for row in trainer} <= catalogue().options.keys()
+    # Every option is told by words of its own, in one line; names of classes may need another one.
+    assert all(len(line.split()) > 2 for line in lines if line.startswith("  --"))
+    assert sum(line.startswith(" " * 20) for line in lines) <= 2
+
+
+def test_help_fits_a_narrow_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "72")
+    for args in (("--help", "model"), ("--help", "ConvNet"), ("--help", "trainer")):
+        assert max(map(len, printed(capsys, "fit", *args).splitlines())) <= 72
+
+
+PAGES = {
+    "run": (["--run_dir\n", "--rebuild\n"], ["--model.ipc", "--trainer", "--seed_everything"]),
+    "model": (["--model.ipc\n", "--model.recipe.epochs\n", "Null does so"], ["--run_dir\n", "--data"]),
+    "model.recipe": (["--model.recipe.epochs\n    Passes over the set.\n    integer; default: 300\n"], ["--model.ipc"]),
+    "model.objective": (["required", "TrajectoryMatching: Distance between"], ["syn_steps", "--model.dynamics"]),
+    "model.optimizer": (["sgd | adam; default: sgd"], ["--model.ipc"]),
+    "data": (["--data\n", "DigitsData: 1,797 grey digits"], ["--model"]),
+    "evaluation": (["--evaluation.full.epochs\n", "--evaluation.fresh\n"], ["--model", "--plan"]),
+    "plan": (["--plan.seconds\n"], ["--select"]),
+    "trainer": (["--trainer.max_epochs\n", "--trainer.devices\n"], ["--model"]),
+    "TrajectoryMatching": (["--model.objective.syn_steps\n    Synthetic steps N.\n"], ["--model.ipc", "Example"]),
+    "model.objective.TrajectoryMatching": (["--model.objective.syn_steps\n"], ["--model.ipc"]),
+    "pdd_lightning.networks.ConvNet": (["--model.network.width\n", "Also for --evaluation.networks."], ["--data"]),
+    "evaluation.networks.ConvNet": (["--evaluation.networks.width\n"], ["--model.network.width"]),
+    "NoAugmentation": (["It has no options"], ["Example"]),
+}
+
+
+@pytest.mark.parametrize("topic", PAGES)
+def test_help_of_a_part(topic: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    shown = printed(capsys, "run", "--help", topic)
+    there, absent = PAGES[topic]
+    assert all(text in shown for text in there), shown
+    assert not any(text in shown for text in absent), shown
+    assert shown == printed(capsys, "plan", f"--help={topic}", "--config", "x.yaml")
+
+
+def test_help_of_everything_is_the_parsers(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = printed(capsys, "select", "--help", "all")
+    assert shown.startswith("usage: pdd-cli select ")
+    assert not any(option in shown for option in ("--ckpt_path", "--weights_only", "--optimizer", "--model.model"))
+    for option in ("--model.ipc", "--run_dir", "--stage", "--evaluation.seeds", "--trainer.devices"):
+        assert f"  {option}" in shown
+
+
+@pytest.mark.parametrize("name", ["CSVLogger", "trainer.logger.CSVLogger", "lightning.pytorch.loggers.CSVLogger"])
+def test_help_of_a_class_of_lightnings(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--trainer.logger.save_dir" in printed(capsys, "fit", "--help", name)
+
+
+def test_help_of_a_class_as_the_parser_has_it(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = printed(capsys, "fit", "--model.objective.help", "TrajectoryMatching")
+    assert "--model.objective.syn_steps SYN_STEPS" in shown
+
+
+@pytest.mark.parametrize(
+    ("topic", "end"),
+    [
+        ("modle", "did you mean model?"),
+        ("TrajectoryMatchin", "did you mean TrajectoryMatching?"),
+        ("ipc", "did you mean model.ipc?"),
+        ("data.ConvNett", "did you mean ConvNet?"),
+        ("xyzzy", "`pdd-cli fit --help` lists them"),
+    ],
+)
+def test_help_of_nothing_is_a_mistake(topic: str, end: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["fit", "--help", topic])
+    told = capsys.readouterr()
+    assert (exit_.value.code, told.out, told.err.count("\n")) == (2, "", 1)
+    assert end in told.err
+
+
+def test_what_help_tells_is_what_the_parser_knows() -> None:
+    """`make options` writes the file anew."""
+    live, kept = inventory(), catalogue()
+    if not kept.knows_trainer:  # another release of Lightning
+        live, kept = (
+            replace(each, lightning="", options={k: v for k, v in each.options.items() if not k.startswith("trainer")})
+            for each in (live, kept)
+        )
+    assert kept.to_json() == Catalogue.from_json(live.to_json()).to_json()
+    assert kept.current
 
 
 @pytest.mark.parametrize(
@@ -193,8 +318,7 @@ def test_an_unknown_command_is_named(capsys: pytest.CaptureFixture[str]) -> None
         main(["fti"])
     assert exit_.value.code == 2
     told = capsys.readouterr().err
-    *most, last = COMMANDS
-    assert f"fti: there is no such command; the commands are {', '.join(most)} and {last}" in told
+    assert "fti: there is no such command; did you mean fit? The commands are init, run, fit" in told
 
 
 def test_a_fault_of_the_program_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

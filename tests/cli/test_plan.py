@@ -169,7 +169,7 @@ class TestPlan:
             (("--model.ipc", "5000"), "model.ipc=5000"),
             (("--checkpoint_every", "0"), "--checkpoint_every must be at least 1, got 0"),
             (("--checkpoint_minutes", "0"), "--checkpoint_minutes must be positive, got 0"),
-            (("--model.ipcc", "1"), "did you mean model.ipc?"),
+            (("--model.ipcc", "1"), "did you mean --model.ipc?"),
             (("--model.dynamics.learning_rate", "1e30"), "learning_rate=1e+30"),
         ],
         ids=lambda value: value[0] if isinstance(value, tuple) else "",

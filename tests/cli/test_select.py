@@ -152,7 +152,10 @@ def test_rows_beside_a_distilled_set(two_stages: Path, tmp_path: Path, monkeypat
 MISTAKES: dict[str, tuple[list[str], list[str]]] = {
     "unknown method": (["--select.method", "Nope"], ["--select.method=Nope", "Herding", "KCenter", "RandomSelection"]),
     "misspelt method": (["--select.method", "Herdin"], ["did you mean Herding?"]),
-    "misspelt option": (["--select.method", "KCenter", "--select.method.epoch", "2"], ["did you mean epochs?"]),
+    "misspelt option": (
+        ["--select.method", "KCenter", "--select.method.epoch", "2"],
+        ["did you mean --select.method.epochs?"],
+    ),
     "out of range": (
         ["--select.method", "Forgetting", "--select.method.epochs", "0"],
         ["select.method.epochs must be at least 1, got 0"],

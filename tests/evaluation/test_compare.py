@@ -105,7 +105,8 @@ def test_runs_on_two_test_sets_are_not_in_one_table(
 @pytest.mark.parametrize(
     ("add", "words"),
     [
-        ("--nope", "unrecognized arguments: --nope; `pdd-cli compare --help`"),
+        ("--nope", "--nope: there is no such option; `pdd-cli compare --help` lists them"),
+        ("--every_stages", "--every_stages: there is no such option; did you mean --every_stage?"),
         ("absent", "results.json cannot be read"),
         ("mtt", "two runs are called mtt: give each folder once"),
     ],
