@@ -7,7 +7,7 @@ from pdd_lightning.lazy import lazily
 if TYPE_CHECKING:
     from pdd_lightning.datamodules import DigitsData, ImageDataModule, ImageFolderData, TensorData
     from pdd_lightning.distilled import DistilledSet, load
-    from pdd_lightning.distilling import Results, distil, evaluate
+    from pdd_lightning.distilling import Results, distil, evaluate, recorded_data
     from pdd_lightning.networks import ConvNet, ResNet
     from pdd_lightning.stage.callback import StageCallback
     from pdd_lightning.stage.checkpoints import SealedCheckpointIO, StageCheckpoint, latest_checkpoint
@@ -39,6 +39,7 @@ __all__ = [
     "evaluate",
     "latest_checkpoint",
     "load",
+    "recorded_data",
 ]
 
 # Importing the package imports nothing else: the commands start with it, and a distilled set needs no Lightning.
@@ -54,6 +55,7 @@ __getattr__ = lazily(
         "Results": "pdd_lightning.distilling",
         "distil": "pdd_lightning.distilling",
         "evaluate": "pdd_lightning.distilling",
+        "recorded_data": "pdd_lightning.distilling",
         "ConvNet": "pdd_lightning.networks",
         "ResNet": "pdd_lightning.networks",
         "StageCallback": "pdd_lightning.stage.callback",

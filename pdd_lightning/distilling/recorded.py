@@ -1,6 +1,8 @@
 """What a finished run was made of, read from what it left, without a command line's parser."""
 
 from dataclasses import fields
+from os import PathLike
+from pathlib import Path
 from typing import Any, Final
 
 import yaml
@@ -12,7 +14,7 @@ from pdd_lightning.stage.options import StageOptions
 from pdd_lightning.store.folders import RunFolder
 from pdd_lightning.types import Json
 
-_REMEDY: Final = "give the data: evaluate(run, data=...)"
+_REMEDY: Final = "give the data, as in evaluate(run, data=...)"
 
 
 def recorded_options(run: RunFolder) -> StageOptions:
@@ -53,15 +55,22 @@ def _value(value: object) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def recorded_data(run: RunFolder) -> ImageDataModule:
+def recorded_data(run_dir: str | PathLike[str]) -> ImageDataModule:
     """The data that a run was made from, by the configuration beside its first stage; not set up yet.
 
     Args:
-        run: The run.
+        run_dir: The run's folder.
 
     Raises:
         ArtifactError: If there is none, or its class is not known here.
+
+    Example:
+        >>> data = recorded_data("checkpoints/sample")
+        >>> data.setup()
+        >>> len(data.test), data.image_shape
+        (359, (1, 8, 8))
     """
+    run = RunFolder(Path(run_dir).expanduser())
     section = _config(run).get("data")
     path = section.get("class_path") if isinstance(section, dict) else section
     if not isinstance(path, str):

@@ -77,7 +77,7 @@ def evaluate(
         begin_command()
         keep_freed_memory()
         module = run if isinstance(run, StageModule) else StageModule(**_arguments(_recorded(run)))
-        real = recorded_data(module.run) if data is None else as_data(data)
+        real = recorded_data(module.run.directory) if data is None else as_data(data)
         lightning = trainer_options(trainer)
         real.prepare_data()
         real.setup("test")

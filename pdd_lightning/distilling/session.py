@@ -78,6 +78,7 @@ def trainer_options(given: Mapping[str, Any] | None) -> dict[str, Any]:
             )
     options = {**TRAINER_DEFAULTS, **options, **_ONE_PROCESS, "enable_progress_bar": False}
     check_trainer(options)
+    make_trainer({**options, "logger": False})  # which says what is impossible before anything is written
     return options
 
 
