@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from torch.nn import functional as F
-from torchvision.utils import save_image
+from torchvision.utils import save_image  # type: ignore[import-untyped]
 
 import pdd_lightning as pdd
 from pdd_lightning.errors import PDDError

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from small import small
 
 import pdd_lightning as pdd
+from distilling.small import small
 
 
 @pytest.fixture(scope="session")

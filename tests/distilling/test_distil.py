@@ -14,9 +14,9 @@ import pytest
 import torch
 from commandline import fit_into
 from lightning.pytorch import Callback, LightningModule, Trainer
-from small import QUIET, artifacts, small
 
 import pdd_lightning as pdd
+from distilling.small import QUIET, artifacts, small
 from pdd_lightning.errors import ArtifactError, ConfigError, DataError, PDDError
 from pdd_lightning.process.lock import BusyError, RunLock
 from pdd_lightning.store.folders import RunFolder

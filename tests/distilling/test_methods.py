@@ -4,8 +4,8 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from small import small
 
+from distilling.small import small
 from pdd_lightning.cli.application import application
 from pdd_lightning.distilling.methods import METHODS
 from pdd_lightning.distilling.options import stage_options

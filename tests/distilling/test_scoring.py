@@ -5,9 +5,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from small import QUIET, small
 
 import pdd_lightning as pdd
+from distilling.small import QUIET, small
 from pdd_lightning.cli.main import main
 from pdd_lightning.errors import ArtifactError, ConfigError
 
