@@ -2,7 +2,7 @@
 
 python examples/own_objective.py
 
-The synthetic images of each class get the mean output of the real ones, over networks that a bank of start states holds.
+The synthetic images of each class get the mean output of the real ones, over the networks of a bank of start states.
 """
 
 import argparse

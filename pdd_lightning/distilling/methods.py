@@ -73,7 +73,13 @@ _COMMON: Final[Mapping[str, Any]] = {
     "optimizer": "adam",
 }
 
-_ALPHA_LEARNED: Final = {"iterations": 200, "image_lr": 0.1, "learning_rate": 0.1, "learning_rate_lr": 0.001}
+_ALPHA_LEARNED: Final = {
+    "iterations": 200,
+    "image_lr": 0.1,
+    "learning_rate": 0.1,
+    "learning_rate_lr": 0.001,
+    "recipe": Recipe(epochs=150, momentum=0.0, weight_decay=0.0),  # plain SGD, as the walk
+}
 _ALPHA_FIXED: Final = {"iterations": 100, "image_lr": 0.1, "learning_rate": 0.03, "learning_rate_lr": 0.0}
 _PLAIN: Final = {"augmentation": NoAugmentation()}
 _ONE_STEP: Final = {"start_states": 20, "episode": 1, "epochs": 1}

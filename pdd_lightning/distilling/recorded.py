@@ -29,9 +29,9 @@ def recorded_options(run: RunFolder) -> StageOptions:
     count = run.completed()
     if not count:
         raise ArtifactError(f"{run.directory} holds no complete stage: distil first, or name the folder of a run")
-    if (selected := run.selected_by) is not None:
-        raise ArtifactError(f"{run.directory} holds images selected by {selected}: `pdd-cli evaluate` scores them")
     manifests = [run.stage(stage).read_manifest() for stage in range(1, count + 1)]
+    if manifests[0].given is not None:
+        raise ArtifactError(f"{run.directory} holds {manifests[0].holds}: `pdd-cli evaluate` scores them")
     known = {option.name for option in fields(StageOptions)}
     options = {name: _value(value) for name, value in manifests[0].settings.items() if name in known}
     ipc = [manifest.settings.get("ipc") for manifest in manifests]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pdd_lightning.compute.memory import keep_freed_memory
 from pdd_lightning.datamodules import ImageDataModule
@@ -15,6 +15,7 @@ from pdd_lightning.distilling.options import made, stage_options
 from pdd_lightning.distilling.record import configuration
 from pdd_lightning.distilling.session import make_trainer, session, trainer_options
 from pdd_lightning.distilling.trainers import stage_callbacks, stage_trainer_options
+from pdd_lightning.errors import ArtifactError
 from pdd_lightning.process.clock import begin_command
 from pdd_lightning.process.lock import RunLock
 from pdd_lightning.stage.logs import loggers_of
@@ -22,6 +23,8 @@ from pdd_lightning.stage.module import StageModule
 from pdd_lightning.stage.rebuild import rebuild_end_states
 from pdd_lightning.store.files import remove_unfinished
 from pdd_lightning.types import Json
+
+_AGAIN: Final = "call distil again with the same arguments"
 
 
 def distil(
@@ -71,7 +74,7 @@ def distil(
         DistilledSet pdd, 2 stages: 10 + 10 images of 1x8x8, 10 classes
         ...
     """
-    with session(threads, "call distil again with the same arguments"):
+    with session(threads, _AGAIN):
         given = stage_options(method, stages, {**options, "run_dir": str(Path(run_dir).expanduser())})
         module, real, lightning = _stage(given), as_data(data), trainer_options(trainer)
         keep_freed_memory()
@@ -80,6 +83,8 @@ def distil(
         if rebuild:
             make_again(module, real, lightning)
         fit_stages(given, real, lightning, configuration(module.options, real, trainer or {}, threads))
+        if not module.run.completed():
+            raise ArtifactError(f"{module.run.directory} holds no complete stage yet: {_AGAIN} to continue")
         return load(module.run.directory)
 
 
@@ -142,4 +147,4 @@ def _fit(module: StageModule, data: ImageDataModule, trainer: Mapping[str, Any],
     callbacks = stage_callbacks(module, loggers("stages"))
     mine = stage_trainer_options(module, callbacks, trainer, text)
     lightning = make_trainer({**trainer, **mine, "logger": loggers(module.folder.directory.name)})
-    fit_stage(module, data, lightning, again="call distil again", whole_run=True)
+    fit_stage(module, data, lightning, again=_AGAIN, whole_run=True)

@@ -53,7 +53,7 @@ def test_numbers_are_those_of_the_command_line(finished: Path, tmp_path: Path) -
     fit_into(run)
     fit_into(run)
     mine, theirs = artifacts(finished), artifacts(run)
-    assert len(mine) == 4
+    assert len(mine) == 6
     assert mine == theirs
     for stage in (1, 2):
         manifests = [RunFolder(each).stage(stage).read_manifest() for each in (finished, run)]

@@ -2,6 +2,7 @@
 
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,8 @@ def test_a_method_is_its_configuration(method: str, stages: int) -> None:
     if method == "cafe_dsa" and stages > 1:
         file = file.with_name("cafe_dsa.yaml")
     theirs = options_of(file)
-    mine = StageOptions(**stage_options(method, stages, {"ipc": theirs.ipc}))
+    options: dict[str, Any] = stage_options(method, stages, {"ipc": theirs.ipc})
+    mine = StageOptions(**options)
     assert mine.describe().keys() == theirs.describe().keys()
     different = {name for name, value in mine.describe().items() if theirs.describe()[name] != value}
     assert different == ({"iterations"} if method == "cafe_dsa" and stages > 1 else set())

@@ -3,6 +3,7 @@
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import pytest
@@ -14,8 +15,12 @@ from processes import ROOT
 NOTEBOOK = ROOT / "examples" / "distil_digits.ipynb"
 
 
+def read() -> Any:
+    return nbformat.reads(NOTEBOOK.read_text(encoding="utf-8"), as_version=4)  # type: ignore[no-untyped-call]
+
+
 def test_it_is_kept_without_outputs() -> None:
-    cells = [cell for cell in nbformat.read(NOTEBOOK, as_version=4).cells if cell.cell_type == "code"]
+    cells = [cell for cell in read().cells if cell.cell_type == "code"]
     assert len(cells) == 5
     assert all(not cell.outputs and cell.execution_count is None for cell in cells)
 
@@ -31,7 +36,7 @@ class ThisPython(AsyncKernelManager):
 @pytest.mark.slow
 def test_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    notebook = read()
     client = NotebookClient(
         notebook, timeout=600, kernel_manager_class=ThisPython, resources={"metadata": {"path": str(tmp_path)}}
     )
