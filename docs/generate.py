@@ -19,9 +19,10 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from pdd_lightning.cli.options import TRAINER_DEFAULTS, add_run_options
+from pdd_lightning.cli.options import add_run_options
 from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.described import Described
+from pdd_lightning.distilling.trainers import TRAINER_DEFAULTS
 from pdd_lightning.dynamics import Dynamics
 from pdd_lightning.objectives import Objective
 from pdd_lightning.stage.module import StageModule

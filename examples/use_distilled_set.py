@@ -2,68 +2,55 @@
 
 python examples/use_distilled_set.py checkpoints/sample
 
-How the set wants to be used stands in its run's configuration. CutMix, which IDC trains with too, is left out here.
+`pdd.load(run).train()` does it in one call. CutMix, which IDC trains with too, is left out here.
 """
 
 import argparse
-import importlib
 import math
 from pathlib import Path
-from typing import Any
 
 import torch
-import yaml
 from torch.nn import functional as F
 from torchvision.utils import save_image  # type: ignore[import-untyped]
 
-from pdd_lightning.datamodules import Preprocessing
+import pdd_lightning as pdd
 from pdd_lightning.errors import PDDError
-from pdd_lightning.stage.subsets import read_run
-from pdd_lightning.store.folders import RunFolder
 
 
-def build(named: dict[str, Any]) -> Any:
-    """An object of a class that the configuration names, with its options."""
-    module, _, name = named["class_path"].rpartition(".")
-    return getattr(importlib.import_module(module), name)(**named.get("init_args", {}))
-
-
-def main(run: RunFolder, pictures: Path) -> None:
-    subsets = read_run(run)
-    config = yaml.safe_load(run.stage(1).config.read_text(encoding="utf-8"))
-    recipe, augmentation = config["model"]["recipe"], build(config["model"]["augmentation"])
-    data = build(config["data"])  # only to test on; the subsets are all that is trained on
+def main(run: Path, pictures: Path) -> None:
+    distilled, data = pdd.load(run), pdd.recorded_data(run)
     data.prepare_data()
-    data.setup()
+    data.setup()  # only to test on; the distilled images are all that is trained on
+    about, recipe = distilled.about, distilled.about.recipe
     torch.manual_seed(0)
     draws = torch.Generator().manual_seed(0)
-    network = build(config["model"]["network"]).build(data.image_shape, data.num_classes)
+    network = about.network.build(about.image_shape, len(about.class_names))
 
-    images, labels = torch.empty(0), torch.empty(0, dtype=torch.int64)
-    for subset in subsets:
-        part = subset.decoded  # with multi-formation (model.factor), a stored image holds several training images
-        images, labels = torch.cat([images, part.images]), torch.cat([labels, part.labels])  # U_k = S_1 ∪ ... ∪ S_k
-        options = {"momentum": recipe["momentum"], "weight_decay": recipe["weight_decay"]}
-        optimizer = torch.optim.SGD(network.parameters(), lr=subset.rate, **options)
-        decays = [math.ceil(point * recipe["epochs"]) for point in recipe["decay_at"]]
-        schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, decays, gamma=recipe["decay"])
+    for k, rate in enumerate(distilled.rates, start=1):
+        union = distilled.union(k)  # U_k = S_1 ∪ ... ∪ S_k
+        optimizer = torch.optim.SGD(
+            network.parameters(), lr=rate, momentum=recipe.momentum, weight_decay=recipe.weight_decay
+        )
+        decays = [math.ceil(point * recipe.epochs) for point in recipe.decay_at]
+        schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, decays, gamma=recipe.decay)
         network.train()
-        for _ in range(recipe["epochs"]):
-            for chosen in torch.randperm(len(labels), generator=draws).split(recipe["batch_size"]):
-                drawn = augmentation.draw(len(chosen), data.image_shape, draws)
+        for _ in range(recipe.epochs):
+            for chosen in torch.randperm(len(union), generator=draws).split(recipe.batch_size):
+                drawn = about.augmentation.draw(len(chosen), about.image_shape, draws)
                 optimizer.zero_grad()
-                F.cross_entropy(network(augmentation.apply(images[chosen], drawn)), labels[chosen]).backward()
+                scores = network(about.augmentation.apply(union.images[chosen], drawn))
+                F.cross_entropy(scores, union.labels[chosen]).backward()
                 optimizer.step()
             schedule.step()
         network.eval()
         with torch.no_grad():
             scores = torch.cat([network(some) for some in data.test.images.split(1000)])
         accuracy = 100 * (scores.argmax(1) == data.test.labels).float().mean().item()
-        print(f"after stage {subset.stage}: {len(labels)} images, accuracy {accuracy:.1f} %")
+        print(f"after stage {k}: {len(union)} images, accuracy {accuracy:.1f} %")
 
-    # Images are stored as networks read them; the run knows the way back to pictures.
-    preprocessing = Preprocessing.read(run.preprocessing)
-    save_image(preprocessing.invert(images).clamp(0, 1), pictures, nrow=data.num_classes)
+    # Images are stored as networks read them; the set knows the way back to pictures.
+    pixels = distilled.pixels(distilled.union().images).clamp(0, 1)
+    save_image(pixels, pictures, nrow=len(about.class_names))
     print(f"pictures: {pictures}")
 
 
@@ -75,6 +62,6 @@ if __name__ == "__main__":
     if given.pictures.suffix != ".png" or not given.pictures.absolute().parent.is_dir():
         parser.error(f"--pictures={given.pictures}: name a file that ends with .png, in a folder that exists")
     try:
-        main(RunFolder(given.run), given.pictures)
+        main(given.run, given.pictures)
     except (PDDError, OSError) as error:
         parser.error(str(error))

@@ -100,6 +100,7 @@ def exported_name(cls: type) -> str:
 
 
 _Base = TypeVar("_Base", bound=Described)
+_Class = TypeVar("_Class")
 
 
 def rebuilt(description: object, base: type[_Base]) -> _Base:
@@ -121,15 +122,37 @@ def rebuilt(description: object, base: type[_Base]) -> _Base:
         ConvNet(width=8, depth=None, norm='instance', activation='relu', pooling='average')
     """
     values = dict(description) if isinstance(description, dict) else {}
-    module, _, name = str(values.pop("class_path", "")).rpartition(".")
+    path = str(values.pop("class_path", ""))
+    cls = known_class(path, base)
+    try:
+        return cls(**{key: _restored(value) for key, value in values.items()})
+    except (TypeError, ConfigError) as error:
+        raise ArtifactError(f"made with {path} under options that it does not take here: {error}") from error
+
+
+def _restored(value: object) -> object:
+    """An option as a constructor takes it, from what JSON gives back; see :func:`plain`."""
+    if isinstance(value, dict) and "class_path" in value:
+        return rebuilt(value, Described)
+    return tuple(map(_restored, value)) if isinstance(value, list) else value
+
+
+def known_class(path: str, base: type[_Class]) -> type[_Class]:
+    """A class that a file names: one of this package, or of a module that was imported already.
+
+    Args:
+        path: Its import path.
+        base: What it must be.
+
+    Raises:
+        ArtifactError: If it is unknown, or of another kind.
+    """
+    module, _, name = path.rpartition(".")
     if module.startswith("pdd_lightning."):
         with suppress(ModuleNotFoundError):  # told below, as for a module of the user's own
             import_module(module)
     cls = getattr(sys.modules.get(module), name, None)
     if not (inspect.isclass(cls) and issubclass(cls, base)):
         remedy = f"import {module} first" if module not in sys.modules else "use the release that made it"
-        raise ArtifactError(f"made with {module}.{name}, which is no {base.__name__} that is known here: {remedy}")
-    try:
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
-    except (TypeError, ConfigError) as error:
-        raise ArtifactError(f"made with {module}.{name} under options that it does not take here: {error}") from error
+        raise ArtifactError(f"made with {path}, which is no {base.__name__} that is known here: {remedy}")
+    return cls

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
+from importlib.util import find_spec
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
@@ -101,7 +102,7 @@ class Progress:
             self._host = Progress._active
             return self
         Progress._active = self
-        if self._console.is_interactive:
+        if _can_redraw(self._console):
             self._bars = _make_bars(self._console)
             self._bars.start()
         return self
@@ -228,6 +229,11 @@ class _RateColumn(bars.ProgressColumn):
     def render(self, task: bars.Task) -> Text:
         speed = task.finished_speed or task.speed
         return Text("" if speed is None else _rate(speed), style="progress.data.speed")
+
+
+def _can_redraw(console: Console) -> bool:
+    """Whether bars can move there: a notebook draws over what it shows only by widgets."""
+    return console.is_interactive and (not console.is_jupyter or find_spec("ipywidgets") is not None)
 
 
 def _make_bars(console: Console) -> bars.Progress:

@@ -14,12 +14,12 @@ ROOT = Path(pdd_lightning.__file__).parent
 FLAT = ("lazy", "errors", "rng", "types", "progress", "described")
 ROOMS = (
     *("process", "store", "networks", "compute", "training", "datamodules", "selection", "dynamics", "objectives"),
-    *("stage", "evaluation", "distilled", "reproduction", "planning", "cli"),
+    *("stage", "evaluation", "distilled", "reproduction", "planning", "distilling", "cli"),
 )
 ORDER = (*FLAT, *ROOMS, "__main__")
 """Every room may import from those that stand before it, and from itself: so no circle of rooms is possible."""
 
-LIGHTNING = {"process", "datamodules", "stage", "evaluation", "planning", "cli"}
+LIGHTNING = {"process", "datamodules", "stage", "evaluation", "planning", "distilling", "cli"}
 """Rooms that know Lightning."""
 
 FILES = [

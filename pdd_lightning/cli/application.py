@@ -7,22 +7,27 @@ from typing import Any
 
 import torch
 from jsonargparse import set_dumper, set_parsing_settings
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.utilities import rank_zero_only
-from rich.console import Console
 
 from pdd_lightning.cli.classes import explained_imports, import_exported
 from pdd_lightning.cli.commands import COMMANDS
 from pdd_lightning.cli.messages import OptionParser, dump_yaml, qualified, refuse_undecodable
-from pdd_lightning.cli.options import TRAINER_DEFAULTS, add_run_options, check_options
-from pdd_lightning.cli.parts import check_callbacks, check_parts, explained_failures, explained_parts, listed
+from pdd_lightning.cli.options import add_run_options, check_options
+from pdd_lightning.cli.parts import check_parts, explained_failures, explained_parts
 from pdd_lightning.cli.paths import all_from_home
 from pdd_lightning.cli.sections import explained_files
 from pdd_lightning.cli.trainer import explained_misuse, make_trainer
 from pdd_lightning.compute.memory import keep_freed_memory
 from pdd_lightning.datamodules import ImageDataModule
+from pdd_lightning.distilling.fitting import say
+from pdd_lightning.distilling.trainers import (
+    TRAINER_DEFAULTS,
+    evaluation_trainer_options,
+    listed,
+    stage_trainer_options,
+)
 from pdd_lightning.evaluation.evaluator import Evaluator
 from pdd_lightning.evaluation.protocol import Evaluation
 from pdd_lightning.process.clock import begin_command
@@ -30,7 +35,6 @@ from pdd_lightning.process.launch import first_process_first, join_children, req
 from pdd_lightning.process.lock import RunLock, held_by_parent
 from pdd_lightning.process.ranks import is_first, sharing
 from pdd_lightning.selection.discard import EasyDiscard
-from pdd_lightning.stage.checkpoints import SealedCheckpointIO
 from pdd_lightning.stage.logs import loggers_of
 from pdd_lightning.stage.module import StageModule
 from pdd_lightning.stage.rebuild import rebuild_end_states
@@ -159,35 +163,12 @@ class Application(LightningCLI):
 
     def stage_trainer(self, module: StageModule, callbacks: Sequence[Callback], **options: Any) -> Trainer:
         """A trainer for one stage, with the callbacks and plugins of the configuration too."""
-        given = self.option("trainer")
-        iterations = module.options.iterations
-        steps = given.max_steps if 0 <= given.max_steps <= iterations else iterations
-        check_callbacks(listed(given.callbacks))
-        return self.trainer_of(
-            **{
-                "callbacks": [*listed(given.callbacks), *callbacks, KeepConfig(self.text)],
-                "log_every_n_steps": min(given.log_every_n_steps, iterations),  # a short stage logs its last step
-                "plugins": [SealedCheckpointIO(), *listed(given.plugins)],
-                "max_steps": steps,
-                "default_root_dir": str(module.run.directory),
-                **options,
-            }
-        )
+        mine = stage_trainer_options(module, callbacks, self.option("trainer"), self.text)
+        return self.trainer_of(**{**mine, **options})
 
     def evaluation_trainer(self, steps: int, callbacks: Sequence[Callback], **options: Any) -> Trainer:
         """A trainer for one fit of the evaluation."""
-        return self.trainer_of(
-            **{
-                "max_steps": steps,
-                "max_epochs": -1,
-                "max_time": None,
-                "callbacks": list(callbacks),
-                "logger": False,
-                "enable_checkpointing": False,
-                "default_root_dir": str(self.model.run.directory),
-                **options,
-            }
-        )
+        return self.trainer_of(**{**evaluation_trainer_options(self.model, steps, callbacks), **options})
 
     def evaluator(self, **options: Any) -> Evaluator:
         """Scores the run; options are the :class:`Evaluator`'s."""
@@ -241,25 +222,3 @@ def application(command: str, args: Sequence[str]) -> Iterator[Application]:
     with made.held, qualified(made.config), explained_misuse(), explained_failures(parts):
         yield made
         join_children()
-
-
-class KeepConfig(Callback):
-    """Keeps the exact configuration beside what a stage makes.
-
-    Args:
-        text: The configuration.
-    """
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Write `config.yaml` into the stage's folder."""
-        if trainer.is_global_zero and isinstance(pl_module, StageModule):
-            write_text(pl_module.folder.config, self.text)
-
-
-@rank_zero_only
-def say(line: str) -> None:
-    """A line for the person at the terminal, from one process."""
-    Console(stderr=True).print(line, markup=False, highlight=False, soft_wrap=True)

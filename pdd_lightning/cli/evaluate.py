@@ -7,7 +7,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from pdd_lightning.cli.application import application, say
+from pdd_lightning.cli.application import application
+from pdd_lightning.distilling.fitting import say
 from pdd_lightning.errors import ArtifactError
 from pdd_lightning.evaluation.report import render_table
 from pdd_lightning.evaluation.usage import EvaluationUsage

@@ -7,20 +7,15 @@ from pathlib import Path
 
 from lightning.pytorch import Trainer
 
-from pdd_lightning.cli.application import Application, application, say
+from pdd_lightning.cli.application import Application, application
 from pdd_lightning.cli.run import STATUS_VARIABLE
+from pdd_lightning.distilling.fitting import fit_stage, say
+from pdd_lightning.distilling.trainers import stage_callbacks
 from pdd_lightning.process.launch import load_data, require_meeting_point
 from pdd_lightning.process.ranks import started_by_lightning
-from pdd_lightning.stage.callback import StageCallback
-from pdd_lightning.stage.checkpoints import StageCheckpoint, latest_checkpoint, read_checkpoint
 from pdd_lightning.stage.context import baseline_beside
-from pdd_lightning.stage.course import course_line, overfit_warning, warning
-from pdd_lightning.stage.disk import require_room
-from pdd_lightning.stage.module import StageModule
-from pdd_lightning.stage.monitor import ImageMonitor, StepProgress
 from pdd_lightning.stage.one_stage import one_stage_arguments
-from pdd_lightning.stage.usage import StageUsage
-from pdd_lightning.store.files import atomic_write, require_writable
+from pdd_lightning.store.files import atomic_write
 from pdd_lightning.types import ONE_STAGE
 
 
@@ -62,10 +57,8 @@ def main(args: Sequence[str]) -> int:
 
 def _trainer(app: Application) -> Trainer:
     module = app.model
-    progress = StepProgress(f"{_of_all(module)}: distilling", module.options.iterations, "loss")
-    every, minutes = app.option("checkpoint_every"), app.option("checkpoint_minutes")
-    checkpoints = StageCheckpoint(module.folder.checkpoints, every, minutes)
-    callbacks = [StageCallback(app.loggers("stages")), StageUsage(), progress, ImageMonitor(), checkpoints]
+    schedule = app.option("checkpoint_every"), app.option("checkpoint_minutes")
+    callbacks = stage_callbacks(module, app.loggers("stages"), *schedule)
     trainer = app.stage_trainer(module, callbacks, logger=app.loggers(module.folder.directory.name))
     require_meeting_point(trainer)
     return trainer
@@ -73,39 +66,17 @@ def _trainer(app: Application) -> Trainer:
 
 def _fit(app: Application, trainer: Trainer) -> None:
     """The steps that are left, and the hand-over to the next stage."""
-    module, data = app.model, app.datamodule
-    # Everything that can be refused is refused before the first file is written.
-    module.check(data)
-    app.evaluator().check()
-    checkpoint = latest_checkpoint(module.folder.checkpoints)
-    if checkpoint is not None:
-        module.verify_checkpoint(read_checkpoint(checkpoint), data.fingerprint)
-        say(f"{module.title}: continuing from {checkpoint}")
-    require_writable(module.folder.directory, "--run_dir")
-    require_writable(module.options.experts_folder, "--experts_dir")
     whole_run = STATUS_VARIABLE in os.environ
-    one_stage = whole_run and module.options.stages > 1 and ONE_STAGE in app.evaluation.baselines
-    disk = require_room(module, data, whole_run=whole_run, one_stage=one_stage)
-    app.take()
-    say(disk)
-    trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    if trainer.global_step >= module.options.iterations:
-        summary, objective = module.folder.read_manifest().summary, module.options.objective
-        say(f"{_of_all(module)} is complete: {module.folder.synthetic}")
-        say(f"{module.title}: {course_line(summary, objective)}")
-        for wrong in (warning(summary, objective, module.options.image_lr), overfit_warning(summary)):
-            if wrong is not None:
-                say(f"warning: {module.title}: {wrong}")
-        if module.options.discard is not None:
-            say(f"{module.title}: {module.saving}")
-    else:
-        where = f"step {trainer.global_step} of {module.options.iterations}"
-        say(f"{module.title} stopped at {where}: run the same command to continue")
-
-
-def _of_all(module: StageModule) -> str:
-    """The stage among those of the run."""
-    return f"{module.title} of {module.options.stages}" if module.options.stages > 1 else module.title
+    fit_stage(
+        app.model,
+        app.datamodule,
+        trainer,
+        again="run the same command",
+        take=app.take,
+        evaluator=app.evaluator(),
+        whole_run=whole_run,
+        one_stage=whole_run and app.model.options.stages > 1 and ONE_STAGE in app.evaluation.baselines,
+    )
 
 
 def _report_status(app: Application, trainer: Trainer) -> None:

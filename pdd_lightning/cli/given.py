@@ -1,6 +1,7 @@
 """What `pdd-cli select` and `pdd-cli import` have in common: writing images that no stage distilled as a run."""
 
-from pdd_lightning.cli.application import Application, say
+from pdd_lightning.cli.application import Application
+from pdd_lightning.distilling.fitting import say
 from pdd_lightning.evaluation.given_run import GivenRun
 from pdd_lightning.stage.subsets import Subset
 from pdd_lightning.store.files import require_writable

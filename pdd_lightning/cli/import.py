@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from pdd_lightning.cli.application import application, say
+from pdd_lightning.cli.application import application
 from pdd_lightning.cli.given import make_given
+from pdd_lightning.distilling.fitting import say
 from pdd_lightning.errors import ConfigError, PDDError
 from pdd_lightning.evaluation.imported_files import read_files
 from pdd_lightning.evaluation.imported_run import ImportedRun, Importing

@@ -15,8 +15,8 @@ from pdd_lightning.cli.paths import from_home
 from pdd_lightning.cli.plain_parser import PlainParser, require_one_of
 from pdd_lightning.cli.plan import planner_of
 from pdd_lightning.datamodules import DigitsData, ImageDataModule, ImageFolderData
+from pdd_lightning.distilling.new_data import METHODS, Facts, Settings, choose, fitted
 from pdd_lightning.errors import ConfigError, PDDError
-from pdd_lightning.planning.new_data import METHODS, Facts, Settings, choose, fitted
 from pdd_lightning.progress import duration
 from pdd_lightning.store.files import require_writable, write_text
 

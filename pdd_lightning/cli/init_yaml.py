@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import yaml
 
-from pdd_lightning.planning.new_data import Method, Settings
+from pdd_lightning.distilling.new_data import Method, Settings
 
 TITLES: Final[dict[Method, str]] = {
     "mtt": "trajectory matching (MTT)",

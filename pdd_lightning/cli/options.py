@@ -1,11 +1,11 @@
 """Options of a run that belong to none of its parts, and what no part checks."""
 
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
+from pdd_lightning.distilling.trainers import CHECKPOINT_EVERY, CHECKPOINT_MINUTES, check_threads, check_trainer
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.evaluation.imported_run import Importing
 from pdd_lightning.evaluation.protocol import Evaluation
@@ -43,13 +43,13 @@ def add_run_options(parser: LightningArgumentParser) -> None:
     parser.add_argument(
         "--checkpoint_every",
         type=int,
-        default=100,
+        default=CHECKPOINT_EVERY,
         help="Optimiser steps between two checkpoints of a stage.",
     )
     parser.add_argument(
         "--checkpoint_minutes",
         type=float,
-        default=10.0,
+        default=CHECKPOINT_MINUTES,
         help="Minutes between two checkpoints of a stage, whatever the steps.",
     )
     parser.add_argument(
@@ -73,30 +73,6 @@ def add_run_options(parser: LightningArgumentParser) -> None:
     parser.add_class_arguments(Planning, "plan")
 
 
-TRAINER_DEFAULTS: Final[Mapping[str, Any]] = {
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-    "use_distributed_sampler": False,
-    "log_every_n_steps": 10,
-}
-"""Options of the trainer whose defaults are not Lightning's."""
-
-
-_UNRECORDED: Final[Mapping[str, tuple[object, ...]]] = {
-    "precision": (None, "32-true", "32", 32),
-    "accumulate_grad_batches": (1,),
-    "gradient_clip_val": (None,),
-    "limit_train_batches": (None, 1.0),
-    "overfit_batches": (0.0,),
-    "fast_dev_run": (False,),
-}
-"""Options of the trainer that would change a result without being recorded in it, and what they may be."""
-
-
-MOST_THREADS: Final = 1024
-"""A number beyond it is a slip of the finger, which the system would try to make true."""
-
-
 MOST_MINUTES: Final = 10080
 """A week."""
 
@@ -111,21 +87,8 @@ def check_options(config: Namespace) -> None:
         ConfigError: If an option of Lightning's trainer would silently change results, or one of the run is out of
             range; it is named.
     """
-    for option, allowed in _UNRECORDED.items():
-        value = config.trainer.get(option, allowed[0])
-        if value not in allowed:
-            raise ConfigError(
-                f"--trainer.{option}={value}: this would change the result without being recorded in it; leave it out"
-            )
-    if config.trainer.barebones:
-        raise ConfigError("--trainer.barebones=true: a stage needs the checkpoints that this forbids; leave it out")
-    if not (config.trainer.log_every_n_steps or 0) >= 1:
-        raise ConfigError(
-            f"--trainer.log_every_n_steps must be at least 1, got {config.trainer.log_every_n_steps}; to log nothing, "
-            "give --trainer.logger false"
-        )
+    check_trainer(config.trainer)
     if not 0 < config.wait_minutes <= MOST_MINUTES:
         raise ConfigError(f"--wait_minutes must be above 0 and at most {MOST_MINUTES}, got {config.wait_minutes:g}")
     check_schedule(config.checkpoint_every, config.checkpoint_minutes)
-    if config.threads is not None and not 1 <= config.threads <= MOST_THREADS:
-        raise ConfigError(f"--threads must be from 1 to {MOST_THREADS}, got {config.threads}")
+    check_threads(config.threads)

@@ -17,22 +17,12 @@ from jsonargparse import Namespace
 from lightning.fabric.plugins import CheckpointIO, ClusterEnvironment, Precision
 from lightning.pytorch import Callback
 from lightning.pytorch.accelerators import Accelerator
-from lightning.pytorch.callbacks import (
-    BaseFinetuning,
-    BatchSizeFinder,
-    GradientAccumulationScheduler,
-    LearningRateFinder,
-    ModelPruning,
-    ProgressBar,
-    StochasticWeightAveraging,
-    WeightAveraging,
-)
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins import LayerSync
 from lightning.pytorch.profilers import Profiler
 from lightning.pytorch.strategies import Strategy
 
-from pdd_lightning.cli.suggestions import join
+from pdd_lightning.distilling.trainers import is_lightnings, listed
 from pdd_lightning.errors import ConfigError, PDDError, one_line
 from pdd_lightning.process.failures import ended_line
 from pdd_lightning.store.files import require_writable
@@ -51,32 +41,11 @@ _PARTS: Final[Mapping[type, str]] = {
 """The classes that options of the trainer take."""
 
 
-LOGGED: Final = ("loss", "alpha")
-"""What a stage logs, and a callback can follow."""
-
-
-_CHANGING: Final = (
-    BaseFinetuning,
-    BatchSizeFinder,
-    GradientAccumulationScheduler,
-    LearningRateFinder,
-    ModelPruning,
-    StochasticWeightAveraging,
-    WeightAveraging,
-)
-"""Callbacks that take part in the training, of which the manifest of a stage knows nothing."""
-
-
 _FOLDERS: Final = ("dirpath", "save_dir")
 """Options of Lightning's parts that name a folder to write to."""
 
 
 Instantiator = tuple[Callable[..., Any], type, bool]
-
-
-def listed(value: Any) -> list[Any]:
-    """What an option holds that takes nothing, one thing or several."""
-    return [] if value is None else list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 @contextmanager
@@ -158,11 +127,6 @@ def _refusal(option: str, cls: type, error: Exception) -> ConfigError:
     return ConfigError(f"--trainer.{option}: {cls.__name__}: {fold(error)}; correct its options or leave it out")
 
 
-def is_lightnings(cls: type) -> bool:
-    """Whether a class is Lightning's own."""
-    return cls.__module__.partition(".")[0] in ("lightning", "lightning_fabric", "pytorch_lightning")
-
-
 def check_parts(trainer: Namespace) -> None:
     """Refuse options of the parts that would fail only while they work, some of them when all is done.
 
@@ -206,34 +170,6 @@ def _require_folder(folder: str | Path, option: str) -> None:
         raise ConfigError(
             f"{option}: cannot write to {folder} ({error.strerror}); choose another folder or mend its permissions"
         ) from error
-
-
-def check_callbacks(callbacks: Sequence[Callback]) -> None:
-    """Refuse callbacks that could only fail when a stage has done its work, or would change what comes of it.
-
-    Args:
-        callbacks: Those of the configuration.
-
-    Raises:
-        ConfigError: Naming the callback.
-    """
-    for callback in callbacks:
-        name = type(callback).__name__
-        if isinstance(callback, ProgressBar):
-            raise ConfigError(f"--trainer.callbacks: {name}: a stage has a progress bar already; leave this one out")
-        if isinstance(callback, _CHANGING):
-            raise ConfigError(
-                f"--trainer.callbacks: {name}: this could change the result without being recorded in it; leave it out"
-            )
-    if not all(is_lightnings(type(callback)) for callback in callbacks):
-        return  # one of somebody else's may log what another one follows
-    for callback in callbacks:
-        monitor = getattr(callback, "monitor", None)
-        if monitor is not None and monitor not in LOGGED:
-            raise ConfigError(
-                f"--trainer.callbacks: {type(callback).__name__}.monitor={monitor}: a stage logs nothing of this name; "
-                f"choose {join(LOGGED, 'or')}"
-            )
 
 
 def fold(error: Exception) -> str:

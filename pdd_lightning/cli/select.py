@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from pdd_lightning.cli.application import application, say
+from pdd_lightning.cli.application import application
 from pdd_lightning.cli.given import make_given
+from pdd_lightning.distilling.fitting import say
 from pdd_lightning.evaluation.selected_run import SelectedRun
 from pdd_lightning.process.launch import load_data
 

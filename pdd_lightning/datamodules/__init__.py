@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pdd_lightning.datamodules.image_folder import ImageFolderData
     from pdd_lightning.datamodules.preprocessing import Preprocessing, Whitening
     from pdd_lightning.datamodules.raw import RawData
+    from pdd_lightning.datamodules.tensors import TensorData
     from pdd_lightning.datamodules.tiny_imagenet import TinyImageNetData
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "ImageFolderData",
     "Preprocessing",
     "RawData",
+    "TensorData",
     "TinyImageNetData",
     "Whitening",
 ]
@@ -36,6 +38,7 @@ __getattr__ = lazily(
         "ImageFolderData": "pdd_lightning.datamodules.image_folder",
         "Preprocessing": "pdd_lightning.datamodules.preprocessing",
         "RawData": "pdd_lightning.datamodules.raw",
+        "TensorData": "pdd_lightning.datamodules.tensors",
         "TinyImageNetData": "pdd_lightning.datamodules.tiny_imagenet",
         "Whitening": "pdd_lightning.datamodules.preprocessing",
     },

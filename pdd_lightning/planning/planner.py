@@ -41,7 +41,6 @@ COLD = ("overhead", "opening", "finish")
 POOLED = ("state", "preparation", "checkpoint", "member")
 """Costs that do not depend on the size of a stage: the mean of all rehearsals is less noisy than each."""
 
-
 COMPILED_FROM = 10.0
 """Seconds of measuring from which on networks are compiled as in the run, which takes up to a minute for each size."""
 
@@ -177,8 +176,7 @@ class Planner:
         )
 
     def _memory(self, options: StageOptions, cost: StageCost, disk: Disk) -> dict[str, int | None]:
-        # A bank and the list of states that it is made of. A transition holds its bank, the members that it reads
-        # back, the next bank, and the file of that before and after its header is sorted.
+        # A bank and its list of states. A transition: also the members, the next bank, its file, and that sorted.
         copies = (5 if options.transition else 2) * max(0, options.dynamics.members - MEMBERS) * disk.state
         return {"host": round(cost.host) + copies, "device": round(cost.device) or None}
 

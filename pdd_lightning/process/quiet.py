@@ -2,13 +2,22 @@
 
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+_LOGGERS: Final = {
+    "lightning.pytorch.utilities.rank_zero": logging.WARNING,
+    "lightning.pytorch.accelerators": logging.WARNING,
+    "lightning.fabric.utilities.distributed": logging.WARNING,
+    "torch.utils.cpp_extension": logging.ERROR,  # CUDA's tools without a GPU
+}
 
 
 def quiet() -> None:
     """Silence hints and deprecation notes of libraries that a user of this one can do nothing about."""
-    for name in ("pytorch.utilities.rank_zero", "pytorch.accelerators", "fabric.utilities.distributed"):
-        logging.getLogger(f"lightning.{name}").setLevel(logging.WARNING)
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # CUDA's tools without a GPU
+    for name, level in _LOGGERS.items():
+        logging.getLogger(name).setLevel(level)
     for pattern, category in (
         (r".*isinstance\(treespec, LeafSpec\).*", FutureWarning),
         (r".*isinstance\(treespec, LeafSpec\).*", DeprecationWarning),
@@ -22,3 +31,16 @@ def quiet() -> None:
         (r".*`torch.jit.script` is deprecated.*", FutureWarning),  # what PyTorch's own compiler imports
     ):
         warnings.filterwarnings("ignore", message=pattern, category=category)
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """As :func:`quiet` while the block lasts, in a program of somebody else's."""
+    levels = {name: logging.getLogger(name).level for name in _LOGGERS}
+    with warnings.catch_warnings():
+        quiet()
+        try:
+            yield
+        finally:
+            for name, level in levels.items():
+                logging.getLogger(name).setLevel(level)

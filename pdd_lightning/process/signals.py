@@ -93,6 +93,45 @@ def listen() -> None:
 
 
 @contextmanager
+def listening(again: str) -> Iterator[None]:
+    """Take the signals while the block lasts, inside a program of somebody else's, such as a notebook.
+
+    Outside the main thread, where Python hands out no signals, and in a process that listens already, the block is done
+    as it is.
+
+    Args:
+        again: What continues the block, for the user.
+
+    Raises:
+        KeyboardInterrupt: After a signal, once what is worth keeping is saved; unless the program handles that signal
+            in a way of its own, which ends it by default.
+    """
+    mine = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is not _inbox
+    handlers, hook = {number: signal.getsignal(number) for number in SIGNALS}, sys.unraisablehook
+    try:
+        if mine:
+            listen()
+        yield
+    except Interrupted as stop:
+        stopped = stop
+    else:
+        return
+    finally:
+        if mine:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+            sys.unraisablehook = hook
+            _inbox.name, _inbox.last = None, float("-inf")
+    if not mine and signal.getsignal(signal.SIGINT) is _inbox:
+        raise stopped
+    # Handlers that the program has keep their say; Python's own would raise without a word.
+    found = signal.Signals.__members__.get(stopped.name)
+    if mine and found is not None and handlers[found] is not signal.default_int_handler:
+        signal.raise_signal(found)
+    raise KeyboardInterrupt(f"stopped by {stopped.name}; {again} to continue") from None
+
+
+@contextmanager
 def held_back() -> Iterator[None]:
     """Start processes of ours in which signals wait for :func:`listen`: before it they would end without a word."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 
@@ -29,4 +30,5 @@ class Steps(IterableDataset[int]):
 
     def loader(self) -> DataLoader[int]:
         """A loader without batches or workers."""
-        return DataLoader(self, batch_size=None)
+        # A loader without a generator draws a number from the global one, which nobody reads here.
+        return DataLoader(self, batch_size=None, generator=torch.Generator())

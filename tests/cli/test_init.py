@@ -9,8 +9,8 @@ from PIL import Image
 
 from pdd_lightning.cli import init
 from pdd_lightning.cli.main import main
+from pdd_lightning.distilling.new_data import METHODS, Facts, choose, fitted
 from pdd_lightning.planning.estimate import Line
-from pdd_lightning.planning.new_data import METHODS, Facts, choose, fitted
 
 
 def refused(capsys: pytest.CaptureFixture[str], *args: str) -> str:

@@ -30,7 +30,7 @@ def test_any_run_can_be_used_as_it_says(two_stages: Path, tmp_path: Path) -> Non
 def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
     done = use(tmp_path, "nowhere")
     assert done.returncode == 2
-    assert "error: nowhere holds no complete stage" in done.stderr
+    assert "error: nowhere does not exist: give the folder of a run" in done.stderr
     assert "Traceback" not in done.stderr
 
 
