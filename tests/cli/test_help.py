@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -18,6 +19,7 @@ from pdd_lightning.cli.catalogue import Catalogue, catalogue
 from pdd_lightning.cli.commands import COMMANDS, Command
 from pdd_lightning.cli.inventory import inventory
 from pdd_lightning.cli.main import main
+from pdd_lightning.networks import ConvNet
 
 CONFIGURED = [name for name, command in COMMANDS.items() if command.configured]
 
@@ -283,7 +285,8 @@ def test_what_help_tells_is_what_the_parser_knows() -> None:
 )
 def test_ways_to_write_an_option(args: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     shown = yaml.safe_load(printed(capsys, "fit", "--config", str(CONFIG), *args, "--print_config"))
-    assert shown["model"]["network"]["class_path"] == "pdd_lightning.networks.ConvNet"
+    module, _, name = shown["model"]["network"]["class_path"].rpartition(".")
+    assert getattr(import_module(module), name) is ConvNet
     assert shown["model"]["network"]["init_args"]["width"] == 8
 
 
