@@ -178,7 +178,7 @@ def test_an_option_refuses_what_it_is_not_for(
     ("arguments", "told"),
     [
         (("trajectory", "--images", "4", "--previous", "4"), "--previous=4 leaves none of --images=4 to learn"),
-        (("data", "--device", "cuda:99"), "--device=cuda:99: PyTorch sees"),
+        pytest.param(("data", "--device", "cuda:99"), "--device=cuda:99: PyTorch sees", marks=pytest.mark.slow),
     ],
 )
 def test_a_mistake_is_told_without_a_traceback(arguments: tuple[str, ...], told: str) -> None:

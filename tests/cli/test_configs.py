@@ -64,8 +64,8 @@ def test_a_configuration_parses(config: Path, command: str, capsys: pytest.Captu
     printed = capsys.readouterr()
     assert exit_.value.code in (0, None), printed.err
     shown = yaml.safe_load(printed.out)
-    assert shown["model"]["network"]["class_path"].startswith("pdd_lightning.networks.")
-    assert shown["data"]["class_path"].startswith("pdd_lightning.datamodules.")
+    assert shown["model"]["network"]["class_path"].startswith("pdd_lightning.")
+    assert shown["data"]["class_path"].startswith("pdd_lightning.")
     given = yaml.safe_load(config.read_text())
     assert shown["model"]["iterations"] == given["model"].get("iterations", shown["model"]["iterations"])
 

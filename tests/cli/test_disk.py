@@ -76,7 +76,7 @@ def test_a_full_disk_leaves_the_last_good_state(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     # As if somebody else filled the disk after the command had looked for room.
-    monkeypatch.setattr("pdd_lightning.cli.fit.require_room", lambda *_, **__: "")
+    monkeypatch.setattr("pdd_lightning.distilling.fitting.require_room", lambda *_, **__: "")
     run = small.path / "run"
     shutil.copytree(first_stage, run)
     with (small.path / "filler").open("wb") as filler:

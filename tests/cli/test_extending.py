@@ -47,6 +47,7 @@ def test_it_runs_as_it_is_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert means["pdd", 2] > means["random", None]
 
 
+@pytest.mark.slow
 def test_its_classes_are_found_from_the_folder_of_the_call(tmp_path: Path) -> None:
     """In a process of its own, which nobody told where to look."""
     run = tmp_path / "run"

@@ -41,7 +41,7 @@ def failing_run(
 @pytest.mark.parametrize(
     ("failing", "fault"),
     [
-        (1, "user"),
+        pytest.param(1, "user", marks=pytest.mark.slow),
         pytest.param(0, "program", marks=pytest.mark.slow),
         pytest.param(1, "program", marks=pytest.mark.slow),
     ],

@@ -19,7 +19,7 @@ from pdd_lightning.store.folders import RunFolder
 PICTURE = "synthetic images"
 FINAL = {f"final accuracy/{name}, ConvNet" for name in ("random union", "pdd progressive")}
 STAGE = {"loss", "alpha"}
-STAGES = {"validation accuracy/mean", "validation accuracy/std", "alpha"}
+STAGES = {"validation accuracy/mean", "validation accuracy/std", "validation accuracy/fresh", "alpha"}
 EVALUATION = {f"test accuracy {name}" for name in ("progressive, ConvNet/pdd", "union, ConvNet/random")}
 
 

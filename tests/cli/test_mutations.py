@@ -16,7 +16,7 @@ from pdd_lightning.stage.subsets import read_run
 from pdd_lightning.store.digests import file_digest
 from pdd_lightning.store.folders import RunFolder
 
-SHORT, LONG = 40, 600
+SHORT, LONG = 26, 600
 RESULTS = ("synthetic.safetensors", "end_states.safetensors")
 
 

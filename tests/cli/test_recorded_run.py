@@ -24,8 +24,8 @@ METHOD = {
     "trajectories": ("--model.objective.recompute", "null"),
     **{method: options(method) for method in METHODS},
 }
-OFTEN = ("trajectories", "synthetic")
-"""Methods between which all are recorded that there is: walks, and parts of a step beside networks that go on."""
+OFTEN = ("trajectories",)
+"""The method that records most: walks, experts, members of a transition and networks of an evaluation."""
 
 ENDS = [(ExpertTrajectories, "prepare"), (StageModule, "on_train_end"), (EvaluationModule, "on_train_end")]
 SEVERAL = ("--model.networks_at_once", "2", "--model.points", "2")
