@@ -130,6 +130,7 @@ def run(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 DATA = ("--images", "40", "--size", "8", "--workers", "0", "--repeats", "1", "--threads", "1")
 
 
+@pytest.mark.slow
 def test_one_line_of_json_tells_what_both_sides_took() -> None:
     done = run("data", *DATA, "--json")
     assert done.returncode == 0, done.stderr
@@ -178,9 +179,10 @@ def test_an_option_refuses_what_it_is_not_for(
     ("arguments", "told"),
     [
         (("trajectory", "--images", "4", "--previous", "4"), "--previous=4 leaves none of --images=4 to learn"),
-        pytest.param(("data", "--device", "cuda:99"), "--device=cuda:99: PyTorch sees", marks=pytest.mark.slow),
+        (("data", "--device", "cuda:99"), "--device=cuda:99: PyTorch sees"),
     ],
 )
+@pytest.mark.slow
 def test_a_mistake_is_told_without_a_traceback(arguments: tuple[str, ...], told: str) -> None:
     done = run(*arguments)
     assert done.returncode == 2
@@ -263,6 +265,7 @@ def run_own(folder: Path, code: str, *arguments: str) -> subprocess.CompletedPro
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=environment)
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_is_told(tmp_path: Path) -> None:
     done = run_own(tmp_path, BROKEN)
     assert done.returncode == 1

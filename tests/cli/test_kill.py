@@ -52,7 +52,6 @@ def kill(process: "subprocess.Popen[str]") -> str:
 
 
 PHASES = {
-    "steps": "stage_01/checkpoints/step=*.ckpt",
     "export": "stage_02/synthetic.safetensors",
     "evaluation": "evaluation/rows/*.json",
 }

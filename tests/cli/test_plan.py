@@ -292,6 +292,7 @@ class TestUsage:
         assert "plan.json stays as it is" in capsys.readouterr().out
         assert plan(run, "--evaluation.seeds", "2") == before
 
+    @pytest.mark.slow
     def test_what_was_planned_before_a_stage_is_done_stays(self, run: Path, fit: Fit) -> None:
         before = plan(run)
         fit("--trainer.max_steps", "4", "--checkpoint_every", "2")

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from processes import ROOT, environment
 
 SCRIPT = ROOT / "examples" / "use_distilled_set.py"
@@ -34,6 +35,7 @@ def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_pictures_that_cannot_be_written_are_named_before_anything_is_trained(tmp_path: Path) -> None:
     for pictures in ("no/such.png", "mine"):
         done = use(tmp_path, "nowhere", "--pictures", pictures)

@@ -346,6 +346,7 @@ def test_recomputing_holds_one_graph_at_a_time(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads the peak of a process from /proc")
+@pytest.mark.slow
 def test_the_memory_of_recomputing_grows_by_vectors_only(tmp_path: Path) -> None:
     """Peaks of fresh processes: forty more steps add less than a tenth of what their graphs would."""
     peaks = []
