@@ -38,6 +38,7 @@ def one_stage_changes(options: StageOptions) -> Json:
         "ipc": sum(options.per_stage),
         "iterations": options.iterations * options.stages,
         "discard": None,  # it is to learn from all real images, where the stages may divide them
+        "transition": False,  # no later stage would read where training on the images ends
     }
 
 
