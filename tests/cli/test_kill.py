@@ -52,11 +52,13 @@ def kill(process: "subprocess.Popen[str]") -> str:
 
 
 PHASES = {
+    "steps": "stage_01/checkpoints/step=*.ckpt",
     "export": "stage_02/synthetic.safetensors",
     "evaluation": "evaluation/rows/*.json",
 }
 
 
+@pytest.mark.slow  # test_resume.py kills a fit in its steps
 def test_killed_in_several_phases_a_run_continues(two_stages: Path, tmp_path: Path) -> None:
     """One run, killed when the first file of each phase appears, and started again each time."""
     straight, run = tmp_path / "straight", tmp_path / "run"

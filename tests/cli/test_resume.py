@@ -171,7 +171,6 @@ def long_digest(tmp_path_factory: pytest.TempPathFactory) -> str:
     return subset_digest(run, 1)
 
 
-@pytest.mark.slow  # test_kill.py kills whole runs in every phase
 def test_a_killed_fit_continues(run: Path, fit: Fit, long_digest: str) -> None:
     process = start(run, "fit", *LONG)
     wait_for_a_checkpoint(run, process)

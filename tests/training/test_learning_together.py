@@ -35,6 +35,9 @@ CASES: dict[str, tuple[Architecture, dict[str, Any], Any]] = {
     "batch norm": (BATCH_NORM, {"epochs": 2, "batch_size": 4}, DSA()),
 }
 
+LONG = {"ResNet": pytest.mark.slow}
+"""Cases that take seconds each."""
+
 
 def learners(architecture: Architecture, device: str = "cpu", dtype: torch.dtype = torch.float64) -> list[Learner]:
     made = [Learner(build_template(architecture, SHAPE, CLASSES).to(dtype), device) for _ in KEYS]
@@ -45,7 +48,11 @@ def learners(architecture: Architecture, device: str = "cpu", dtype: torch.dtype
 
 @pytest.mark.parametrize(
     ("name", "recorded"),
-    [*((name, False) for name in CASES), *((name, True) for name in CASES if name != "batch norm")],
+    [
+        pytest.param(name, recorded, marks=LONG.get(name, ()))
+        for name in CASES
+        for recorded in ((False,) if name == "batch norm" else (False, True))
+    ],
 )
 def test_each_network_becomes_what_it_becomes_alone(name: str, recorded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is recorded on a GPU is, without one, the same function computed each time."""
@@ -235,7 +242,7 @@ def check_recorded(name: str, playing: Playing, compile: bool = False, precision
         assert error < (1e-8 if exact else 0.05 if precision == "bfloat16" else 5e-3)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=LONG.get(name, ())) for name in CASES])
 def test_recorded_networks_become_what_they_become_as_they_come(name: str, playing: Playing) -> None:
     check_recorded(name, playing)
 
