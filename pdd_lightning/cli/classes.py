@@ -14,8 +14,8 @@ from types import ModuleType
 from typing import Any, Final, get_args
 
 from pdd_lightning import datamodules, networks
-from pdd_lightning.cli.suggestions import join, suggest
-from pdd_lightning.errors import ConfigError
+from pdd_lightning.cli.suggestions import join
+from pdd_lightning.errors import ConfigError, suggest
 
 MOST_NAMES: Final = 15
 """Names that a message may list; nobody reads more."""

@@ -1,7 +1,6 @@
 """`pdd-cli reproduce`: one of the paper's experiments, from its runs to its table."""
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 
 from rich.console import Console
@@ -11,7 +10,7 @@ from pdd_lightning.cli.commands import COMMANDS
 from pdd_lightning.cli.paths import from_home
 from pdd_lightning.cli.plain_parser import PlainParser
 from pdd_lightning.cli.strict_yaml import load_file
-from pdd_lightning.errors import ConfigError
+from pdd_lightning.errors import ConfigError, suggest
 from pdd_lightning.evaluation.results import read_results
 from pdd_lightning.progress import duration
 from pdd_lightning.reproduction.experiment import Experiment
@@ -38,7 +37,7 @@ def main(args: Sequence[str]) -> int:
         >>> main(["table9"])
         Traceback (most recent call last):
         ...
-        pdd_lightning.errors.ConfigError: table9: there is no such experiment; did you mean table...
+        pdd_lightning.errors.ConfigError: table9: there is no such experiment, did you mean table...
     """
     options, more = parser().parse_known_args(list(args))
     experiment = _find(options.experiment, options.scale)
@@ -110,8 +109,8 @@ def _names() -> list[str]:
 def _find(name: str, scale: str) -> Experiment:
     names = _names()
     if name not in names:
-        near = get_close_matches(name, names, n=1)
-        hint = f"; did you mean {near[0]}?" if near else "."
-        raise ConfigError(f"{name}: there is no such experiment{hint} They are {', '.join(names)}")
+        raise ConfigError(
+            f"{name}: there is no such experiment{suggest(name, names) or '.'} They are {', '.join(names)}"
+        )
     path = EXPERIMENTS / f"{name}.yaml"
     return Experiment.parse(path, load_file(path, str(path)), scale)

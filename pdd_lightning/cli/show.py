@@ -1,7 +1,6 @@
 """`pdd-cli show`: the images of a run as a picture."""
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 from pdd_lightning.cli.paths import from_home
 from pdd_lightning.cli.plain_parser import PlainParser
 from pdd_lightning.distilled import DistilledSet, load
-from pdd_lightning.errors import ConfigError
+from pdd_lightning.errors import ConfigError, suggest
 from pdd_lightning.stage.course import outside
 from pdd_lightning.stage.pictures import save_grid
 from pdd_lightning.store.files import require_writable
@@ -136,10 +135,9 @@ def _label(word: str, names: Sequence[str]) -> int:
         return names.index(word)
     if word.isdecimal() and int(word) < len(names):
         return int(word)
-    near = get_close_matches(word, names, n=1)
     shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
     raise ConfigError(
-        f"--classes: there is no class {word!r}{f', did you mean {near[0]}?' if near else ''}; give numbers from 0 to "
+        f"--classes: there is no class {word!r}{suggest(word, names)}; give numbers from 0 to "
         f"{len(names) - 1} or names of {shown}"
     )
 

@@ -11,21 +11,6 @@ SLIP: Final = 0.92
 """How alike they are where a letter or two differ."""
 
 
-def suggest(name: str, known: Iterable[str]) -> str:
-    """The known name that is closest, as a question.
-
-    Args:
-        name: What was given.
-        known: What there is.
-
-    Example:
-        >>> suggest("evalute", ["fit", "evaluate"])
-        ', did you mean evaluate?'
-    """
-    close = get_close_matches(name, list(known), n=1, cutoff=NEAR)
-    return f", did you mean {close[0]}?" if close else ""
-
-
 def join(names: Iterable[str], word: str = "and") -> str:
     """Names as a sentence lists them.
 

@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
-from difflib import get_close_matches
 from typing import Any, Final, NoReturn, TypeVar, get_args
 
 from pdd_lightning.described import options_of
 from pdd_lightning.distilling.methods import METHODS, PartName
-from pdd_lightning.errors import ConfigError, one_line
+from pdd_lightning.errors import ConfigError, one_line, suggest
 from pdd_lightning.evaluation.protocol import Evaluation
 from pdd_lightning.evaluation.row import BASELINES, ORDERS
 from pdd_lightning.stage.options import StageOptions
@@ -89,6 +88,4 @@ def made(cls: Callable[..., Made], options: Mapping[str, Any]) -> Made:
 
 
 def _refuse(name: str, what: str, known: Iterable[str]) -> NoReturn:
-    close = get_close_matches(name, list(known), n=1, cutoff=0.6)
-    hint = f", did you mean {close[0]}?" if close else ""
-    raise ConfigError(f"{name}: {what} has no such option{hint}; it has {', '.join(known)}")
+    raise ConfigError(f"{name}: {what} has no such option{suggest(name, known)}; it has {', '.join(known)}")

@@ -3,14 +3,13 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from typing import Final, Literal
 
 import torch
 from torch import Tensor
 
 from pdd_lightning.datamodules import ImageDataModule
-from pdd_lightning.errors import ConfigError, DataError
+from pdd_lightning.errors import ConfigError, DataError, suggest
 from pdd_lightning.evaluation.imported_files import ImportedFiles
 from pdd_lightning.process.ranks import is_first
 from pdd_lightning.types import LabelledImages
@@ -92,11 +91,8 @@ def _labels(found: ImportedFiles, names: Sequence[str]) -> Tensor:
 def _class(name: str, names: Sequence[str], source: str) -> int:
     if name in names:
         return names.index(name)
-    near = get_close_matches(name, names, n=1)
     shown = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
-    raise DataError(
-        f"{source}/{name}: there is no such class{f', did you mean {near[0]}?' if near else ''}; the data have {shown}"
-    )
+    raise DataError(f"{source}/{name}: there is no such class{suggest(name, names)}; the data have {shown}")
 
 
 def _space(images: Tensor, data: ImageDataModule, space: Space | None, found: ImportedFiles) -> Space:

@@ -95,7 +95,7 @@ def test_figures_stand_beside_what_they_are_of(experiment: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["mime"], "mime: there is no such experiment; did you mean mine? They are mine"),
+        (["mime"], "mime: there is no such experiment, did you mean mine? They are mine"),
         (["mine", "--scale=huge"], "--scale=huge: mine has the scales micro, needy"),
         (["mine", "--scale=needy"], "--data.root is missing: --scale=needy of mine needs it; give a folder"),
         (["mine", "--scale=micro", "--only=three"], "--only=three: there is no run three; the runs are one, two"),

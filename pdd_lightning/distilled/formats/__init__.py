@@ -1,6 +1,5 @@
 """The forms in which a distilled set is handed on: one file for each, and a place in `FORMATS`."""
 
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
@@ -10,7 +9,7 @@ from pdd_lightning.distilled.formats.image_folder import ImageFolders
 from pdd_lightning.distilled.formats.npz import Npz
 from pdd_lightning.distilled.formats.safetensors import Safetensors
 from pdd_lightning.distilled.formats.tensor_pair import TensorPair
-from pdd_lightning.errors import ConfigError
+from pdd_lightning.errors import ConfigError, suggest
 
 __all__ = ["FORMATS", "Format", "format_named", "format_of"]
 
@@ -33,9 +32,9 @@ def format_named(name: str, option: str = "format") -> Format:
     """
     formats = {each.name: each for each in FORMATS}
     if name not in formats:
-        near = get_close_matches(name, formats, n=1, cutoff=0.5)
-        hint = f", did you mean {near[0]}?" if near else ""
-        raise ConfigError(f"{option}={name}: there is no such format{hint}; choose one of {', '.join(formats)}")
+        raise ConfigError(
+            f"{option}={name}: there is no such format{suggest(name, formats)}; choose one of {', '.join(formats)}"
+        )
     return formats[name]
 
 
