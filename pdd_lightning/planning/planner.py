@@ -198,7 +198,7 @@ class Planner:
         """What the estimate rests on."""
         options = self.module.options
         notes = [
-            "peak memory is the resident set of one process at its largest, with the libraries it has loaded",
+            "peak memory is one process's resident set with its libraries (what `run` forks has up to 0.3 GiB less)",
             "the whole run is planned, from its beginning; nothing is taken to be on the disk already",
         ]
         if ONE_STAGE in self.evaluation.baselines and baseline_beside(options, self._problem, self.world):
