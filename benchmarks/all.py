@@ -40,7 +40,7 @@ ROWS: dict[str, tuple[str, Settings, Settings]] = {
         {"images": 100, "networks": 5, "epochs": 40, "compile": True, "processes": CORES},
         {"epochs": 10},
     ),
-    "gradient_matching": ("gradient_matching.py", {"ipc": 10, "real_batch_size": 64}, {}),
+    "gradient_matching": ("gradient_matching.py", {"ipc": 10, "real_batch_size": 64, "compile": True}, {}),
     "augmentation": ("augmenting.py", {"images": 30, "steps": 200, "channels": 1, "size": 8, "width": 32}, {}),
     "data": ("data.py", {"images": 10000, "batch_size": 256, "workers": 2}, {"images": 5000}),
     "start_up": ("start_up.py", {}, {}),

@@ -50,7 +50,7 @@ def _problem(settings: Settings) -> tuple[StageContext, SyntheticSide, MatchPoin
 def ours(settings: Settings) -> Work:
     """A step of a stage: one class after the other, or side by side on a GPU, each graph let go at once."""
     context, side, point = _problem(settings)
-    objective = GradientMatching(real_batch_size=settings["real_batch_size"])
+    objective = GradientMatching(real_batch_size=settings["real_batch_size"], compile=settings["compile"])
 
     def work() -> object:
         works = [Match(point, 0, 0, part) for part in range(CLASSES)]
@@ -93,4 +93,5 @@ if __name__ == "__main__":
     options.add_argument("--real-batch-size", type=count, default=64)
     options.add_argument("--size", type=count, default=32, help="Height and width of the images.")
     options.add_argument("--width", type=count, default=128, help="Channels of the ConvNet.")
+    options.add_argument("--compile", action="store_true", help="Compile ours, as objective.compile: true does.")
     compare(__file__, options)

@@ -9,7 +9,7 @@ and (d g / d x)^T v. There are two exact ways:
   operations cost more than they save.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from functools import partial
 from typing import Any, NamedTuple
@@ -19,10 +19,9 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.func import grad, grad_and_value, jvp
 
-from pdd_lightning.compute.compiling import warn_uncompiled
+from pdd_lightning.compute.compiling import Compiler
 from pdd_lightning.compute.cuda_graphs import Recorded, is_known
 from pdd_lightning.compute.functional import FunctionalNetwork
-from pdd_lightning.compute.lowering import lowered
 
 
 class Products(NamedTuple):
@@ -130,46 +129,21 @@ class CompiledStepMath(StepMath):
 
     def __init__(self, network: FunctionalNetwork) -> None:
         super().__init__(network)
-        self._usable = True
-        self._compiled: dict[tuple[object, ...], Callable[..., Any]] = {}
+        # Networks of their own: what a forward pass may keep while it is traced has no values.
+        reverse, forward = (partial(way, deepcopy(network)) for way in (_reverse, _forward_over_reverse))
+        compiler = Compiler("objective.compile")
+        self._reverse = compiler.compiled(reverse, otherwise=super().gradient)
+        self._forward = compiler.compiled(forward, otherwise=super().products)
 
     def gradient(self, theta: Tensor, x: Tensor, labels: Tensor) -> Tensor:
         """See :meth:`StepMath.gradient`."""
-        if self._usable:
-            try:
-                gradient: Tensor = self._run(_reverse, theta, x, labels)
-                return gradient
-            except torch.OutOfMemoryError:
-                raise
-            except Exception as error:  # compilers fail in many ways
-                self._give_up(error)
-        return super().gradient(theta, x, labels)
+        gradient: Tensor = self._reverse(theta.clone(), x, labels)  # theta may be a row of a matrix
+        return gradient
 
     def products(self, theta: Tensor, x: Tensor, labels: Tensor, vector: Tensor) -> Products:
         """See :meth:`StepMath.products`."""
-        if self._usable:
-            try:
-                return Products(*self._run(_forward_over_reverse, theta, x, labels, vector))
-            except torch.OutOfMemoryError:
-                raise
-            except Exception as error:  # compilers fail in many ways
-                self._give_up(error)
-        return super().products(theta, x, labels, vector)
-
-    @torch.no_grad()
-    def _run(self, function: Callable[..., Any], theta: Tensor, x: Tensor, *others: Tensor) -> Any:
-        # Theta may be a row of a matrix; forward mode would have its tangent be one too.
-        arguments = (theta.clone(), x, *others)
-        key = (function, x.shape, x.dtype, x.device)
-        if key not in self._compiled:
-            # A network of its own: what a forward pass may keep while it is traced has no values.
-            plain = lowered(partial(function, deepcopy(self.network)), *arguments)
-            self._compiled[key] = torch.compile(plain, dynamic=False)
-        return self._compiled[key](*arguments)
-
-    def _give_up(self, error: Exception) -> None:
-        self._usable = False
-        warn_uncompiled("objective.compile", error)
+        # As a row of a matrix, forward mode would have its tangent be one too.
+        return Products(*self._forward(theta.clone(), x, labels, vector))
 
 
 def _reverse(network: FunctionalNetwork, theta: Tensor, x: Tensor, labels: Tensor) -> Tensor:

@@ -4,13 +4,18 @@ Source: Wang et al., "CAFE: Learning to Condense Dataset by Aligning Features", 
 feature alignment and the discrimination loss.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import grad
 from torch.nn import functional as F
 
 from pdd_lightning.compute.attached import with_gradients
+from pdd_lightning.compute.compiling import Compiler
+from pdd_lightning.compute.functional import FunctionalNetwork
 from pdd_lightning.dynamics.context import StageContext
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.networks import layers_of
@@ -35,6 +40,8 @@ class FeatureAlignment(Objective):
         real_batch_size: Real images per class and step; a class with fewer shows all it has.
         augmentation: Drawn once for each class and step, and applied to the real and the synthetic images alike
             (siamese, CAFE+DSA); null means the method's.
+        compile: Let PyTorch compile the layers of a class, which pays for long stages on a CPU; the first step of a
+            stage takes two minutes, and numbers change as rounding does.
 
     Raises:
         ConfigError: If an option is out of range.
@@ -49,12 +56,15 @@ class FeatureAlignment(Objective):
         pdd_lightning.errors.ConfigError: objective.layer_weights=[1.0, 1.0] has 2 numbers, and ...
     """
 
+    unrecorded = ("compile",)  # the same numbers, but for the rounding of a compiler
+
     def __init__(
         self,
         discrimination: float = 1.0,
         layer_weights: list[float] | None = None,
         real_batch_size: int = 256,
         augmentation: Augmentation | None = None,
+        compile: bool = False,
     ) -> None:
         if real_batch_size < 1:
             raise ConfigError(f"objective.real_batch_size must be at least 1, got {real_batch_size}")
@@ -64,7 +74,8 @@ class FeatureAlignment(Objective):
             if not 0 <= weight < float("inf"):
                 raise ConfigError(f"objective.layer_weights must be at least 0 and finite, got {layer_weights}")
         self.discrimination, self.layer_weights = discrimination, layer_weights
-        self.real_batch_size, self.augmentation = real_batch_size, augmentation
+        self.real_batch_size, self.augmentation, self.compile = real_batch_size, augmentation, compile
+        self._parts: tuple[FunctionalNetwork, Callable[..., Any], Callable[..., Any]] | None = None
 
     def check(self, network: nn.Module) -> None:
         """See :meth:`Objective.check`: it needs layers, and as many weights."""
@@ -77,35 +88,59 @@ class FeatureAlignment(Objective):
 
     def loss(self, synthetic: SyntheticSide, work: Work, context: StageContext) -> Tensor:
         """See :meth:`Objective.loss`."""
-        state = context.network.layout.unflatten(work.point.start)
+        theta, seen, pulled = work.point.start, *self._functions(context.network)
         augmentation = context.augmentation if self.augmentation is None else self.augmentation
-        classes = range(context.num_classes)
-        keys = [("match", work.step, work.index, label) for label in classes]
-        draws = [
-            augmentation.draw(1, context.image_shape, generator(context.seed, *context.keys(*key))) for key in keys
-        ]
-
-        def layers(images: Tensor, label: int) -> list[Tensor]:
-            return context.network.embed_layers(state, augmentation.apply(images, draws[label]))
-
         real: list[list[Tensor]] = []
+        mine: list[Tensor] = []
         embedded: list[Tensor] = []
         centres: list[Tensor] = []
-        with torch.no_grad():
-            for label in classes:
-                outputs = layers(context.real_images(label, self.real_batch_size, *keys[label]), label)
-                real.append([output.mean(0) for output in outputs])
-                embedded.append(outputs[-1])
-                centres.append(layers(synthetic.of_class(label), label)[-1].mean(0))
+        for label in range(context.num_classes):
+            keys = ("match", work.step, work.index, label)
+            drawn = augmentation.draw(1, context.image_shape, generator(context.seed, *context.keys(*keys)))
+            *means, features = seen(
+                theta, augmentation.apply(context.real_images(label, self.real_batch_size, *keys), drawn)
+            )
+            real.append(means)
+            embedded.append(features)
+            mine.append(augmentation.apply(synthetic.of_class(label), drawn))
+            *_, centre, _ = seen(theta, mine[label].detach())
+            centres.append(centre)
         value, pulls = self._discriminate(embedded, torch.stack(centres))
         gradient = torch.zeros_like(synthetic.images)
-        for label in classes:
-            mine = [output.mean(0) for output in layers(synthetic.of_class(label), label)]
-            distance = self._distance(mine, real[label])
-            value = value + distance.detach()
+        for images, means, pull in zip(mine, real, pulls, strict=True):
             # The discrimination loss reaches the images of a class through its centre alone.
-            gradient += torch.autograd.grad(distance + (mine[-1] * pulls[label]).sum(), synthetic.images)[0]
+            distance, across = pulled(theta, images.detach(), pull, *means)
+            value = value + distance
+            gradient += torch.autograd.grad(images, synthetic.images, across)[0]
         return with_gradients(value, [(synthetic.images, gradient)])
+
+    def release(self) -> None:
+        """See :meth:`Objective.release`: what a compiler made."""
+        self._parts = None
+
+    def _functions(self, network: FunctionalNetwork) -> tuple[Callable[..., Any], Callable[..., Any]]:
+        """What images are in every layer, and how the synthetic ones are to change."""
+        if self._parts is None or self._parts[0] is not network:
+            seen: Callable[..., Any] = partial(_seen, network)
+            pulled: Callable[..., Any] = partial(self._pulled, network)
+            if self.compile:
+                compiler = Compiler("objective.compile")
+                seen, pulled = compiler.compiled(seen), compiler.compiled(pulled)
+            self._parts = network, seen, pulled
+        return self._parts[1:]
+
+    def _pulled(
+        self, network: FunctionalNetwork, theta: Tensor, images: Tensor, pull: Tensor, *real: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The distance of a class, and the gradient of the whole loss in its synthetic images."""
+
+        def distance(images: Tensor) -> tuple[Tensor, Tensor]:
+            *mine, _ = _seen(network, theta, images)
+            found = self._distance(mine, real)
+            return found + (mine[-1] * pull).sum(), found
+
+        across, found = grad(distance, has_aux=True)(images)
+        return found, across
 
     def _distance(self, mine: Sequence[Tensor], real: Sequence[Tensor]) -> Tensor:
         """Weighted sum over the layers of || mean features mine - real ||^2, for one class."""
@@ -126,3 +161,9 @@ class FeatureAlignment(Objective):
         with torch.enable_grad():
             loss = self.discrimination * F.cross_entropy(torch.cat(list(embedded)) @ centres.T, labels)
         return loss.detach(), torch.autograd.grad(loss, centres)[0]
+
+
+def _seen(network: FunctionalNetwork, theta: Tensor, images: Tensor) -> list[Tensor]:
+    """The mean output of every layer, and the features of each image."""
+    outputs = network.embed_layers(network.layout.unflatten(theta), images)
+    return [*(output.mean(0) for output in outputs), outputs[-1]]

@@ -7,12 +7,14 @@ al., ICML 2022, section 4.3.
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.func import grad, grad_and_value
 
 from pdd_lightning.compute.attached import attach, with_gradients
+from pdd_lightning.compute.compiling import Compiler
 from pdd_lightning.compute.cuda_graphs import Recorded, is_known
 from pdd_lightning.compute.functional import FunctionalNetwork
 from pdd_lightning.dynamics.context import StageContext
@@ -48,6 +50,8 @@ class GradientMatching(SideBySide):
         syn_batch_size: At most this many synthetic images per class and step; null takes all.
         augmentation: Drawn once for each class and step, and applied to the real and the synthetic images alike
             (siamese); null means the method's.
+        compile: Let PyTorch compile the matching of a class, which pays for long stages on a CPU; the first class of a
+            stage takes one to three minutes, and numbers change as rounding does.
 
     Raises:
         ConfigError: If an option is unknown or not positive.
@@ -59,6 +63,8 @@ class GradientMatching(SideBySide):
         tensor(4.)
     """
 
+    unrecorded = ("compile",)  # the same numbers, but for the rounding of a compiler
+
     def __init__(
         self,
         distance: Distance = "layerwise",
@@ -66,6 +72,7 @@ class GradientMatching(SideBySide):
         real_batch_size: int = 256,
         syn_batch_size: int | None = None,
         augmentation: Augmentation | None = None,
+        compile: bool = False,
     ) -> None:
         for name, value in {"real_batch_size": real_batch_size, "syn_batch_size": syn_batch_size}.items():
             if value is not None and value < 1:
@@ -78,7 +85,7 @@ class GradientMatching(SideBySide):
                 raise ConfigError(f"objective.{name}={word!r}: choose from {', '.join(words)}")
         self.distance, self.layers = distance, layers
         self.real_batch_size, self.syn_batch_size = real_batch_size, syn_batch_size
-        self.augmentation = augmentation
+        self.augmentation, self.compile = augmentation, compile
         self._matching: tuple[FunctionalNetwork, Recorded] | None = None
 
     def check(self, network: nn.Module) -> None:
@@ -94,14 +101,18 @@ class GradientMatching(SideBySide):
         return context.num_classes
 
     def release(self) -> None:
-        """See :meth:`Objective.release`: what a GPU has recorded."""
+        """See :meth:`Objective.release`: what a GPU has recorded, and a compiler made."""
         self._matching = None
 
     def loss_of(self, synthetic: SyntheticSide, works: Sequence[Work], context: StageContext) -> Tensor:
         """See :meth:`SideBySide.loss_of`; a part is a class."""
         if self._matching is None or self._matching[0] is not context.network:
             known = is_known(context.network.template)
-            self._matching = context.network, Recorded(partial(self._matched, context.network), known)
+            match: Callable[..., Any] = partial(self._matched, context.network)
+            if self.compile:
+                written_out = partial(self._written_out, context.network)
+                match = Compiler("objective.compile").compiled(written_out, otherwise=match)
+            self._matching = context.network, Recorded(match, known)
         sides = [self._sides(synthetic, context, work) for work in works]
         found = self._matching[1](
             [
@@ -150,6 +161,29 @@ class GradientMatching(SideBySide):
         counted = {name: value.requires_grad_() for name, value in parameters.items() if value.ndim >= least}
         loss = network.loss({**parameters, **counted}, images, label.expand(len(images)))
         return torch.autograd.grad(loss, list(counted.values()), create_graph=differentiable)
+
+    def _written_out(
+        self, network: FunctionalNetwork, theta: Tensor, real: Tensor, images: Tensor, label: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The same for a compiler, which can leave out what nobody reads; as it comes it is slower."""
+        parameters, least = network.layout.unflatten(theta), _DIMENSIONS[self.layers]
+        counted = {name: value for name, value in parameters.items() if value.ndim >= least}
+
+        def gradient(images: Tensor) -> list[Tensor]:
+            """Of the layers that count."""
+
+            def loss(counted: dict[str, Tensor]) -> Tensor:
+                return network.loss({**parameters, **counted}, images, label.expand(len(images)))
+
+            return list(grad(loss)(counted).values())
+
+        target = gradient(real)
+
+        def distance(images: Tensor) -> Tensor:
+            return gradient_distance(gradient(images), target, self.distance)
+
+        across, value = grad_and_value(distance)(images)
+        return value, across
 
 
 def gradient_distance(mine: Sequence[Tensor], target: Sequence[Tensor], distance: Distance) -> Tensor:

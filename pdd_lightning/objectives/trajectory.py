@@ -56,11 +56,11 @@ class TrajectoryMatching(SideBySide):
             keeps the graphs: faster where they fit in memory, and the same numbers. Null keeps them if they take at
             most half of the memory that is free when the stage begins, and not where a GPU records the steps that are
             built again.
-            syn_momentum: Momentum of the synthetic steps. Published: 0. A network that is trained on the images with
+        syn_momentum: Momentum of the synthetic steps. Published: 0. A network that is trained on the images with
             momentum, at the learned rate, goes as far as the walk only if the walk has it too.
         syn_weight_decay: L2 penalty of the synthetic steps. Published: 0.
         compile: Let PyTorch compile the steps, which pays for long stages; the first takes
-                minutes, and numbers change as rounding does. Steps are then always computed again going back.
+            minutes, and numbers change as rounding does. Steps are then always computed again going back.
 
     Raises:
         ConfigError: If an option is not positive, or steps are to be both compiled and kept.

@@ -1,6 +1,6 @@
 """Losses of minibatches and their gradients, as functions of a network's parameters."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -8,16 +8,13 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value
 from torch.nn import functional as F
 
-from pdd_lightning.compute.compiling import warn_uncompiled
-from pdd_lightning.compute.cuda_graphs import Recorded, is_known, records
+from pdd_lightning.compute.compiling import Compiler
+from pdd_lightning.compute.cuda_graphs import Function, Recorded, is_known, records
 from pdd_lightning.compute.functional import Layout
+from pdd_lightning.compute.lowering import pays_to_lower
 from pdd_lightning.training.cutmix import Mix
 from pdd_lightning.training.recipe import Precision, autocast
 from pdd_lightning.types import sent
-
-_COMPILED = 100
-"""Shapes and kinds of networks that a process compiles at most."""
-
 
 Lane = tuple[Tensor, Tensor, Tensor, Mix | None]
 """Parameters (P,), images (B, C, H, W), labels (B,), and how the images were mixed."""
@@ -58,8 +55,10 @@ class LossGradients:
     """
 
     def __init__(self, network: nn.Module, precision: Precision, compile: bool = False) -> None:
-        plain = partial(_loss_and_gradient, network, Layout.of(network), precision)
-        self._compute = Recorded(_compiled(plain) if compile else plain)
+        plain: Function = partial(_loss_and_gradient, network, Layout.of(network), precision)
+        if compile:
+            plain = Compiler("model.compile_networks").compiled(plain, lower=pays_to_lower(network))
+        self._compute = Recorded(plain)
 
     def __call__(self, lanes: Sequence[Lane]) -> list[tuple[Tensor, Tensor]]:
         """Each network's loss, a scalar, and its gradient, shape (P,)."""
@@ -95,25 +94,3 @@ def _loss_and_gradient(
 
     gradient, value = grad_and_value(loss)(theta)
     return value, gradient
-
-
-def _compiled(plain: Callable[..., tuple[Tensor, Tensor]]) -> Callable[..., tuple[Tensor, Tensor]]:
-    compiled: Callable[..., tuple[Tensor, Tensor]] | None = None
-    usable = True
-
-    def compute(*tensors: Tensor) -> tuple[Tensor, Tensor]:
-        nonlocal compiled, usable
-        if usable:
-            try:
-                compiled = compiled or torch.compile(plain, dynamic=False)
-                # Dynamo counts what all functions that are called in one way are compiled for.
-                with torch.no_grad(), torch._dynamo.config.patch(recompile_limit=_COMPILED):
-                    return compiled(*tensors)
-            except torch.OutOfMemoryError:
-                raise
-            except Exception as error:  # compilers fail in many ways
-                usable = False
-                warn_uncompiled("model.compile_networks", error)
-        return plain(*tensors)
-
-    return compute

@@ -160,7 +160,7 @@ def test_compiled_once_for_all_minibatches_and_learners(
     monkeypatch.setattr("pdd_lightning.compute.compiling.WORTH", 1.0)
     context, data, recipe = toy_context(tmp_path, compile_networks=None), toy_images(11), Recipe(epochs=2, batch_size=4)
     context.compile(recipe, len(data), networks=2)
-    assert (len(compiled), sizes) == (1, [3, 4])  # the short minibatch that ends an epoch too
+    assert (len(compiled), sizes) == (2, [3, 4])  # the short minibatch that ends an epoch too
     ends = []
     for count in (2, 1):
         several = context.learners(count, recipe, len(data), networks=2)
@@ -168,7 +168,7 @@ def test_compiled_once_for_all_minibatches_and_learners(
             learner.load(toy_state(NETWORK, key=0))
         train_together(several, data, 0.05, recipe, augmentation, 0, KEYS[:count])
         ends.append(several[0].parameters())
-    assert len(compiled) == 1
+    assert len(compiled) == 2
     assert torch.equal(*ends)
     plain = Learner(build_template(NETWORK, SHAPE, CLASSES))
     plain.load(toy_state(NETWORK, key=0))
