@@ -56,9 +56,8 @@ def main(args: Sequence[str]) -> int:
         print(f"{experiment.name}, {experiment.scale}: {name}, run {number} of {len(runs)}", flush=True)
         if code := children.call("run", arguments):
             return code
-    if options.only is None:
-        output = Path(from_home(options.output, "--output")) if options.output else folder / "table.json"
-        _report(experiment, folder, output)
+    output = Path(from_home(options.output, "--output")) if options.output else folder / "table.json"
+    _report(experiment, folder, output)
     return 0
 
 
@@ -69,7 +68,7 @@ def parser() -> PlainParser:
     made.add_argument("--scale", default="digits", help="digits (minutes a run), small (hours) or paper (a GPU).")
     made.add_argument("--run_dir", metavar="DIR", help="Folder of its runs; checkpoints/NAME-SCALE by default.")
     made.add_argument("--output", metavar="FILE.json", help="Write every row here, and the table beside it.")
-    made.add_argument("--only", metavar="RUN,...", help="Do these runs alone, and no table.")
+    made.add_argument("--only", metavar="RUN,...", help="Do these runs alone; the table says which are missing.")
     made.add_argument("--plan", action="store_true", help="Say what each run would take, and do none.")
     return made
 
@@ -89,15 +88,15 @@ def _plan(folder: Path, runs: dict[str, list[str]]) -> int:
 
 def _report(experiment: Experiment, folder: Path, output: Path) -> None:
     """Print the table, and write it."""
-    rows = experiment_rows(
-        experiment, {run.name: read_results(RunFolder(folder / run.name).evaluation.results) for run in experiment.runs}
-    )
+    results = {run.name: RunFolder(folder / run.name).evaluation.results for run in experiment.runs}
+    rows = experiment_rows(experiment, {name: read_results(path) for name, path in results.items() if path.is_file()})
+    missing = [name for name, path in results.items() if not path.is_file()]
     told = {"experiment": experiment.name, "scale": experiment.scale, "published": dict(experiment.published)}
-    write_json(output, {"format": FORMAT, **told, "rows": [row.to_json() for row in rows]})
-    write_text(output.with_suffix(".md"), experiment_page(experiment, rows))
+    write_json(output, {"format": FORMAT, **told, "missing": missing, "rows": [row.to_json() for row in rows]})
+    write_text(output.with_suffix(".md"), experiment_page(experiment, rows, missing))
     console = Console()
     console.print(experiment_table(experiment, rows))
-    for line in experiment_lines(experiment, rows):
+    for line in experiment_lines(experiment, rows, missing):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     print(f"table: {output}, {output.with_suffix('.md')}")
 

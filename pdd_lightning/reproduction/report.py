@@ -36,11 +36,13 @@ def cells(experiment: Experiment, row: Row) -> list[str]:
     return [row.name, row.order, stage, per_class, accuracy, str(len(row.accuracies)), f"{row.steps:,}", known]
 
 
-def experiment_lines(experiment: Experiment, rows: Sequence[Row]) -> list[str]:
-    """Which run is ahead of which, and where the published figures stand."""
+def experiment_lines(experiment: Experiment, rows: Sequence[Row], missing: Sequence[str] = ()) -> list[str]:
+    """Which run is ahead of which, which are missing, and where the published figures stand."""
     lines = []
     for name, other in experiment.against.items():
         lines += difference_lines([row for row in rows if row.name in (name, other)], other)
+    if missing:
+        lines.append(f"not run yet: {', '.join(missing)}")
     return [*lines, f"published: {experiment.source}", f"here: {experiment.note}"]
 
 
@@ -55,10 +57,10 @@ def experiment_table(experiment: Experiment, rows: Sequence[Row]) -> Table:
     return table
 
 
-def experiment_page(experiment: Experiment, rows: Sequence[Row]) -> str:
+def experiment_page(experiment: Experiment, rows: Sequence[Row], missing: Sequence[str] = ()) -> str:
     """As Markdown."""
     rules = [":---" if column in _TEXT else "---:" for column in COLUMNS]
     table = [list(COLUMNS), rules, *(cells(experiment, row) for row in rows)]
     lines = [f"| {' | '.join(line)} |" for line in table]
-    notes = "".join(f"\n{line}\n" for line in experiment_lines(experiment, rows))
+    notes = "".join(f"\n{line}\n" for line in experiment_lines(experiment, rows, missing))
     return f"# {experiment.title}\n\n" + "\n".join(lines) + "\n" + notes

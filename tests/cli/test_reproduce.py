@@ -66,12 +66,16 @@ def test_it_does_what_is_missing_and_prints_the_table(
     arguments = ["reproduce", "mine", "--scale=micro", "--run_dir", str(tmp_path / "runs")]
     main([*arguments, "--only=one"])
     assert not (tmp_path / "runs/two").exists()
+    told = json.loads((tmp_path / "runs/table.json").read_text())
+    assert ([row["name"] for row in told["rows"]], told["missing"]) == (["one"], ["two"])
+    assert "not run yet: two" in capfd.readouterr().out
     begun = (tmp_path / "runs/one/stage_01/stage.json").stat().st_mtime_ns
     capfd.readouterr()
     main([*arguments, "--output", str(tmp_path / "rows.json"), "--model.seed=0"])
     assert (tmp_path / "runs/one/stage_01/stage.json").stat().st_mtime_ns == begun
     assert len(list((tmp_path / "runs/experts").iterdir())) == 2  # of stage 1, which both share, and of stage 2
     told = json.loads((tmp_path / "rows.json").read_text())
+    assert told["missing"] == []
     assert [(row["name"], row["stage"], len(row["accuracies"])) for row in told["rows"]] == [
         ("one", 1, 2),
         ("two", 2, 2),
