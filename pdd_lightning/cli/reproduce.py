@@ -14,7 +14,7 @@ from pdd_lightning.errors import ConfigError, suggest
 from pdd_lightning.evaluation.results import read_results
 from pdd_lightning.progress import duration
 from pdd_lightning.reproduction.experiment import Experiment
-from pdd_lightning.reproduction.report import experiment_lines, experiment_page, experiment_rows, experiment_table
+from pdd_lightning.reproduction.report import experiment_page, experiment_rows, render_experiment
 from pdd_lightning.store.files import FORMAT, read_json, write_json, write_text
 from pdd_lightning.store.folders import RunFolder
 
@@ -95,9 +95,7 @@ def _report(experiment: Experiment, folder: Path, output: Path) -> None:
     write_json(output, {"format": FORMAT, **told, "missing": missing, "rows": [row.to_json() for row in rows]})
     write_text(output.with_suffix(".md"), experiment_page(experiment, rows, missing))
     console = Console()
-    console.print(experiment_table(experiment, rows))
-    for line in experiment_lines(experiment, rows, missing):
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    console.print(render_experiment(experiment, rows, missing, console.width))
     print(f"table: {output}, {output.with_suffix('.md')}")
 
 

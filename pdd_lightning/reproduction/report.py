@@ -1,13 +1,14 @@
 """The table of an experiment: our accuracies, the published ones beside them, and which run is ahead of which."""
 
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal
+from typing import Final
 
-from rich.box import SIMPLE
-from rich.table import Table
+from rich.console import Group
+from rich.text import Text
 
 from pdd_lightning.evaluation.compare import merged_rows
 from pdd_lightning.evaluation.differences import difference_lines
+from pdd_lightning.evaluation.report import render_table
 from pdd_lightning.evaluation.row import Row
 from pdd_lightning.reproduction.experiment import Experiment
 
@@ -30,10 +31,14 @@ def cells(experiment: Experiment, row: Row) -> list[str]:
     accuracy = f"{100 * row.mean:.1f}" + (f" ± {100 * row.std:.1f}" if len(row.accuracies) > 1 else "")
     per_class = "-" if row.images_per_class is None else f"{row.images_per_class:g}"
     stage = "-" if row.stage is None else str(row.stage)
+    known = _published(experiment, row) or "-"
+    return [row.name, row.order, stage, per_class, accuracy, str(len(row.accuracies)), f"{row.steps:,}", known]
+
+
+def _published(experiment: Experiment, row: Row) -> str | None:
     # A figure is that of a whole set, shown progressively unless its name says otherwise.
     keys = [f"{row.name} {row.order}", *([row.name] if row.order != "sequential" or row.stage is None else [])]
-    known = next((experiment.published[key] for key in keys if key in experiment.published), "-")
-    return [row.name, row.order, stage, per_class, accuracy, str(len(row.accuracies)), f"{row.steps:,}", known]
+    return next((experiment.published[key] for key in keys if key in experiment.published), None)
 
 
 def experiment_lines(experiment: Experiment, rows: Sequence[Row], missing: Sequence[str] = ()) -> list[str]:
@@ -46,15 +51,21 @@ def experiment_lines(experiment: Experiment, rows: Sequence[Row], missing: Seque
     return [*lines, f"published: {experiment.source}", f"here: {experiment.note}"]
 
 
-def experiment_table(experiment: Experiment, rows: Sequence[Row]) -> Table:
-    """For the terminal."""
-    table = Table(title=experiment.title, box=SIMPLE, padding=(0, 1))
-    for column in COLUMNS:
-        justify: Literal["left", "right"] = "left" if column in _TEXT else "right"
-        table.add_column(column, justify=justify, no_wrap=column != "set")
-    for row in rows:
-        table.add_row(*cells(experiment, row))
-    return table
+def render_experiment(
+    experiment: Experiment, rows: Sequence[Row], missing: Sequence[str] = (), width: int = 80
+) -> Group:
+    """For the terminal: the table as any other, with the published figures below it.
+
+    Args:
+        experiment: The experiment.
+        rows: Its rows.
+        missing: Names of runs that have none yet.
+        width: Of the terminal, in characters.
+    """
+    known = [f"{row.name} ({row.order}) {figure}" for row in rows if (figure := _published(experiment, row))]
+    lines = [f"published %: {', '.join(known)}"] if known else []
+    lines += experiment_lines(experiment, rows, missing)
+    return Group(render_table(rows, width, experiment.title, None), *(Text(line) for line in lines))
 
 
 def experiment_page(experiment: Experiment, rows: Sequence[Row], missing: Sequence[str] = ()) -> str:
