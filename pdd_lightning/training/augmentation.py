@@ -12,6 +12,7 @@ from typing import Literal, Self, get_args
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from pdd_lightning.described import Described
 from pdd_lightning.errors import ConfigError
@@ -268,12 +269,11 @@ def _color(options: DSA, images: Tensor, drawn: Tensor) -> Tensor:
 def _crop(options: DSA, images: Tensor, drawn: Tensor) -> Tensor:
     height, width = images.shape[-2:]
     shift = drawn.long()
-    rows = torch.arange(height, device=images.device) + shift[:, :1]
-    columns = torch.arange(width, device=images.device) + shift[:, 1:]
-    inside = _within(rows, height)[:, :, None] & _within(columns, width)[:, None, :]
-    index = rows.clamp(0, height - 1)[:, :, None] * width + columns.clamp(0, width - 1)[:, None, :]
-    moved = _gather(images, index.flatten(1)).reshape(images.shape)
-    return moved * inside[:, None].to(images.dtype)
+    rows = (torch.arange(height, device=images.device) + shift[:, :1]).clamp(-1, height)
+    columns = (torch.arange(width, device=images.device) + shift[:, 1:]).clamp(-1, width)
+    # With a border of zeros, for what is moved in from beside the image.
+    index = rows[:, :, None] * (width + 2) + columns[:, None, :] + (width + 3)
+    return _gather(F.pad(images, (1, 1, 1, 1)), index.flatten(1)).reshape(images.shape)
 
 
 def _cutout(options: DSA, images: Tensor, drawn: Tensor) -> Tensor:
@@ -310,9 +310,9 @@ def _rotate(options: DSA, images: Tensor, drawn: Tensor) -> Tensor:
     row = torch.stack([top, top, top + 1, top + 1], 1)
     column = torch.stack([left, left + 1, left, left + 1], 1)
     weight = (1 - (rows[:, None] - row).abs()) * (1 - (columns[:, None] - column).abs())
-    weight = weight * (_within(row, height) & _within(column, width))
-    index = (row.clamp(0, height - 1) * width + column.clamp(0, width - 1)).long()
-    taps = _gather(images, index.flatten(1)).reshape(*images.shape[:2], 4, -1)
+    # With a border of zeros, for taps beside the image.
+    index = (row.clamp(-1, height) * (width + 2) + column.clamp(-1, width)).long() + (width + 3)
+    taps = _gather(F.pad(images, (1, 1, 1, 1)), index.flatten(1)).reshape(*images.shape[:2], 4, -1)
     return (taps * weight.to(images.dtype)[:, None]).sum(2).reshape(images.shape)
 
 
