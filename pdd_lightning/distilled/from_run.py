@@ -81,9 +81,12 @@ def _recipe(run: RunFolder, manifest: Manifest, config: Json) -> Recipe:
 
 
 def _source(manifest: Manifest, config: Json) -> Json:
-    """What the real data was, by the configuration; paths of the machine are left out."""
-    name = str(_object(config.get("data")).get("class_path", "unknown")).rpartition(".")[2]
-    return {"data": name, "fingerprint": manifest.data, "licence": LICENCES.get(name, "not stated")}
+    """What the real data was, by the configuration; of a folder its name, for paths are those of one machine."""
+    data = _object(config.get("data"))
+    name = str(data.get("class_path", "unknown")).rpartition(".")[2]
+    folder = Path(str(_object(data.get("init_args")).get("root", ""))).name
+    known = f"the images in {folder}" if name == "ImageFolderData" and folder else name
+    return {"data": known, "fingerprint": manifest.data, "licence": LICENCES.get(name, "not stated")}
 
 
 def _results(run: RunFolder) -> tuple[Json, ...]:
