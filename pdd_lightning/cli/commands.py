@@ -94,6 +94,10 @@ COMMANDS: Final[Mapping[str, Command]] = {
         "pdd_lightning.cli.show",
         "Draw the images of a run as a picture: pdd-cli show RUN --stage 2 --classes 3,cat.",
     ),
+    "diagnose": Command(
+        "pdd_lightning.cli.diagnose",
+        "Say whether a run's networks overshoot, still rise or suit its bank alone: pdd-cli diagnose RUN",
+    ),
     "doctor": Command(
         "pdd_lightning.cli.doctor",
         "Say what is installed, what there is to compute with, and what would limit a run.",

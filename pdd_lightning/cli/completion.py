@@ -18,7 +18,7 @@ from pdd_lightning.described import options_of
 
 SHELLS: Final = ("bash", "zsh")
 
-PASSING: Final = ("tune", "reproduce")
+PASSING: Final = ("tune", "reproduce", "diagnose")
 """Commands that hand on the options of `fit`, beside those of their own."""
 
 _FILES: Final = {"config": shtab.FILE, "run_dir": shtab.DIRECTORY, "experts_dir": shtab.DIRECTORY}

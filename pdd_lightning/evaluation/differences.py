@@ -57,10 +57,24 @@ def difference(row: Row, other: Row) -> Difference | None:
         None where a row has a single network, which says nothing about how much networks differ.
     """
     mine, theirs = row.accuracies, other.accuracies
+    return compared(mine, theirs, paired=len(mine) == len(theirs))
+
+
+def compared(mine: Sequence[float], theirs: Sequence[float], *, paired: bool) -> Difference | None:
+    """How far the mean of some accuracies is above that of others: Student's interval over pairs, or Welch's.
+
+    Args:
+        mine: Fractions.
+        theirs: What they are compared with.
+        paired: Whether the two of each place belong together.
+
+    Returns:
+        None where there is a single one on a side.
+    """
     if min(len(mine), len(theirs)) < 2:
         return None
-    mean = row.mean - other.mean
-    if paired := len(mine) == len(theirs):
+    mean = statistics.fmean(mine) - statistics.fmean(theirs)
+    if paired:
         error = statistics.stdev(a - b for a, b in zip(mine, theirs, strict=True)) / math.sqrt(len(mine))
         freedom = len(mine) - 1.0
     else:

@@ -3,9 +3,11 @@
 Source: PDD (arXiv 2310.06982), section 4.1: theta^(k) is where training from theta^(k-1) on U_k ended.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Final
 
 from pdd_lightning.dynamics.bank import StateBank
 from pdd_lightning.dynamics.context import StageContext
@@ -14,9 +16,12 @@ from pdd_lightning.process.workers import share_out
 from pdd_lightning.progress import Progress
 from pdd_lightning.store.digests import digest, fingerprint
 from pdd_lightning.store.files import read_tensors, write_tensors
-from pdd_lightning.training.learner import groups, train_together
+from pdd_lightning.training.learner import Learner, groups, train_together
 from pdd_lightning.training.recipe import Recipe
 from pdd_lightning.types import LabelledImages, State
+
+BANK: Final = "transition"
+"""Which training that of the bank is, for people and for its random numbers."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ def make_transition(
     rate: float,
     recipe: Recipe,
     folder: Path,
-    what: str = "transition",
+    what: str = BANK,
 ) -> Transition:
     """Train every member of the bank on the union, each rank its share, each member once.
 
@@ -75,11 +80,8 @@ def make_transition(
     with Progress(enabled=context.ranks.rank == 0) as progress, progress.task(title, sum(map(len, together))) as task:
 
         def train(group: Sequence[int], advance: Callable[[int], object]) -> None:
-            learners = context.learners(len(group), recipe, len(union), len(context.bank))
-            for learner, member in zip(learners, group, strict=True):
-                learner.load(context.bank[member])
-            keys = [context.keys(what, member) for member in group]
-            train_together(learners, union, rate, recipe, context.augmentation, context.seed, keys)
+            starts = {member: context.bank[member] for member in group}
+            learners = train_members(context, starts, union, rate, recipe, what, len(context.bank))
             for learner, member in zip(learners, group, strict=True):
                 accuracy = learner.accuracy(context.validation) if len(context.validation) else None
                 write_tensors(paths[member], learner.state(), _signature(identity, member, accuracy))
@@ -95,6 +97,42 @@ def make_transition(
     done = [member for member in members if member is not None]
     accuracies = tuple(accuracy for _, accuracy in done if accuracy is not None)
     return Transition(StateBank.stack([state for state, _ in done], identity), accuracies)
+
+
+def train_members(
+    context: StageContext,
+    starts: Mapping[int, State],
+    union: LabelledImages,
+    rate: float,
+    recipe: Recipe,
+    what: str,
+    networks: int,
+    watch: Callable[[Sequence[Learner], int], None] | None = None,
+) -> list[Learner]:
+    """Train some networks of a phase side by side.
+
+    Args:
+        context: Of the stage.
+        starts: Where each begins, by its number.
+        union: U_k, on the context's device.
+        rate: Learning rate alpha_k.
+        recipe: How to train.
+        what: Which training this is, for its random numbers.
+        networks: How many are trained in all, which decides whether they are worth compiling.
+        watch: Called with them and the number of finished epochs, from 0 on.
+
+    Returns:
+        The networks where they ended, in the order of `starts`.
+    """
+    learners = context.learners(len(starts), recipe, len(union), networks)
+    for learner, state in zip(learners, starts.values(), strict=True):
+        learner.load(state)
+    if watch is not None:
+        watch(learners, 0)
+    after = None if watch is None else partial(watch, learners)
+    keys = [context.keys(what, member) for member in starts]
+    train_together(learners, union, rate, recipe, context.augmentation, context.seed, keys, after)
+    return learners
 
 
 def end_identity(context: StageContext, start: str, union: LabelledImages, rate: float, recipe: Recipe) -> str:

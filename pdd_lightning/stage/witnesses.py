@@ -5,6 +5,7 @@ may come to suit these alone. A few networks that no stage ever matches are trai
 """
 
 from dataclasses import replace
+from typing import Final
 
 from pdd_lightning.dynamics.bank import StateBank
 from pdd_lightning.errors import ArtifactError
@@ -13,6 +14,9 @@ from pdd_lightning.stage.subsets import Subset, union_of
 from pdd_lightning.stage.transition import Transition, end_identity, make_transition
 from pdd_lightning.store.digests import fingerprint
 from pdd_lightning.training.problem import Problem
+
+FRESH: Final = "fresh networks"
+"""Which training theirs is, for people and for its random numbers."""
 
 
 def train_witnesses(module: StageModule, subset: Subset) -> Transition | None:
@@ -30,7 +34,7 @@ def train_witnesses(module: StageModule, subset: Subset) -> Transition | None:
         return None
     subsets = [*module.previous, subset]
     unions = [union_of(subsets[:k]) for k in range(1, len(subsets) + 1)]
-    bank, first = _fresh(context.problem, options.witnesses), 1
+    bank, first = fresh_networks(context.problem, options.witnesses), 1
     expected = bank.identity
     for stage, union in enumerate(unions[:-1], start=1):
         assert union is not None
@@ -46,13 +50,19 @@ def train_witnesses(module: StageModule, subset: Subset) -> Transition | None:
             subsets[stage - 1].rate,
             options.recipe,
             module.folder.transition / f"witnesses_{stage:02d}",
-            "fresh networks",
+            FRESH,
         )
         bank = found.bank
     return found
 
 
-def _fresh(problem: Problem, count: int) -> StateBank:
+def fresh_networks(problem: Problem, count: int) -> StateBank:
+    """Networks that no stage matches: the same ones first, however many.
+
+    Args:
+        problem: Networks and seed.
+        count: How many.
+    """
     states = [problem.initial_state("witness", number) for number in range(count)]
     return StateBank.stack(states, fingerprint(["witnesses", StateBank.random_identity(problem)]))
 

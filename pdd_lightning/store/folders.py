@@ -17,6 +17,7 @@ A run folder holds::
     preprocessing.safetensors          how to turn the images back into pictures
     plan.json                          what the run was expected to take
     one_stage/                         the run's baseline of one stage, a run by itself
+    diagnose.json, diagnose.png        how accuracy went along the training on each union, if that was asked
     evaluation/config.yaml             the exact configuration of the last evaluation
     evaluation/results.json            every row, for programs
     evaluation/results.md              every row, for people
@@ -195,6 +196,25 @@ class StageFolder:
         """Check that the stage is what the present settings would make, and that its files are untouched.
 
         Args:
+            settings: See :meth:`verify_made`, as for the others.
+            data: Fingerprint of the present data.
+            previous: Fingerprint of the stage before.
+
+        Returns:
+            The stage's manifest.
+
+        Raises:
+            ArtifactError: Naming what differs and what to do.
+        """
+        manifest = self.verify_made(settings, data, previous)
+        for name in manifest.files:
+            self.verify_file(self.directory / Path(name).name, manifest)
+        return manifest
+
+    def verify_made(self, settings: Json | None, data: str | None, previous: str | None) -> Manifest:
+        """Check that the stage is what the present settings would make, whatever became of its files.
+
+        Args:
             settings: The present settings of this stage, to distil; None does not compare them.
             data: The present data's fingerprint; None does not compare it.
             previous: Fingerprint of the stage before.
@@ -227,8 +247,6 @@ class StageFolder:
             raise ArtifactError(
                 f"stage {self.stage - 1} changed under the finished stage {self.stage} in {self.directory}. {remedy}"
             )
-        for name in manifest.files:
-            self.verify_file(self.directory / Path(name).name, manifest)
         return manifest
 
     def verify_file(self, path: Path, manifest: Manifest | None = None) -> None:
@@ -346,6 +364,16 @@ class RunFolder:
     def plan(self) -> Path:
         """What `pdd-cli plan` said before the run."""
         return self.directory / "plan.json"
+
+    @property
+    def diagnosis(self) -> Path:
+        """What `pdd-cli diagnose` measured."""
+        return self.directory / "diagnose.json"
+
+    @property
+    def diagnosis_picture(self) -> Path:
+        """The same, for people."""
+        return self.directory / "diagnose.png"
 
     @property
     def one_stage(self) -> "RunFolder":

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from scipy import stats
 
-from pdd_lightning.evaluation.differences import difference, difference_lines
+from pdd_lightning.evaluation.differences import compared, difference, difference_lines
 from pdd_lightning.evaluation.report import markdown_section
 from pdd_lightning.evaluation.row import Row
 
@@ -28,6 +28,13 @@ def test_other_numbers_of_networks_give_the_interval_of_welch() -> None:
     wanted = stats.ttest_ind(MINE, THEIRS[:3], equal_var=False).confidence_interval(0.95)
     assert found is not None
     assert not found.paired
+    assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high))
+
+
+def test_networks_that_are_no_pairs_are_compared_by_welch_too() -> None:
+    wanted = stats.ttest_ind(MINE, THEIRS, equal_var=False).confidence_interval(0.95)
+    found = compared(MINE, THEIRS, paired=False)
+    assert found is not None
     assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high))
 
 

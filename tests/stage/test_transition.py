@@ -1,5 +1,6 @@
 """The transition between stages."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from toys import CLASSES, SHAPE, assert_same, toy_context, toy_images
 from pdd_lightning.dynamics import Ranks, StageContext
 from pdd_lightning.errors import ArtifactError
 from pdd_lightning.networks import ConvNet, build_template
-from pdd_lightning.stage.transition import Transition, make_transition
+from pdd_lightning.stage.transition import BANK, Transition, make_transition, train_members
 from pdd_lightning.training.augmentation import DSA
 from pdd_lightning.training.learner import Learner, train_together
 from pdd_lightning.training.recipe import Recipe
@@ -60,6 +61,21 @@ def test_every_member_is_trained_on_the_union_from_its_own_state(context: StageC
         learner.train(UNION, 0.05, RECIPE, DSA(), 0, "stage", 1, "transition", member)
         assert_same(made.bank[member], learner.state())
         assert made.accuracies[member] == learner.accuracy(context.validation)
+
+
+def test_looking_at_members_on_the_way_changes_nothing(context: StageContext, tmp_path: Path) -> None:
+    seen: list[tuple[int, list[float]]] = []
+
+    def watch(learners: Sequence[Learner], epoch: int) -> None:
+        seen.append((epoch, [learner.accuracy(context.validation) for learner in learners]))
+
+    starts = {member: context.bank[member] for member in (2, 0)}
+    ended = train_members(context, starts, UNION, 0.05, RECIPE, BANK, 3, watch)
+    made = transition(context, tmp_path / "members")
+    assert [epoch for epoch, _ in seen] == [0, 1, 2, 3]
+    assert seen[-1][1] == [made.accuracies[member] for member in starts]
+    for learner, member in zip(ended, starts, strict=True):
+        assert_same(learner.state(), made.bank[member])
 
 
 def test_without_held_out_images_there_are_no_accuracies(context: StageContext, tmp_path: Path) -> None:
