@@ -14,7 +14,7 @@ LEAST = 3
 """Steps that are measured, though they take longer than was asked for."""
 
 ENOUGH = 10.0
-"""Seconds of steps that are enough, however few they are."""
+"""Seconds of steps that are enough, however few they are; fewer where few were asked for."""
 
 LONG = 30.0
 """Seconds of a first step after which there is no other: a plan is not to take as long as the run."""
@@ -28,10 +28,11 @@ class StepClock(Callback):
 
     Args:
         seconds: How long to measure after the first steps.
+        compiles: Whether the first step compiles, which says nothing of those after it.
     """
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
+    def __init__(self, seconds: float, compiles: bool = False) -> None:
+        self.seconds, self.compiles = seconds, compiles
         self.made = self.fit_start = self.train_start = time.perf_counter()
         self._ends: list[float] = []
 
@@ -50,7 +51,7 @@ class StepClock(Callback):
         synchronise(pl_module.device)
         self._ends.append(time.perf_counter())
         first, measured = self._ends[0] - self.train_start, self.count - WARM
-        if first > LONG or (measured > 0 and _suffices(measured, self._ends[-1] - self._ends[WARM - 1], self.seconds)):
+        if (first > LONG and not self.compiles) or (measured > 0 and _suffices(measured, self._ends[-1] - self._ends[WARM - 1], self.seconds)):
             trainer.should_stop = True
 
     @property
@@ -106,7 +107,7 @@ def mean_seconds(work: Callable[[int], object], most: int, seconds: float, devic
 
 def _suffices(count: int, passed: float, seconds: float) -> bool:
     """Whether so many pieces, which took so long, tell enough where some seconds were asked for."""
-    return passed >= seconds and (count >= LEAST or passed >= ENOUGH)
+    return passed >= seconds and (count >= LEAST or passed >= min(ENOUGH, 5 * seconds or ENOUGH))
 
 
 def timed(work: Callable[[], object]) -> float:

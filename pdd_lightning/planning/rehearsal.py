@@ -100,7 +100,7 @@ def rehearse_stage(
         _place_earlier(module, data)
         if parts > 1:
             module.positions = torch.arange(0, len(data.train), parts)
-        clock = StepClock(seconds)
+        clock = StepClock(seconds, getattr(module.options.objective, "compile", False))
         trainer = make_trainer(module, [clock, ImageMonitor()])
         device = trainer.strategy.root_device
         forget_peaks(device)
@@ -146,11 +146,10 @@ def _hand_over(
     module: StageModule, trainer: Trainer, union: LabelledImages, members: int, seconds: float
 ) -> tuple[float, float, float]:
     """Seconds of an epoch of the transition, of a member beside its epochs, and of what is done once in a stage."""
-    context, rate = module.context, module.options.learning_rate
+    context, rate, planned = module.context, module.options.learning_rate, module.options.recipe
     epoch = member = opening = 0.0
-    planned = module.options.recipe
     # One epoch for each member; the callback then finds the members on the disk.
-    recipe = replace(module.options.recipe, epochs=1)
+    recipe = replace(planned, epochs=1)
     module.options = replace(module.options, recipe=recipe, iterations=trainer.global_step)
     if module.options.transition:
         learners = context.learners(min(members, context.networks_at_once), planned, len(union), members)

@@ -13,7 +13,7 @@ CASES = [
     # seconds of a piece, seconds that were asked for, pieces that are measured
     (0.25, 4.0, 16),
     (0.25, 0.0, 3),
-    (4.0, 1.0, 3),
+    (4.0, 1.0, 2),
     (16.0, 1.0, 1),  # one of so long a piece is enough
     (16.0, 40.0, 3),
     (4.0, 20.0, 5),
@@ -95,3 +95,14 @@ def test_after_a_long_piece_there_is_no_other(time: Time) -> None:
     found.on_train_batch_end(trainer, module, None, None, 0)
     assert trainer.should_stop
     assert (found.step, found.opening) == (40.0, 0.0)
+
+
+def test_a_step_that_compiles_does_not_stand_for_others(time: Time) -> None:
+    trainer, module = Mock(should_stop=False), Mock(device=CPU)
+    found = StepClock(5.0, compiles=True)
+    found.on_train_start(trainer, module)
+    time.pass_(80.0)
+    while not trainer.should_stop:
+        time.pass_(2.0)
+        found.on_train_batch_end(trainer, module, None, None, 0)
+    assert (found.step, found.opening) == (2.0, 80.0)
