@@ -146,9 +146,8 @@ def _hand_over(
     module: StageModule, trainer: Trainer, union: LabelledImages, members: int, seconds: float
 ) -> tuple[float, float, float]:
     """Seconds of an epoch of the transition, of a member beside its epochs, and of what is done once in a stage."""
-    context, rate = module.context, module.options.learning_rate
+    context, rate, planned = module.context, module.options.learning_rate, module.options.recipe
     epoch = member = opening = 0.0
-    planned = module.options.recipe
     # One epoch for each member; the callback then finds the members on the disk.
     recipe = replace(module.options.recipe, epochs=1)
     module.options = replace(module.options, recipe=recipe, iterations=trainer.global_step)
