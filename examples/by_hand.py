@@ -42,7 +42,7 @@ def main(run_dir: Path) -> None:
         checkpoints = module.folder.checkpoints
         trainer = Trainer(
             accelerator="cpu",
-            max_steps=module.options.iterations,
+            max_steps=module.iterations,
             # StageCallback exports the images and makes the start states of the next stage.
             callbacks=[pdd.StageCallback(), pdd.StageCheckpoint(checkpoints, steps=20, minutes=10)],
             plugins=[pdd.SealedCheckpointIO()],  # whole files or none, and nothing is unpickled

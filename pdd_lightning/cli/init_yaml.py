@@ -111,10 +111,10 @@ model:
       operations: {operations} # flip only where a mirrored image is of the same class
   stages: {s.stages} # number of subsets; more capture later phases of training
   ipc: {s.ipc} # images per class of each stage; one number, or a list with one for each stage
-  iterations: {s.iterations} # optimiser steps of a stage; more if the matching loss still falls at its end
+  iterations: {s.iterations} # optimiser steps of a stage, or a list; more if the matching loss still falls at its end
   initial: real # begin with real images, or with noise
   optimizer: adam # of the images; sgd is published and needs another image_lr
-  image_lr: {_scalar(s.image_lr)} # of the images: higher if the loss hardly moves, lower if it jumps
+  image_lr: {_scalar(s.image_lr)} # of the images, or a list: higher if the loss hardly moves, lower if it jumps
   learning_rate: {_scalar(s.learning_rate)} # alpha, of networks on these images{_ALPHA[s.learning_rate_lr > 0]}
   learning_rate_lr: {_scalar(s.learning_rate_lr)} # how fast alpha is learned; 0 keeps it as it is
   recipe: # how networks train on the images, between two stages and in the table

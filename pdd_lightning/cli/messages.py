@@ -238,7 +238,7 @@ def _wanted(text: str) -> str:
 
 def _remedy(given: str, wanted: Iterable[str]) -> str:
     """What to do about a value of another type. A file may hold text that YAML takes for a number or a truth value."""
-    if "a list" in wanted and not given.startswith(("[", "{")):
+    if list(wanted) == ["a list"] and not given.startswith(("[", "{")):
         return f"write it in brackets, as in '[{given}]'"
     if _TYPE_NAMES["str"] not in wanted or given == "None" or given.startswith(("[", "{")):
         return "correct the value"

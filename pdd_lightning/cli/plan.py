@@ -102,11 +102,12 @@ def shorter(plan: Amounts, options: StageOptions, evaluation: Evaluation, minute
     share = (60 * minutes - starting) / (plan.seconds - starting)
     members = options.dynamics.members_option
     counts = {
-        "model.iterations": options.iterations,
         f"model.dynamics.{members}": options.dynamics.members if members else 0,
         "model.recipe.epochs": options.recipe.epochs if options.transition or evaluation.recipe is None else 0,
         "evaluation.recipe.epochs": 0 if evaluation.recipe is None else evaluation.recipe.epochs,
         "evaluation.full.epochs": evaluation.full.epochs,
     }
-    wanted = [f"--{name} {max(1, round(share * count))}" for name, count in counts.items() if count]
+    steps = [str(max(1, round(share * count))) for count in options.steps_per_stage]
+    wanted = [f"--model.iterations {steps[0] if len({*steps}) == 1 else '[' + ','.join(steps) + ']'}"]
+    wanted += [f"--{name} {max(1, round(share * count))}" for name, count in counts.items() if count]
     return f"--plan.minutes={minutes:g}: {100 * share:.0f} % of all work would fit into it, as with {' '.join(wanted)}"

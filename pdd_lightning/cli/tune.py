@@ -75,8 +75,9 @@ def main(args: Sequence[str]) -> int:
         raise ConfigError(f"--steps must be at least 1, got {options.steps}")
     with application("fit", [*rest, "--stage=1"]) as app:
         chosen, experts = app.model.options, app.model.options.experts_folder
-    rates = options.rates or [float(f"{chosen.image_lr * FACTOR**power:.3g}") for power in (-1, 0, 1)]
-    steps = min(options.steps, chosen.iterations)
+    now, *later = chosen.rates_per_stage
+    rates = options.rates or [float(f"{now * FACTOR**power:.3g}") for power in (-1, 0, 1)]
+    steps = min(options.steps, chosen.steps_per_stage[0])
     same = ["--stage=1", f"--experts_dir={experts}", f"--model.iterations={steps}"]
     trials, code = list[Trial](), 0
     with TemporaryDirectory(prefix="pdd-tune-") as aside:
@@ -88,7 +89,7 @@ def main(args: Sequence[str]) -> int:
             trials.append(Trial(rate) if code else _read(rate, run))
     if all(trial.loss is None for trial in trials):
         return code
-    _show(trials, chosen.image_lr, steps)
+    _show(trials, now, later if isinstance(chosen.image_lr, list) else [], steps)
     return 0
 
 
@@ -106,8 +107,8 @@ def _read(rate: float, run: Path) -> Trial:
     return Trial(rate, summary["course"]["loss"][1], accuracies, summary["pixels_outside"])
 
 
-def _show(trials: Sequence[Trial], now: float, steps: int) -> None:
-    """The table, and the option to give."""
+def _show(trials: Sequence[Trial], now: float, later: Sequence[float], steps: int) -> None:
+    """The table, and the option to give, with the rates of later stages where these have their own."""
     table = Table(
         "image_lr", "held-out accuracy %", "matching loss", "pixels outside %", title=f"After {steps} steps", box=SIMPLE
     )
@@ -121,7 +122,8 @@ def _show(trials: Sequence[Trial], now: float, steps: int) -> None:
     best = max(trials, key=lambda trial: trial.better)
     how = "held-out accuracy" if best.accuracies else "matching loss"
     kept = ", as it is" if best.rate == now else ""
-    print(f"best by {how}: --model.image_lr {best.rate:g}{kept}")
+    given = ",".join([f"{best.rate:g}", *map(str, later)])
+    print(f"best by {how}: --model.image_lr {f'[{given}]' if later else given}{kept}")
     if best.rate in (min(t.rate for t in trials), max(t.rate for t in trials)) and len(trials) > 1:
         print(f"it is at the end of those that were tried: --rates {best.rate:g} and beyond may be better still")
     print("one seed and few steps: differences within the spread are chance")

@@ -62,17 +62,17 @@ def fit_stage(
     take()
     say(disk)
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    if trainer.global_step >= module.options.iterations:
+    if trainer.global_step >= module.iterations:
         _say_complete(module)
     else:
-        say(f"{module.title} stopped at step {trainer.global_step} of {module.options.iterations}: {again} to continue")
+        say(f"{module.title} stopped at step {trainer.global_step} of {module.iterations}: {again} to continue")
 
 
 def _say_complete(module: StageModule) -> None:
     options, summary = module.options, module.folder.read_manifest().summary
     say(f"{of_all(module)} is complete: {module.folder.synthetic}")
     say(f"{module.title}: {course_line(summary, options.objective)}")
-    for wrong in (warning(summary, options.objective, options.image_lr), overfit_warning(summary)):
+    for wrong in (warning(summary, options.objective, module.image_lr), overfit_warning(summary)):
         if wrong is not None:
             say(f"warning: {module.title}: {wrong}")
     if options.discard is not None:

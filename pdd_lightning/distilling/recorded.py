@@ -16,6 +16,9 @@ from pdd_lightning.types import Json
 
 _REMEDY: Final = "give the data, as in evaluate(run, data=...)"
 
+_OF_STAGES: Final = ("ipc", "iterations", "image_lr")
+"""Options of which every stage records its own number."""
+
 
 def recorded_options(run: RunFolder) -> StageOptions:
     """The options of the stages that are complete.
@@ -34,19 +37,21 @@ def recorded_options(run: RunFolder) -> StageOptions:
         raise ArtifactError(f"{run.directory} holds {manifests[0].holds}: `pdd-cli evaluate` scores them")
     known = {option.name for option in fields(StageOptions)}
     options = {name: _value(value) for name, value in manifests[0].settings.items() if name in known}
-    ipc = [manifest.settings.get("ipc") for manifest in manifests]
+    of_stages = {name: [manifest.settings.get(name) for manifest in manifests] for name in _OF_STAGES}
     experts = _config(run).get("experts_dir")
     given: dict[str, Any] = {
         **options,
         "stages": count,
-        "ipc": ipc,
+        **of_stages,
         "run_dir": str(run.directory),
         "experts_dir": experts,
     }
     try:
-        return StageOptions(**given)
+        found = StageOptions(**given)
     except TypeError as error:
         raise ArtifactError(f"{run.stage(1).manifest} says not all of what the stage was made of ({error})") from error
+    given.update(found.varying)  # as they were given: one number, unless stages differ
+    return StageOptions(**given)
 
 
 def _value(value: object) -> Any:

@@ -156,7 +156,7 @@ def stage_callbacks(
         every: Optimiser steps between two checkpoints.
         minutes: Minutes between two checkpoints.
     """
-    progress = StepProgress(f"{of_all(module)}: distilling", module.options.iterations, "loss")
+    progress = StepProgress(f"{of_all(module)}: distilling", module.iterations, "loss")
     checkpoints = StageCheckpoint(module.folder.checkpoints, every, minutes)
     return [StageCallback(loggers), StageUsage(), progress, ImageMonitor(), checkpoints]
 
@@ -180,7 +180,7 @@ def stage_trainer_options(
     Raises:
         ConfigError: If a callback of the user is refused.
     """
-    iterations, most, mine = module.options.iterations, given.get("max_steps", -1), listed(given.get("callbacks"))
+    iterations, most, mine = module.iterations, given.get("max_steps", -1), listed(given.get("callbacks"))
     every = given.get("log_every_n_steps", TRAINER_DEFAULTS["log_every_n_steps"])
     check_callbacks(mine)
     return {

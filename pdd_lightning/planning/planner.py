@@ -167,7 +167,7 @@ class Planner:
             fresh=members if stage == 1 or not options.transition else 0,
             members=members + options.witnesses if options.transition else 0,
             epochs=options.recipe.epochs,
-            steps=options.iterations,
+            steps=options.steps_per_stage[stage - 1],
             checkpoint_every=every,
             checkpoint_seconds=60 * minutes,
             reused=disk.shared,

@@ -24,7 +24,8 @@ MEMORY = {"host": "peak memory", "device": "peak memory, device"}
 
 def identity(module: StageModule, data: str, evaluation: Evaluation) -> str:
     """Fingerprint of everything that a plan was made for: the run, its data's fingerprint, and how it is scored."""
-    return fingerprint([module.options.settings(1), module.options.per_stage, data, evaluation.describe()])
+    of = module.options
+    return fingerprint([of.settings(1) | of.varying, of.per_stage, data, evaluation.describe()])
 
 
 def collect(module: StageModule) -> Amounts:

@@ -53,7 +53,7 @@ class StageCallback(Callback):
         # Not on_train_end: that hook is skipped when a resumed stage has no step left to do.
         module = pl_module
         assert isinstance(module, StageModule)
-        if trainer.global_step < module.options.iterations or module.folder.complete:
+        if trainer.global_step < module.iterations or module.folder.complete:
             return
         subset = module.subset()
         if trainer.is_global_zero:
@@ -99,7 +99,7 @@ class StageCallback(Callback):
             "image_shape": list(module.data.image_shape),
             "learning_rate": subset.rate,
             "loss": losses[-1] if losses else None,
-            "course": module.course.summary(module.options.iterations),
+            "course": module.course.summary(module.iterations),
             "pixels_outside": round(outside(module.data.preprocessing.invert(subset.data.images)), 6),
             "validation_accuracies": [round(a, 6) for a in accuracies.tolist()],
             "fresh_accuracies": [round(a, 6) for a in fresh],

@@ -80,7 +80,7 @@ def stage_disk(options: StageOptions, data: ImageDataModule, stage: int) -> Disk
     state = sum(tensor.nbytes for tensor in context.bank[0].values())
     channels, height, width = data.image_shape
     pixels = channels * height * width * data.num_classes
-    images = 4 * pixels * options.per_stage[stage - 1]
+    images, steps = 4 * pixels * options.per_stage[stage - 1], options.steps_per_stage[stage - 1]
     ends = state * (len(context.bank) + options.witnesses) if options.transition else 0
     preparation = options.dynamics.preparation(context)
     once = _once(options, data) if stage == 1 else 0
@@ -88,7 +88,7 @@ def stage_disk(options: StageOptions, data: ImageDataModule, stage: int) -> Disk
         experts=preparation.stored,
         found=preparation.found,
         left=ends + images + pixels * sum(options.per_stage[:stage]) + LOGS + once,
-        passing=ends + (KEPT + 1) * (3 * images + state + 8 * context.network.layout.size + 8 * options.iterations),
+        passing=ends + (KEPT + 1) * (3 * images + state + 8 * context.network.layout.size + 8 * steps),
         state=state,
     )
 

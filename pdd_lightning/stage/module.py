@@ -78,6 +78,16 @@ class StageModule(LightningModule):
         return title(self.options, self.stage)
 
     @property
+    def iterations(self) -> int:
+        """Optimiser steps of the stage."""
+        return self.options.steps_per_stage[self.stage - 1]
+
+    @property
+    def image_lr(self) -> float:
+        """Learning rate of the stage's images, before it decays."""
+        return self.options.rates_per_stage[self.stage - 1]
+
+    @property
     def data(self) -> ImageDataModule:
         """The data module that the trainer was given.
 
@@ -173,7 +183,7 @@ class StageModule(LightningModule):
 
     def train_dataloader(self) -> DataLoader[int]:
         """The numbers of the steps: everything random in a step is derived from its number."""
-        return Steps(self.options.iterations).loader()
+        return Steps(self.iterations).loader()
 
     def training_step(self, batch: int, batch_idx: int) -> Tensor:
         """The mean loss over the step's match points, of which this rank takes its share."""
@@ -206,7 +216,7 @@ class StageModule(LightningModule):
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """End the fit with the last iteration, whatever the trainer's own limits are, and log now and then."""
         trainer, done = self.trainer, self.global_step
-        if done >= self.options.iterations:
+        if done >= self.iterations:
             trainer.should_stop = True
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if trainer.should_stop or done == trainer.max_steps or (every and done % every == 0):
@@ -222,7 +232,7 @@ class StageModule(LightningModule):
         optimizer = self.optimizers(use_pl_optimizer=False)
         assert isinstance(optimizer, torch.optim.Optimizer)
         # From the step's number, not by a scheduler: a stage that continues needs no state for it.
-        optimizer.param_groups[0]["lr"] = self.options.image_rate(self.global_step)
+        optimizer.param_groups[0]["lr"] = self.options.image_rate(self.stage, self.global_step)
         super().optimizer_step(*args, **kwargs)
         alpha = self.alpha.item()
         if not 0 < alpha < float("inf"):
@@ -246,13 +256,13 @@ class StageModule(LightningModule):
             state = f"the last good state, of step {step}, is in {self.folder.last_good}"
         return DivergenceError(
             f"{self.title} stopped at step {self.global_step}: {what}; {state}. Lower model.learning_rate_lr "
-            f"(now {self.options.learning_rate_lr:g}) or model.image_lr (now {self.options.image_lr:g}), delete "
+            f"(now {self.options.learning_rate_lr:g}) or model.image_lr (now {self.image_lr:g}), delete "
             f"{self.folder.checkpoints} if it exists, and run again"
         )
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """One optimiser, two groups: the images and alpha."""
-        return self.options.make_optimizer(self.images, self.alpha)
+        return self.options.make_optimizer(self.images, self.alpha, self.stage)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Remember what the checkpoint was made of."""

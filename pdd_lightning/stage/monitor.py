@@ -48,7 +48,7 @@ class ImageMonitor(Callback):
     ) -> None:
         """The images now and then."""
         if isinstance(pl_module, StageModule):
-            every = self.every or max(100, pl_module.options.iterations // 20)
+            every = self.every or max(100, pl_module.iterations // 20)
             if trainer.global_step % every == 0:
                 self._send(trainer, pl_module)
 

@@ -36,7 +36,8 @@ def one_stage_changes(options: StageOptions) -> Json:
     return {
         "stages": 1,
         "ipc": sum(options.per_stage),
-        "iterations": options.iterations * options.stages,
+        "iterations": sum(options.steps_per_stage),
+        "image_lr": options.rates_per_stage[0],  # it begins where stage 1 does: fresh networks, no earlier subsets
         "discard": None,  # it is to learn from all real images, where the stages may divide them
         "transition": False,  # no later stage would read where training on the images ends
     }

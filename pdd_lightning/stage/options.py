@@ -1,8 +1,9 @@
 """The options of a stage: typed, checked and described once."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -23,8 +24,10 @@ from pdd_lightning.types import Json
 Initial = Literal["real", "mixed", "noise"]
 OptimizerName = Literal["sgd", "adam"]
 
-_COUNTS = ("iterations", "points", "factor", "networks_at_once")
-_RATES = ("image_lr", "image_lr_decay", "learning_rate")
+_COUNTS = ("points", "factor", "networks_at_once")
+_RATES = ("image_lr_decay", "learning_rate")
+
+_Number = TypeVar("_Number", int, float)
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,8 @@ class StageOptions(Described):
         dynamics: At which model states.
         stages: Number of stages P.
         ipc: Images per class of every stage, or one number for each stage.
-        iterations: Optimiser steps of a stage.
+        iterations: Optimiser steps of every stage, or one number for each stage. The one-stage baseline takes as
+            many as all stages together.
         initial: How the images begin: as real ones, as Gaussian noise, or "mixed", which puts a reduced real image
             into every tile (IDC).
         reduction: How "mixed" reduces real images: "bilinear", with averages, or "nearest", by leaving out pixels
@@ -45,7 +49,8 @@ class StageOptions(Described):
         factor: Training images along each side of a stored one (multi-formation, IDC), which holds factor x factor of
             them. With 1, images are stored as they are trained on.
         clamp_pixels: Keep pixels within [0, 1] after every step (IDC).
-        image_lr: Learning rate of the images.
+        image_lr: Learning rate of the images, or one number for each stage. The one-stage baseline takes the first, for
+            it begins where stage 1 does.
         image_lr_decay_at: Fractions of the iterations after which `image_lr_decay` applies.
         image_lr_decay: Factor of `image_lr` at each point of `image_lr_decay_at`.
         learning_rate: Initial value of the learned learning rate alpha.
@@ -93,12 +98,12 @@ class StageOptions(Described):
     dynamics: Dynamics
     stages: int = 5
     ipc: int | list[int] = 10
-    iterations: int = 5000
+    iterations: int | list[int] = 5000
     initial: Initial = "real"
     reduction: Reduction = "bilinear"
     factor: int = 1
     clamp_pixels: bool = False
-    image_lr: float = 1000.0
+    image_lr: float | list[float] = 1000.0
     image_lr_decay_at: tuple[float, ...] = ()
     image_lr_decay: float = 0.5
     learning_rate: float = 0.01
@@ -119,7 +124,9 @@ class StageOptions(Described):
     experts_dir: str | None = None
 
     def __post_init__(self) -> None:
-        _ = self.per_stage  # which checks stages and ipc
+        if self.stages < 1:
+            raise ConfigError(f"model.stages must be at least 1, got {self.stages}")
+        _ = self.per_stage, self.steps_per_stage, self.rates_per_stage  # which check themselves
         for name in _COUNTS:
             if (count := getattr(self, name)) is not None and count < 1:
                 raise ConfigError(f"model.{name} must be at least 1, got {count}")
@@ -152,16 +159,37 @@ class StageOptions(Described):
         Raises:
             ConfigError: If the numbers are not positive, or not one for each stage.
         """
-        if self.stages < 1:
-            raise ConfigError(f"model.stages must be at least 1, got {self.stages}")
-        values = [self.ipc] * self.stages if isinstance(self.ipc, int) else list(self.ipc)
-        if len(values) != self.stages:
-            raise ConfigError(
-                f"model.ipc={values} lists {len(values)} stages, model.stages={self.stages}: make them agree"
-            )
-        if any(value < 1 for value in values):
-            raise ConfigError(f"model.ipc must be at least 1 in every stage, got {self.ipc}")
-        return values
+        return _each("ipc", self.ipc, self.stages, _is_count, "at least 1")
+
+    @property
+    def steps_per_stage(self) -> list[int]:
+        """Optimiser steps of each stage.
+
+        Raises:
+            ConfigError: If the numbers are not positive, or not one for each stage.
+        """
+        return _each("iterations", self.iterations, self.stages, _is_count, "at least 1")
+
+    @property
+    def rates_per_stage(self) -> list[float]:
+        """Learning rate of the images in each stage, before it decays.
+
+        Raises:
+            ConfigError: If the rates are not positive and finite, or not one for each stage.
+        """
+        return _each("image_lr", self.image_lr, self.stages, _is_rate, "positive and finite")
+
+    @property
+    def varying(self) -> Json:
+        """`iterations` and `image_lr`, each as one number where all stages have the same, else as a list."""
+        found = self._of_stages()
+        return {
+            name: found[name][0] if len({*found[name]}) == 1 else found[name] for name in ("iterations", "image_lr")
+        }
+
+    def _of_stages(self) -> dict[str, Sequence[float]]:
+        """The options that stages may have each of their own."""
+        return {"ipc": self.per_stage, "iterations": self.steps_per_stage, "image_lr": self.rates_per_stage}
 
     @property
     def total_asked(self) -> str:
@@ -187,10 +215,10 @@ class StageOptions(Described):
         """Everything that a stage's result depends on, apart from the data and the earlier stages.
 
         Args:
-            stage: Number of the stage: it has its own number of images.
+            stage: Number of the stage: it has its own number of images and of steps, and its own rate.
         """
         described = {key: value for key, value in self.describe().items() if key != "class_path"}
-        return {**described, "ipc": self.per_stage[stage - 1]}
+        return {**described, **{name: values[stage - 1] for name, values in self._of_stages().items()}}
 
     def problem(self, data: ImageDataModule, device: torch.device | str = "cpu") -> Problem:
         """What every training of the run has in common.
@@ -202,21 +230,54 @@ class StageOptions(Described):
         where = torch.device(device)
         return Problem(self.network, data.image_shape, data.num_classes, self.augmentation, self.seed, where)
 
-    def image_rate(self, step: int) -> float:
-        """Learning rate of the images at a step, counted from 0."""
-        return self.image_lr * self.image_lr_decay ** sum(
-            step >= point * self.iterations for point in self.image_lr_decay_at
-        )
+    def image_rate(self, stage: int, step: int) -> float:
+        """Learning rate of the images at a step of a stage, counted from 0."""
+        steps, rate = self.steps_per_stage[stage - 1], self.rates_per_stage[stage - 1]
+        return rate * self.image_lr_decay ** sum(step >= point * steps for point in self.image_lr_decay_at)
 
-    def make_optimizer(self, images: Tensor, alpha: Tensor) -> torch.optim.Optimizer:
+    def make_optimizer(self, images: Tensor, alpha: Tensor, stage: int) -> torch.optim.Optimizer:
         """One optimiser with two groups: SGD with momentum 0.5, as published for most methods, or Adam.
 
         Args:
             images: First group.
             alpha: Second group.
+            stage: Number of the stage, which has its own rate.
         """
-        groups = [{"params": [images], "lr": self.image_lr}, {"params": [alpha], "lr": self.learning_rate_lr}]
+        rate = self.rates_per_stage[stage - 1]
+        groups = [{"params": [images], "lr": rate}, {"params": [alpha], "lr": self.learning_rate_lr}]
         if self.optimizer == "adam":
             # The momentum of the published SGD; the second moment forgets fast, for stages are short.
             return torch.optim.Adam(groups, betas=(0.5, 0.95))
-        return torch.optim.SGD(groups, lr=self.image_lr, momentum=0.5)
+        return torch.optim.SGD(groups, lr=rate, momentum=0.5)
+
+
+def _each(
+    name: str, given: _Number | list[_Number], stages: int, fits: Callable[[_Number], bool], what: str
+) -> list[_Number]:
+    """The value that an option has in each stage, given as one number or as a list.
+
+    Args:
+        name: Of the option.
+        given: Its value.
+        stages: Number of stages.
+        fits: Whether a stage can have a value.
+        what: Values that it can have, for the message.
+
+    Raises:
+        ConfigError: If there is not one value for each stage, or one does not fit.
+    """
+    values = list(given) if isinstance(given, (list, tuple)) else [given] * stages
+    if len(values) != stages:
+        raise ConfigError(f"model.{name}={values} lists {len(values)} stages, model.stages={stages}: make them agree")
+    if not all(map(fits, values)):
+        where = " in every stage" if isinstance(given, (list, tuple)) else ""
+        raise ConfigError(f"model.{name} must be {what}{where}, got {given}")
+    return values
+
+
+def _is_count(value: int) -> bool:
+    return value >= 1
+
+
+def _is_rate(value: float) -> bool:
+    return 0 < value < float("inf")

@@ -33,6 +33,16 @@ TYPING_MISTAKES = {
         ["expected a list; write it in brackets, as in '[0.1]'"],
     ),
     "no tuple": (["--model.image_lr_decay_at", "0.5"], ["expected a list; write it in brackets, as in '[0.5]'"]),
+    "no whole number": (
+        ["--model.iterations", "2.5"],
+        ["--model.iterations=2.5: expected an integer or a list; correct the value"],
+    ),
+    "not for every stage": (
+        ["--model.iterations", "[5]"],
+        ["model.iterations=[5] lists 1 stages, model.stages=2: make them agree"],
+    ),
+    "no steps in a stage": (["--model.iterations", "[5, 0]"], ["model.iterations must be at least 1 in every stage"]),
+    "no rate in a stage": (["--model.image_lr", "[0.1, -1]"], ["model.image_lr must be positive", "got [0.1, -1.0]"]),
     "out of range": (["--model.ipc", "0"], ["model.ipc", "got 0", "at least 1"]),
     "network out of range": (["--model.network.width", "0"], ["model.network.width is 0", "width >= 1"]),
     "recipe out of range": (["--model.recipe.epochs", "0"], ["model.recipe.epochs must be", "got 0"]),

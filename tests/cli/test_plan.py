@@ -104,6 +104,7 @@ class TestPlan:
             ("--model.factor", "2", "--model.initial", "mixed", "--model.clamp_pixels", "true"),
             ("--model.stages", "1"),
             ("--model.ipc", "[2,1]"),
+            ("--model.image_lr", "[0.05,0.1]", "--evaluation.baselines", "[one-stage]"),
         ],
         ids=lambda args: args[0],
     )
@@ -111,6 +112,11 @@ class TestPlan:
         found = plan(run, *args)
         assert works(found, "stage 1")["distillation"] > 0
         assert [path.name for path in run.iterdir()] == ["plan.json"]
+
+    def test_stages_take_as_long_as_their_own_steps(self, run: Path) -> None:
+        found = plan(run, "--model.iterations", "[1,2000]", "--evaluation.baselines", "[one-stage]")
+        first, second, alone = (works(found, part)["distillation"] for part in ("stage 1", "stage 2", "one-stage"))
+        assert min(second, alone) > 10 * first
 
     def test_nothing_recorded_is_left_of_a_rehearsal(self, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """For a GPU's memory would be in the plan of the next one."""

@@ -36,6 +36,13 @@ def test_the_experiments_are_those_of_the_paper() -> None:
     }
 
 
+def test_a_number_for_each_stage_is_a_list_of_the_command_line() -> None:
+    scale = {"note": "", "options": {"model.iterations": [2, 3], "model.image_lr": [0.5, 1e-05]}}
+    content = {"title": "", "source": "", "scales": {"micro": {**scale, "runs": {"one": {"config": "one.yaml"}}}}}
+    (run,) = Experiment.parse(Path("mine.yaml"), content, "micro").runs
+    assert run.options == ("--model.iterations=[2,3]", "--model.image_lr=[0.5,1e-05]")
+
+
 @pytest.fixture
 def experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     few = {"evaluation.seeds": 2, "evaluation.baselines": [], "model.iterations": 2}

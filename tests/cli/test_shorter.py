@@ -30,6 +30,13 @@ def test_every_work_shrinks_alike() -> None:
     assert line.endswith(f"with {wanted}")
 
 
+def test_stages_of_their_own_lengths_stay_so() -> None:
+    options = replace(OPTIONS, stages=3, iterations=[1000, 400, 2])
+    assert "--model.iterations [250,100,1] --model.dynamics" in shorter(PLAN, options, Evaluation(), 2)
+    alike = replace(OPTIONS, stages=2, iterations=[1000, 1000])
+    assert "--model.iterations 250 --model.dynamics" in shorter(PLAN, alike, Evaluation(), 2)
+
+
 @pytest.mark.parametrize(("transition", "named"), [(True, True), (False, False)])
 def test_recipes_are_named_where_they_are_used(transition: bool, named: bool) -> None:
     options = StageOptions(ConvNet(), MeanEmbedding(), ExpertTrajectories(experts=8), transition=transition)

@@ -28,6 +28,14 @@ def test_rates_around_the_given_one_are_tried(run: Path, capsys: pytest.CaptureF
     assert any("After 2 steps" in line for line in lines)
 
 
+def test_rates_of_later_stages_stay(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ("--model.iterations", "[2,3]", "--model.image_lr", "[0.3,1e-4]")
+    tuned(run, "--rates", "0.3", *given)
+    out = capsys.readouterr().out
+    assert "After 2 steps" in out
+    assert "best by held-out accuracy: --model.image_lr [0.3,0.0001], as it is" in out
+
+
 def test_experts_are_kept_for_the_run_and_nothing_else(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tuned(run, "--steps", "1", "--rates", "0.1")
     assert [path.name for path in run.iterdir()] == ["experts"]

@@ -9,7 +9,9 @@ import pytest
 import pdd_lightning as pdd
 from distilling.small import QUIET, small
 from pdd_lightning.cli.main import main
+from pdd_lightning.distilling.recorded import recorded_options
 from pdd_lightning.errors import ArtifactError, ConfigError
+from pdd_lightning.store.folders import RunFolder
 
 FEW = ("--evaluation.seeds=2", "--evaluation.random_rates=[0.05]", "--evaluation.full.epochs=1")
 
@@ -41,6 +43,22 @@ def test_the_baseline_of_one_stage_is_distilled_where_it_is_missing(run: Path) -
     rows = pdd.evaluate(run, trainer=QUIET, seeds=1, baselines=["one-stage"])
     assert [(row.name, row.images_per_class) for row in rows] == [("one-stage", 2.0), ("pdd", 1.0), ("pdd", 2.0)]
     main(["evaluate", "--run_dir", str(run), "--evaluation.seeds=1", "--evaluation.baselines=[one-stage]"])
+
+
+def test_stages_of_their_own_lengths_and_rates(tmp_path: Path) -> None:
+    run, one = tmp_path / "run", RunFolder(tmp_path / "run").one_stage.stage(1)
+    pdd.distil(run_dir=run, **small(iterations=[2, 3], image_lr=[0.05, 0.02], ipc=[1, 1]))
+    options = recorded_options(RunFolder(run))
+    assert (options.iterations, options.image_lr) == ([2, 3], [0.05, 0.02])
+    pdd.evaluate(run, trainer=QUIET, seeds=1, baselines=["one-stage"])
+    settings = one.read_manifest().settings
+    assert (settings["iterations"], settings["image_lr"]) == (5, 0.05)
+    main(["evaluate", "--run_dir", str(run), "--evaluation.seeds=1", "--evaluation.baselines=[one-stage]"])
+
+
+def test_one_number_is_read_back_as_one(run: Path) -> None:
+    options = recorded_options(RunFolder(run))
+    assert (options.iterations, options.image_lr) == (12, 0.05)
 
 
 def test_a_recipe_of_the_evaluation_is_kept(run: Path) -> None:

@@ -3,9 +3,14 @@
 import pytest
 from rich.console import Console
 
+from pdd_lightning.dynamics import StartStates
+from pdd_lightning.evaluation.protocol import Evaluation
+from pdd_lightning.networks import ConvNet
+from pdd_lightning.objectives import MeanEmbedding
 from pdd_lightning.planning.estimate import Amounts, Line
-from pdd_lightning.planning.report import plan_table
+from pdd_lightning.planning.report import identity, plan_table
 from pdd_lightning.progress import duration, size
+from pdd_lightning.stage.module import StageModule
 
 PLAN = Amounts(
     [Line("stage 1", "distillation", 30.0), Line("evaluation", "pdd progressive, ConvNet", 10.0)],
@@ -67,3 +72,14 @@ def test_an_unfinished_run_has_no_totals() -> None:
     assert "stage 1 distillation 30.0 s 30.0 s 1.00" in lines
     assert "evaluation pdd progressive, ConvNet 10.0 s - -" in lines
     assert "all time 40.0 s - -" in lines
+
+
+def test_a_plan_is_of_the_steps_and_rates_of_every_stage() -> None:
+    parts = {"network": ConvNet(), "objective": MeanEmbedding(), "dynamics": StartStates(), "stages": 2}
+
+    def of(iterations: int | list[int], image_lr: float | list[float] = 0.5) -> str:
+        module = StageModule(**parts, iterations=iterations, image_lr=image_lr, run_dir="new")
+        return identity(module, "data", Evaluation())
+
+    assert of(5) == of([5, 5]) == of(5, [0.5, 0.5])
+    assert len({of(5), of([5, 6]), of(5, [0.5, 6])}) == 3

@@ -16,7 +16,12 @@ from pdd_lightning.store.folders import RunFolder
 DISCARD = ("--model.discard.epochs", "6", "--model.discard.learning_rate", "0.05", "--model.discard.edges", "[1]")
 
 
-@pytest.mark.parametrize("more", [(), ("--model.ipc", "[2,1]"), DISCARD], ids=["plain", "ipc", "discard"])
+EACH = ("--model.iterations", "[5,8]", "--model.image_lr", "[1e-05,0.3]")
+
+
+@pytest.mark.parametrize(
+    "more", [(), ("--model.ipc", "[2,1]"), EACH, DISCARD], ids=["plain", "ipc", "iterations", "discard"]
+)
 def test_its_arguments_give_what_is_expected(more: tuple[str, ...], tmp_path: Path) -> None:
     args = ["--config", str(CONFIG), "--run_dir", str(tmp_path / "run"), *more]
     with application("fit", args) as run:
@@ -24,7 +29,8 @@ def test_its_arguments_give_what_is_expected(more: tuple[str, ...], tmp_path: Pa
         with application("fit", [*args, *one_stage_arguments(options)]) as fitted:
             found, wanted = fitted.model.options, one_stage_options(options)
             assert (found.stages, found.per_stage) == (1, [sum(options.per_stage)])
-            assert found.iterations == 2 * options.iterations
+            assert found.iterations == (13 if more == EACH else 24) == sum(options.steps_per_stage)
+            assert found.image_lr == (1e-5 if more == EACH else 0.05)  # that of stage 1
             assert found.run == wanted.run
             assert found.run.directory == tmp_path / "run" / "one_stage"
             assert found.experts_folder == wanted.experts_folder == tmp_path / "run" / "experts"
