@@ -50,8 +50,8 @@ class StepClock(Callback):
         """A step is done."""
         synchronise(pl_module.device)
         self._ends.append(time.perf_counter())
-        first, measured = self._ends[0] - self.train_start, self.count - WARM
-        if (first > LONG and not self.compiles) or (measured > 0 and _suffices(measured, self._ends[-1] - self._ends[WARM - 1], self.seconds)):
+        long, measured = not self.compiles and self._ends[0] - self.train_start > LONG, self.count - WARM
+        if long or (measured > 0 and _suffices(measured, self._ends[-1] - self._ends[WARM - 1], self.seconds)):
             trainer.should_stop = True
 
     @property

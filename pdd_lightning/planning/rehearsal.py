@@ -169,5 +169,4 @@ def _hand_over(
         # Where the callback looks for members: under the rate that the subset has.
         waiting, learned = module.folder.transition, module.subset().rate
         member = timed(lambda: make_transition(context, union, learned, recipe, waiting)) / MEMBERS - epoch
-    finish = timed(lambda: StageCallback().on_fit_end(trainer, module))
-    return epoch, max(0.0, member), opening + finish
+    return epoch, max(0.0, member), opening + timed(lambda: StageCallback().on_fit_end(trainer, module))
