@@ -96,7 +96,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
     ),
     "diagnose": Command(
         "pdd_lightning.cli.diagnose",
-        "Say whether a run's networks overshoot, still rise or suit its bank alone: pdd-cli diagnose RUN",
+        "Say whether a run's networks overshoot, still rise or suit its bank alone: pdd-cli diagnose RUN.",
     ),
     "doctor": Command(
         "pdd_lightning.cli.doctor",
