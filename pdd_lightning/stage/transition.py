@@ -14,7 +14,7 @@ from pdd_lightning.process.workers import share_out
 from pdd_lightning.progress import Progress
 from pdd_lightning.store.digests import digest, fingerprint
 from pdd_lightning.store.files import read_tensors, write_tensors
-from pdd_lightning.training.learner import groups, train_together
+from pdd_lightning.training.learner import Learner, groups, train_together
 from pdd_lightning.training.recipe import Recipe
 from pdd_lightning.types import LabelledImages, State
 
@@ -75,11 +75,7 @@ def make_transition(
     with Progress(enabled=context.ranks.rank == 0) as progress, progress.task(title, sum(map(len, together))) as task:
 
         def train(group: Sequence[int], advance: Callable[[int], object]) -> None:
-            learners = context.learners(len(group), recipe, len(union), len(context.bank))
-            for learner, member in zip(learners, group, strict=True):
-                learner.load(context.bank[member])
-            keys = [context.keys(what, member) for member in group]
-            train_together(learners, union, rate, recipe, context.augmentation, context.seed, keys)
+            learners = train_members(context, group, union, rate, recipe, what)
             for learner, member in zip(learners, group, strict=True):
                 accuracy = learner.accuracy(context.validation) if len(context.validation) else None
                 write_tensors(paths[member], learner.state(), _signature(identity, member, accuracy))
@@ -95,6 +91,27 @@ def make_transition(
     done = [member for member in members if member is not None]
     accuracies = tuple(accuracy for _, accuracy in done if accuracy is not None)
     return Transition(StateBank.stack([state for state, _ in done], identity), accuracies)
+
+
+def train_members(
+    context: StageContext, group: Sequence[int], union: LabelledImages, rate: float, recipe: Recipe, what: str
+) -> list[Learner]:
+    """Train some members of the bank on the union, side by side.
+
+    Args:
+        context: Start states and sources of randomness.
+        group: Their numbers.
+        union: U_k, on the context's device.
+        rate: Learning rate alpha_k.
+        recipe: How to train.
+        what: Which training this is, for its random numbers.
+    """
+    learners = context.learners(len(group), recipe, len(union), len(context.bank))
+    for learner, member in zip(learners, group, strict=True):
+        learner.load(context.bank[member])
+    keys = [context.keys(what, member) for member in group]
+    train_together(learners, union, rate, recipe, context.augmentation, context.seed, keys)
+    return learners
 
 
 def end_identity(context: StageContext, start: str, union: LabelledImages, rate: float, recipe: Recipe) -> str:
