@@ -86,8 +86,7 @@ class Planner:
 
     def run(self) -> Amounts:
         """Measure, write plan.json unless the run has begun, print the table, and return the plan."""
-        module, notes = self.module, self._notes()
-        plan = self.measured()
+        module, notes, plan = self.module, self._notes(), self.measured()
         used, path = collect(module), module.run.plan
         if path.is_file() and module.run.stage(1).directory.is_dir():
             notes.append(f"the run has begun: {path} stays as it is")
@@ -173,6 +172,8 @@ class Planner:
             reused=disk.shared,
             shares=self.world,
             workers=networks_side_by_side(options, self._problem, self.world, shared)[1],
+            watches=math.ceil(options.iterations / options.watch_every) if options.watch_every else 0,
+            watched=options.witnesses,
         )
 
     def _memory(self, options: StageOptions, cost: StageCost, disk: Disk) -> dict[str, int | None]:
