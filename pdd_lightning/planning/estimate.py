@@ -49,6 +49,8 @@ class StageWork:
     reused: bool = False  # whether the experts are those of another stage that was fitted before
     shares: int = 1  # processes that share experts and members
     workers: int = 1  # processes, for each of these, that train members side by side
+    watches: int = 0  # how often fresh networks are trained within the steps
+    watched: int = 0  # how many of them each time
 
     def checkpoints(self, step: float) -> int:
         """How many checkpoints are written on the way, where a step takes so many seconds."""
@@ -95,8 +97,7 @@ class Amounts:
 
     def peak(self, where: str) -> int | None:
         """The largest peak of any part, on the "host" or the "device"."""
-        peaks = [peak for part in self.memory.values() if (peak := part.get(where)) is not None]
-        return max(peaks, default=None)
+        return max((peak for part in self.memory.values() if (peak := part.get(where)) is not None), default=None)
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
@@ -124,8 +125,7 @@ class Amounts:
 
 def side_by_side(lines: Sequence[Line], one: str, others: Sequence[str]) -> float:
     """Seconds that are spared where one part is done while others are, one after the other."""
-    first, rest = (sum(line.seconds for line in lines if line.part in parts) for parts in ([one], others))
-    return min(first, rest)
+    return min(sum(line.seconds for line in lines if line.part in parts) for parts in ([one], others))
 
 
 def stage_lines(part: str, start: float, cost: StageCost, work: StageWork) -> list[Line]:
@@ -137,15 +137,15 @@ def stage_lines(part: str, start: float, cost: StageCost, work: StageWork) -> li
         cost: At the stage's size.
         work: How much there is to do.
     """
-    at_once = min(cost.groups, work.shares * work.workers)
-    rounds = math.ceil(cost.groups / at_once)  # the process with the most decides
+    rounds = math.ceil(cost.groups / min(cost.groups, work.shares * work.workers))  # the process with the most decides
     preparation = 0.0 if work.reused else cost.preparation * rounds / cost.groups
-    # A step's parts are shared out too.
-    step = cost.step * math.ceil(cost.parts / work.shares) / cost.parts
-    members = math.ceil(math.ceil(work.members / work.shares) / work.workers)
+    step = cost.step * math.ceil(cost.parts / work.shares) / cost.parts  # whose parts are shared out too
+    members, watched = (math.ceil(math.ceil(n / work.shares) / work.workers) for n in (work.members, work.watched))
+    member = cost.member + work.epochs * cost.epoch
+    distillation = cost.opening + work.steps * step + work.checkpoints(step) * cost.checkpoint
     return [
         Line(part, "start", start + cost.overhead),
         Line(part, "preparation", work.fresh * cost.state + preparation),
-        Line(part, "distillation", cost.opening + work.steps * step + work.checkpoints(step) * cost.checkpoint),
-        Line(part, "transition", members * (cost.member + work.epochs * cost.epoch) + cost.finish),
+        Line(part, "distillation", distillation + work.watches * watched * member),
+        Line(part, "transition", members * member + cost.finish),
     ]

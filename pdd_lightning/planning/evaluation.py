@@ -128,8 +128,7 @@ def _share(evaluator: Evaluator, job: Job) -> range:
 
 def _measure(evaluator: Evaluator, job: Job, part: Training, seconds: float) -> TrainingCost:
     """The cost of a kind of training."""
-    began = time.perf_counter()
-    share = _share(evaluator, job)
+    began, share = time.perf_counter(), _share(evaluator, job)
     images = [part.images(job.members[network]) for network in share]
     recipe, rates = replace(part.recipe, epochs=ENDLESS), [part.rates[network] for network in share]
     phase = Phase(images, rates, recipe, evaluator.compiles(job, part))

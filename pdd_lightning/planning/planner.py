@@ -86,8 +86,7 @@ class Planner:
 
     def run(self) -> Amounts:
         """Measure, write plan.json unless the run has begun, print the table, and return the plan."""
-        module, notes = self.module, self._notes()
-        plan = self.measured()
+        module, notes, plan = self.module, self._notes(), self.measured()
         used, path = collect(module), module.run.plan
         if path.is_file() and module.run.stage(1).directory.is_dir():
             notes.append(f"the run has begun: {path} stays as it is")
@@ -162,17 +161,19 @@ class Planner:
         return replace(plan, spared=side_by_side(plan.lines, ONE_STAGE, later)) if beside else plan
 
     def _work(self, options: StageOptions, stage: int, disk: Disk, shared: int) -> StageWork:
-        members, (every, minutes) = options.dynamics.members, self.schedule
+        members, steps, (every, minutes) = options.dynamics.members, options.steps_per_stage[stage - 1], self.schedule
         return StageWork(
             fresh=members if stage == 1 or not options.transition else 0,
             members=members + options.witnesses if options.transition else 0,
             epochs=options.recipe.epochs,
-            steps=options.steps_per_stage[stage - 1],
+            steps=steps,
             checkpoint_every=every,
             checkpoint_seconds=60 * minutes,
             reused=disk.shared,
             shares=self.world,
             workers=networks_side_by_side(options, self._problem, self.world, shared)[1],
+            watches=math.ceil(steps / options.watch_every) if options.watch_every else 0,
+            watched=options.witnesses,
         )
 
     def _memory(self, options: StageOptions, cost: StageCost, disk: Disk) -> dict[str, int | None]:

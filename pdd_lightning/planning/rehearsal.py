@@ -30,7 +30,7 @@ MEMBERS = 2
 """Start states in the rehearsal's bank; the dynamics sees as many as it asks for, all of them the same."""
 
 STILL: Json = {"image_lr": 1e-12, "learning_rate_lr": 0.0, "iterations": ENDLESS, "experts_dir": None}
-STILL |= {"discard": None, "witnesses": 0}
+STILL |= {"discard": None, "keep": "last"}
 """Options of a rehearsal: steps that cost as much as others, and move nothing that could diverge."""
 
 MakeStage = Callable[[Json], StageModule]
@@ -95,8 +95,9 @@ def rehearse_stage(
     """
     with TemporaryDirectory(prefix="pdd-plan-") as folder:
         module = make({**changes, **STILL, "run_dir": folder})
-        dynamics = _Rehearsing(module.options.dynamics, seconds / 2)
-        module.options = replace(module.options, dynamics=dynamics)
+        options, dynamics = module.options, _Rehearsing(module.options.dynamics, seconds / 2)
+        trained = options.dynamics.members if options.transition else options.witnesses * min(1, options.watch_every)
+        module.options = replace(options, dynamics=dynamics, witnesses=0, watch_every=0)
         _place_earlier(module, data)
         if parts > 1:
             module.positions = torch.arange(0, len(data.train), parts)
@@ -109,7 +110,7 @@ def rehearse_stage(
         checkpoint = timed(lambda: trainer.save_checkpoint(path, weights_only=False))
         union = union_of([*module.previous, module.subset()])
         assert union is not None
-        epoch, member, finish = _hand_over(module, trainer, union.to(device), dynamics.inner.members, seconds / 2)
+        epoch, member, finish = _hand_over(module, trainer, union.to(device), trained, seconds / 2)
         module.context.recordings.clear()  # a later rehearsal is not to find their memory taken
         return StageCost(
             images=len(union),
@@ -148,10 +149,9 @@ def _hand_over(
     """Seconds of an epoch of the transition, of a member beside its epochs, and of what is done once in a stage."""
     context, rate, planned = module.context, module.options.learning_rate, module.options.recipe
     epoch = member = opening = 0.0
-    # One epoch for each member; the callback then finds the members on the disk.
-    recipe = replace(planned, epochs=1)
+    recipe = replace(planned, epochs=1)  # for each member, which the callback then finds on the disk
     module.options = replace(module.options, recipe=recipe, iterations=trainer.global_step)
-    if module.options.transition:
+    if members:
         learners = context.learners(min(members, context.networks_at_once), planned, len(union), members)
         for learner in learners:
             learner.load(context.bank[0])

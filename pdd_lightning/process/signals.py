@@ -78,6 +78,7 @@ def listen() -> None:
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _inbox)
+    _inbox.deferred = 0  # a process that is forked within :func:`deferred` is not within it
     before = sys.unraisablehook
 
     def unraisable(found: "sys.UnraisableHookArgs") -> None:

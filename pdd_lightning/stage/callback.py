@@ -55,7 +55,7 @@ class StageCallback(Callback):
         assert isinstance(module, StageModule)
         if trainer.global_step < module.iterations or module.folder.complete:
             return
-        subset = module.subset()
+        subset = module.kept()
         if trainer.is_global_zero:
             write_subset(module.folder, subset)
         union = union_of([*module.previous, subset])
@@ -66,7 +66,7 @@ class StageCallback(Callback):
             transition = make_transition(
                 module.context, union.to(module.context.device), subset.rate, module.options.recipe, waiting
             )
-        witnesses = train_witnesses(module, subset)
+        witnesses = train_witnesses(module.options, module.context, module.previous, subset)
         module.context.ranks.barrier()  # the others must have read the members before they go
         if trainer.is_global_zero:
             self._finish(trainer, module, subset, transition, witnesses)
@@ -103,6 +103,7 @@ class StageCallback(Callback):
             "pixels_outside": round(outside(module.data.preprocessing.invert(subset.data.images)), 6),
             "validation_accuracies": [round(a, 6) for a in accuracies.tolist()],
             "fresh_accuracies": [round(a, 6) for a in fresh],
+            **module.keeping.summary(),
             "made": made_with(module.context.device),
             "real_examples": None if module.saving is None else module.saving.to_json(),
         }

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.objectives import Objective
+from pdd_lightning.stage.keeping import Keep
 from pdd_lightning.types import ImageShape
 
 
@@ -61,6 +62,26 @@ def _unrecordable(value: object, name: str) -> tuple[str, object] | None:
         finite = isinstance(value, float) and math.isfinite(value)
         return None if value is None or finite or isinstance(value, (bool, int, str)) else (name, value)
     return next((found for key, part in parts if (found := _unrecordable(part, key)) is not None), None)
+
+
+def require_held_out(keep: Keep, watch_every: int, held_out: int) -> None:
+    """Refuse to score images where there is nothing to score them with.
+
+    Args:
+        keep: Which state a stage ends with.
+        watch_every: Steps between two scorings; 0 asks for none.
+        held_out: How many training images are held out.
+
+    Raises:
+        ConfigError: Naming the options.
+    """
+    if watch_every and not held_out:
+        asked = f"model.watch_every={watch_every}{' with model.keep=best' if keep == 'best' else ''}"
+        instead = "model.keep=last and model.watch_every=0" if keep == "best" else "model.watch_every=0"
+        raise ConfigError(
+            f"{asked} scores networks on held-out images, and data.validation_fraction=0 holds none out: raise it, "
+            f"to 0.1 for instance, or set {instead}"
+        )
 
 
 def require_scalar(loss: Tensor, objective: Objective) -> None:

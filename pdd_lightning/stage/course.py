@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pdd_lightning.objectives import Objective
+from pdd_lightning.stage.keeping import kept_line
 from pdd_lightning.types import Json
 
 USELESS: Final = 0.9
@@ -98,6 +99,8 @@ def course_line(summary: Mapping[str, object], objective: Objective) -> str:
     share = summary.get("pixels_outside")
     if isinstance(share, float):
         pieces.append(f"{100 * share:.1f} % of pixels outside [0, 1]")
+    if (kept := kept_line(summary)) is not None:
+        pieces.append(kept)
     return ", ".join(pieces)
 
 

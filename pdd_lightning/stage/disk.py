@@ -77,18 +77,21 @@ def stage_disk(options: StageOptions, data: ImageDataModule, stage: int) -> Disk
         stage: Number of the stage.
     """
     context = planned_context(options, stage, data)
-    state = sum(tensor.nbytes for tensor in context.bank[0].values())
+    state, parameters = sum(tensor.nbytes for tensor in context.bank[0].values()), context.network.layout.size
     channels, height, width = data.image_shape
     pixels = channels * height * width * data.num_classes
     images, steps = 4 * pixels * options.per_stage[stage - 1], options.steps_per_stage[stage - 1]
     ends = state * (len(context.bank) + options.witnesses) if options.transition else 0
+    held = 3 if options.keep == "last" else 4  # images, what the optimiser remembers of them, what is kept
+    # Without a transition no stage leaves its witnesses to the next one.
+    earlier = state * options.witnesses * (stage - 1) if options.watch_every and not options.transition else 0
     preparation = options.dynamics.preparation(context)
     once = _once(options, data) if stage == 1 else 0
     return Disk(
         experts=preparation.stored,
         found=preparation.found,
         left=ends + images + pixels * sum(options.per_stage[:stage]) + LOGS + once,
-        passing=ends + (KEPT + 1) * (3 * images + state + 8 * context.network.layout.size + 8 * steps),
+        passing=ends + earlier + (KEPT + 1) * (held * images + state + 8 * (parameters + steps)),
         state=state,
     )
 

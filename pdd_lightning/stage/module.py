@@ -1,6 +1,9 @@
 """A stage of progressive distillation as a LightningModule."""
 
 import time
+from contextlib import suppress
+from dataclasses import replace
+from statistics import fmean, pstdev
 from typing import Any
 
 import torch
@@ -14,15 +17,18 @@ from pdd_lightning.dynamics import Ranks, StageContext
 from pdd_lightning.errors import ArtifactError, ConfigError, DivergenceError
 from pdd_lightning.objectives import SyntheticSide, Work
 from pdd_lightning.process.launch import first_process_first
+from pdd_lightning.process.signals import Interrupted
 from pdd_lightning.selection.discard import Saving
-from pdd_lightning.stage.checks import require_logits, require_recordable, require_scalar
+from pdd_lightning.stage.checks import require_held_out, require_logits, require_recordable, require_scalar
 from pdd_lightning.stage.context import selection_context, stage_context, start_states
 from pdd_lightning.stage.course import Course
 from pdd_lightning.stage.initial_images import initial_images, pixel_bounds, real_images_needed
+from pdd_lightning.stage.keeping import Keeping
 from pdd_lightning.stage.logs import scalars
 from pdd_lightning.stage.one_stage import title
 from pdd_lightning.stage.options import StageOptions
 from pdd_lightning.stage.subsets import Subset, read_subset, union_of, write_last_good
+from pdd_lightning.stage.witnesses import score_witnesses, witness_start
 from pdd_lightning.store.verification import stage_origin, verify_checkpoint, verify_finished
 from pdd_lightning.training.formation import check_factor
 from pdd_lightning.training.steps import Steps
@@ -69,6 +75,8 @@ class StageModule(LightningModule):
         self._context: StageContext | None = None
         self._resumed: State | None = None
         self.course = Course()
+        self.keeping = Keeping(self.options.keep, self.iterations, self.options.watch_every)
+        self._watching: StageContext | None = None
         self._good: tuple[Tensor, float, int] | None = None
         self._bounds: tuple[Tensor, Tensor] | None = None
 
@@ -136,6 +144,7 @@ class StageModule(LightningModule):
         network = options.problem(data).network()
         options.objective.check(network)
         require_logits(network, data.image_shape, data.num_classes)
+        require_held_out(options.keep, options.watch_every, len(data.validation))
         check_factor(options.factor, *data.image_shape[1:])
         if options.clamp_pixels:
             pixel_bounds(data.preprocessing)
@@ -178,12 +187,19 @@ class StageModule(LightningModule):
         began = time.perf_counter()
         options.dynamics.prepare(self._context)
         self.saving = Saving(len(self.context.real), len(data.train), time.perf_counter() - began)
+        if options.watch_every:  # not when the first is due: within the steps no signal is raised
+            start = witness_start(options, self._context, self.previous)
+            self._watching = replace(self._context, bank=start)
         if self._resumed is not None:
             options.dynamics.load_state_dict(self._resumed)
 
     def train_dataloader(self) -> DataLoader[int]:
         """The numbers of the steps: everything random in a step is derived from its number."""
         return Steps(self.iterations).loader()
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Score what could not be scored before an interruption."""
+        self._watch(self.global_step)
 
     def training_step(self, batch: int, batch_idx: int) -> Tensor:
         """The mean loss over the step's match points, of which this rank takes its share."""
@@ -246,6 +262,24 @@ class StageModule(LightningModule):
         side = self._side(self.images.detach())
         union = LabelledImages(side.union(side.decoded), side.all_labels)
         self.options.dynamics.advance(self.global_step, union, alpha)
+        done = self.global_step + 1
+        self.keeping.stepped(done, self.images, self.alpha)
+        with suppress(Interrupted):  # the checkpoint that the signal asks for then says that it is due
+            self._watch(done)
+
+    def _watch(self, done: int) -> None:
+        """Score fresh networks on the union after so many steps, where it is time and was not done."""
+        if self._watching is None or not self.keeping.due(done):
+            return
+        subset, strategy, alone = self.subset(), self.trainer.strategy, self._watching.ranks.world == 1
+
+        def sums(found: Tensor) -> Tensor:
+            return found if alone else strategy.reduce(found.to(strategy.root_device), reduce_op="sum")
+
+        accuracies = score_witnesses(self.options, self._watching, [*self.previous, subset], sums)
+        self.keeping.scored(done, accuracies, subset.data.images, torch.tensor(subset.rate))
+        values = {"watched accuracy/mean": fmean(accuracies), "watched accuracy/std": pstdev(accuracies)}
+        scalars(self.trainer.loggers, values, done)
 
     def _divergence(self, what: str) -> DivergenceError:
         state = "no step had a finite loss"
@@ -269,6 +303,8 @@ class StageModule(LightningModule):
         checkpoint["pdd_stage"] = {"settings": self.settings(), **self._origin(self.data.fingerprint)}
         checkpoint["pdd_dynamics"] = self.options.dynamics.state_dict()
         checkpoint["pdd_course"] = self.course.state()
+        if self.options.watch_every or self.options.keep != "last":
+            checkpoint["pdd_keeping"] = self.keeping.state()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse to continue from a checkpoint of other settings: config.yaml must not lie."""
@@ -276,6 +312,8 @@ class StageModule(LightningModule):
         self._resumed = checkpoint["pdd_dynamics"]
         if "pdd_course" in checkpoint:  # which no number depends on
             self.course.load(checkpoint["pdd_course"])
+        if "pdd_keeping" in checkpoint:
+            self.keeping.load(checkpoint["pdd_keeping"])
 
     def verify_checkpoint(self, checkpoint: dict[str, Any], data: str) -> None:
         """Compare what a checkpoint was made of with the present settings and data.
@@ -293,3 +331,11 @@ class StageModule(LightningModule):
         """S_k as it is now, on the CPU."""
         images = LabelledImages(self.images.detach().cpu().clone(), self.labels.cpu())
         return Subset(images, self.alpha.item(), self.stage, self.options.factor)
+
+    def kept(self) -> Subset:
+        """S_k as the stage ends with it, on the CPU, when all steps are done."""
+        self._watch(self.global_step)
+        last, images, alpha = self.subset(), self.keeping.images, self.keeping.alpha
+        if images is None or alpha is None:
+            return last
+        return replace(last, data=LabelledImages(images.cpu(), last.data.labels), rate=alpha.item())

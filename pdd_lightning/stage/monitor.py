@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class ImageMonitor(Callback):
-    """Sends a picture of the stage's images to the trainer's loggers as they develop, and of what came out.
+    """Sends a picture of the stage's images to the trainer's loggers as they develop, up to the last step.
 
     Args:
         every: Steps between two pictures; None makes it a hundred, or so many that a stage has about twenty.

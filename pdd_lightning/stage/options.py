@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from pdd_lightning.errors import ConfigError
 from pdd_lightning.networks import Architecture
 from pdd_lightning.objectives import Objective
 from pdd_lightning.selection.discard import EasyDiscard
+from pdd_lightning.stage.keeping import Keep
 from pdd_lightning.store.folders import RunFolder
 from pdd_lightning.training import Augmentation, NoAugmentation, Recipe
 from pdd_lightning.training.formation import Reduction
@@ -73,6 +74,12 @@ class StageOptions(Described):
         witnesses: Fresh networks that train on the unions, beside the bank, and are never matched. By their held-out
             accuracy a stage says whether its images serve networks that it has not seen; each costs what a member of
             the transition costs. 0 trains none.
+        watch_every: Steps between two scorings of the images on fresh networks; 0 scores none. The `witnesses` are
+            trained on the union as it stands, on from where those of the stage before ended, and their held-out
+            accuracy goes to the logs. Each time, each of them costs what a member of the transition costs. The last
+            step is scored too.
+        keep: Images and alpha that a stage ends with: of the last step, of the "best" one by held-out accuracy among
+            those that `watch_every` scores, or the "average" over the last fifth of the steps.
         seed: Of everything random in the run.
         run_dir: The run's folder.
         stage: Number of the stage; null takes the first that is not complete.
@@ -91,7 +98,10 @@ class StageOptions(Described):
     """
 
     # How many stages follow changes none of those before; the rest says where and how fast.
-    unrecorded = ("stages", "networks_at_once", "compile_networks", "witnesses", "run_dir", "stage", "experts_dir")
+    unrecorded = (
+        *("stages", "networks_at_once", "compile_networks", "witnesses", "watch_every"),
+        *("run_dir", "stage", "experts_dir"),
+    )
 
     network: Architecture
     objective: Objective
@@ -118,6 +128,8 @@ class StageOptions(Described):
     transition: bool = True
     discard: EasyDiscard | None = None
     witnesses: int = 3
+    watch_every: int = 0
+    keep: Keep = "last"
     seed: int = 0
     run_dir: str = "checkpoints/run"
     stage: int | None = None
@@ -135,6 +147,7 @@ class StageOptions(Described):
                 raise ConfigError(f"model.{name} must be positive and finite, got {getattr(self, name)}")
         if self.witnesses < 0:
             raise ConfigError(f"model.witnesses must be at least 0, got {self.witnesses}")
+        self._check_watch()
         if any(not 0 < point < 1 for point in self.image_lr_decay_at):
             points = list(self.image_lr_decay_at)
             raise ConfigError(f"model.image_lr_decay_at holds fractions of the iterations in (0, 1), got {points}")
@@ -151,6 +164,22 @@ class StageOptions(Described):
             )
         if self.discard is not None:
             self.discard.check(self.stages)
+
+    def _check_watch(self) -> None:
+        if self.watch_every < 0:
+            raise ConfigError(f"model.watch_every must be at least 0, got {self.watch_every}")
+        if self.watch_every and not self.witnesses:
+            raise ConfigError(
+                f"model.watch_every={self.watch_every} trains as many fresh networks as model.witnesses, which is 0: "
+                "set model.witnesses to 1 or more, or model.watch_every to 0"
+            )
+        if self.keep not in get_args(Keep):
+            raise ConfigError(f"model.keep={self.keep}: choose {', '.join(get_args(Keep))}")
+        if self.keep == "best" and not self.watch_every:
+            raise ConfigError(
+                "model.keep=best chooses among the states that model.watch_every scores, which is 0: set "
+                "model.watch_every, such as 100, or model.keep to average or last"
+            )
 
     @property
     def per_stage(self) -> list[int]:
@@ -218,6 +247,10 @@ class StageOptions(Described):
             stage: Number of the stage: it has its own number of images and of steps, and its own rate.
         """
         described = {key: value for key, value in self.describe().items() if key != "class_path"}
+        if self.keep == "last":  # which every run was before there was a choice; they go on
+            del described["keep"]
+        if self.keep == "best":
+            described |= {"watch_every": self.watch_every, "witnesses": self.witnesses}
         return {**described, **{name: values[stage - 1] for name, values in self._of_stages().items()}}
 
     def problem(self, data: ImageDataModule, device: torch.device | str = "cpu") -> Problem:

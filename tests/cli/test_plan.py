@@ -149,6 +149,13 @@ class TestPlan:
             assert works(many, "stage 2")[work] > 10 * works(few, "stage 2")[work], work
         assert many["total"]["disk_bytes"] > 10 * few["total"]["disk_bytes"]
 
+    @pytest.mark.parametrize("transition", ["true", "false"])
+    def test_fresh_networks_that_watch_take_time(self, transition: str, run: Path) -> None:
+        args = ("--model.recipe.epochs", "300", "--model.transition", transition)
+        without, watched = plan(run, *args), plan(run, *args, "--model.watch_every", "1", "--model.keep", "best")
+        for stage in ("stage 1", "stage 2"):
+            assert works(watched, stage)["distillation"] > 3 * works(without, stage)["distillation"]
+
     def test_checkpoints_by_the_clock_are_counted(self, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Of a slow disk, so that a noisy machine does not hide what they take."""
         save = Trainer.save_checkpoint

@@ -79,6 +79,23 @@ def test_a_run_that_is_recorded_is_the_run_as_it_comes(method: str, tmp_path: Pa
         torch.testing.assert_close(found[name], tensor, rtol=1e-4, atol=1e-5)
 
 
+def test_fresh_networks_that_watch_are_recorded_beside_the_steps(tmp_path: Path) -> None:
+    left: list[int] = []
+    args, watch = (*METHOD["trajectories"], *SEVERAL, "--model.recipe.epochs", "20"), ("--model.watch_every", "4")
+    with pytest.MonkeyPatch.context() as patch:
+        gpu = pretend(patch)
+        patch.setattr(StageModule, "on_train_end", counted(StageModule.on_train_end, gpu, left))
+        fit_into(tmp_path / "recorded", *args)
+        fit_into(tmp_path / "watched", *args, *watch)
+    fit_into(tmp_path / "plain", *args, *watch)
+    assert left == [0, 0]
+    recorded, watched, plain = (RunFolder(tmp_path / name).stage(1) for name in ("recorded", "watched", "plain"))
+    assert watched.fingerprint() == recorded.fingerprint()
+    found, wanted = (torch.tensor(stage.read_manifest().summary["watched"]) for stage in (watched, plain))
+    assert found.shape == (3, 1 + 3)
+    torch.testing.assert_close(found, wanted, rtol=0, atol=0.02)  # an image or two
+
+
 def test_a_run_that_is_recorded_can_be_planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     left: list[int] = []
     monkeypatch.setattr(children, "call", call)

@@ -53,6 +53,9 @@ def test_every_work_is_counted() -> None:
         ({"workers": 4}, "transition", 2 * 1.3 + 4),
         ({"shares": 4}, "transition", 2 * 1.3 + 4),  # two of six members fall to the busiest process
         ({"shares": 4}, "distillation", 8.0),  # a single part cannot be shared
+        ({"watches": 5, "watched": 3}, "distillation", 8 + 5 * 3 * 1.3),
+        ({"watches": 5, "watched": 3, "workers": 2}, "distillation", 8 + 5 * 2 * 1.3),
+        ({"watches": 5, "watched": 3, "shares": 2, "workers": 2}, "distillation", 8 + 5 * 1.3),
     ],
 )
 def test_each_option_changes_its_work(changes: dict[str, Any], work: str, wanted: float) -> None:

@@ -13,6 +13,7 @@ import torch
 
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.process import workers
+from pdd_lightning.process.signals import deferred
 from pdd_lightning.process.workers import Advance, WorkerError, cores, share_out, spare
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux alone")
@@ -78,6 +79,20 @@ def test_an_error_of_a_worker_is_raised_here() -> None:
         share_out(fail, range(6), 2, print)
     assert time.monotonic() - began < 30  # the other workers are not waited for
     assert "in fail" in "".join(found.value.__notes__)
+
+
+def test_a_worker_can_be_stopped_though_its_parent_defers_signals() -> None:
+    """As in the steps of a stage."""
+
+    def work(item: int, advance: Advance) -> None:
+        if item:
+            raise ConfigError("too hot")
+        time.sleep(60)
+
+    began = time.monotonic()
+    with deferred(), pytest.raises(ConfigError):
+        share_out(work, range(2), 2, print)
+    assert time.monotonic() - began < 30
 
 
 def test_a_worker_that_is_killed_is_named() -> None:
