@@ -19,29 +19,30 @@ HERE = Path(__file__).parent
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 PEER: Settings = {"size": 32, "width": 128, "device": "cpu", "threads": None}
 COMPILED: Settings = {**WALK, "width": 128, "way": "compile"}
+DIGITS: Settings = {"size": 8, "threads": 1}  # as their configurations have it
 EXPERTS: Settings = {"networks": CORES, "precision": "float32", "compile": True, "processes": CORES}
 
 ROWS: dict[str, tuple[str, Settings, Settings]] = {
     "walk_20x50": ("trajectory.py", {**COMPILED, "images": 20, "syn_steps": 50}, {"syn_steps": 50}),
     "walk_100x20": ("trajectory.py", {**COMPILED, "images": 100, "syn_steps": 20}, {"syn_steps": 20}),
-    "walk_digits": ("trajectory.py", {**WALK, "images": 30, "syn_steps": 20, "size": 8, "way": "store"}, {}),
+    "walk_digits": ("trajectory.py", {**WALK, **DIGITS, "images": 30, "syn_steps": 20, "way": "store"}, {}),
     "experts": (
         "experts.py",
         {**EXPERTS, "images": 5120, "epochs": 1, "batch_size": 256, "workers": 2},
-        {"images": 1024},
+        {"images": 3072},
     ),
     "transition": (
         "experts.py",
         {**EXPERTS, "images": 100, "epochs": 50, "batch_size": 256, "workers": 0},
-        {"epochs": 10},
+        {"epochs": 25},
     ),
     "evaluation": (
         "evaluation.py",
         {"images": 100, "networks": 5, "epochs": 40, "compile": True, "processes": CORES},
-        {"epochs": 10},
+        {"epochs": 25},
     ),
     "gradient_matching": ("gradient_matching.py", {"ipc": 10, "real_batch_size": 64, "compile": True}, {}),
-    "augmentation": ("augmenting.py", {"images": 30, "steps": 200, "channels": 1, "size": 8, "width": 32}, {}),
+    "augmentation": ("augmenting.py", {**DIGITS, "images": 30, "steps": 300, "channels": 1, "width": 32}, {}),
     "data": ("data.py", {"images": 10000, "batch_size": 256, "workers": 2}, {"images": 5000}),
     "start_up": ("start_up.py", {}, {}),
 }
