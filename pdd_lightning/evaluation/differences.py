@@ -99,11 +99,18 @@ def difference_lines(rows: Sequence[Row], against: str) -> list[str]:
         for row in reached.values():
             if row.name == against or row.network != other.network or (found := difference(row, other)) is None:
                 continue
-            lines.append(f"{row.name} ({row.order}) is {found.verdict} {against}: {_told(found, row, other)}")
+            lines.append(f"{row.name} ({row.order}) is {found.verdict} {against}: {told_difference(found, row, other)}")
     return lines
 
 
-def _told(found: Difference, row: Row, other: Row) -> str:
+def told_difference(found: Difference, row: Row, other: Row) -> str:
+    """A difference in points, with its interval, and what it rests on.
+
+    Args:
+        found: The difference.
+        row: Whose accuracy is the first.
+        other: Whose is the second.
+    """
     low, high = 100 * found.low, 100 * found.high
     networks = f"{len(row.accuracies)} pairs of {row.network}" if found.paired else f"{row.network}, not paired"
     steps = "" if row.steps == other.steps else f"; {row.steps:,} steps against {other.steps:,}"

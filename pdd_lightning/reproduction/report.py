@@ -7,7 +7,7 @@ from rich.console import Group
 from rich.text import Text
 
 from pdd_lightning.evaluation.compare import merged_rows
-from pdd_lightning.evaluation.differences import difference_lines
+from pdd_lightning.evaluation.differences import difference, difference_lines, told_difference
 from pdd_lightning.evaluation.report import render_table
 from pdd_lightning.evaluation.row import Row
 from pdd_lightning.reproduction.experiment import Experiment
@@ -46,9 +46,23 @@ def experiment_lines(experiment: Experiment, rows: Sequence[Row], missing: Seque
     lines = []
     for name, other in experiment.against.items():
         lines += difference_lines([row for row in rows if row.name in (name, other)], other)
+    lines += _orders(rows)
     if missing:
         lines.append(f"not run yet: {', '.join(missing)}")
     return [*lines, f"published: {experiment.source}", f"here: {experiment.note}"]
+
+
+def _orders(rows: Sequence[Row]) -> list[str]:
+    """What the order makes of the same images, after the last stage."""
+    lines, last = [], {(row.name, row.order): row for row in rows if row.stage is not None}
+    for row in last.values():
+        for other in last.values():
+            others = row.name == other.name and row.order == "progressive" != other.order
+            if others and (found := difference(row, other)) is not None:
+                lines.append(
+                    f"{row.name}: progressive is {found.verdict} {other.order}: {told_difference(found, row, other)}"
+                )
+    return lines
 
 
 def render_experiment(

@@ -101,6 +101,7 @@ def test_figures_stand_beside_what_they_are_of(experiment: Path) -> None:
     union = Row("two", "union", "ConvNet", 2, 2, (0.5, 0.6), 20, 6, 100, (0.1,))
     lines = experiment_page(read(experiment, "micro"), [row, union]).splitlines()
     assert [line.split("|")[-2].strip() for line in lines[4:6]] == ["66.9", "12"]
+    assert "two: progressive is not to be told from union: +0.0 points" in "\n".join(lines)
 
 
 @pytest.mark.parametrize(
