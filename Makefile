@@ -36,7 +36,7 @@ test: lint  ## lint, types and the default tests
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder # whole commands, in tests/cli, come first
 
 test-slow: install
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m 'slow and not gpu'
 
 test-gpu: install
 	$(BIN)/pytest -m gpu
