@@ -116,6 +116,9 @@ class Objective(Described, ABC):
     needs_target: ClassVar[bool] = False
     """Whether it needs match points with a target."""
 
+    compile: bool = False
+    """Whether its first step lets PyTorch compile, which takes minutes."""
+
     still: ClassVar[float | None] = None
     """The loss of images that move a network nowhere, where it is the same for all networks and data."""
 

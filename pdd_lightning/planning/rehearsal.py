@@ -101,7 +101,7 @@ def rehearse_stage(
         _place_earlier(module, data)
         if parts > 1:
             module.positions = torch.arange(0, len(data.train), parts)
-        clock = StepClock(seconds, getattr(module.options.objective, "compile", False))
+        clock = StepClock(seconds, module.options.objective.compile)
         trainer = make_trainer(module, [clock, ImageMonitor()])
         device = trainer.strategy.root_device
         forget_peaks(device)
