@@ -63,6 +63,7 @@ class Preparation:
         rehearse: Does a part of it, and says how much there is.
         stored: Bytes that it leaves in the experts' folder, where other runs of the same settings find them.
         found: How many of them are there already.
+        passing: Bytes that renewals take in the stage's folder until the stage is complete.
 
     Example:
         >>> from pdd_lightning.dynamics import StartStates
@@ -74,6 +75,7 @@ class Preparation:
     rehearse: Callable[[], Rehearsal]
     stored: int = 0
     found: int = 0
+    passing: int = 0
 
 
 class Dynamics(Described, ABC):
@@ -95,7 +97,7 @@ class Dynamics(Described, ABC):
     has_target: ClassVar[bool] = False
     """Whether its match points have a target."""
 
-    members_option: ClassVar[str | None] = None
+    members_option: str | None = None
     """The option that says how many start states it needs; None if no option alone does. Plans suggest smaller ones."""
 
     @property
@@ -105,7 +107,24 @@ class Dynamics(Described, ABC):
 
     @abstractmethod
     def prepare(self, context: StageContext) -> None:
-        """Do what must be done before the first step; called again when a stage is resumed."""
+        """Do what must be done before the first of the context's steps; called again when a stage is resumed."""
+
+    def renew(self, step: int) -> None:
+        """Make anew what a step is to be matched with, where the steps before it were matched with something else.
+
+        Called on all ranks before every step. Signals are noted meanwhile and not raised.
+
+        Args:
+            step: The step that comes, from 0.
+
+        Raises:
+            Interrupted: On every rank, if a signal asked any of them to stop before everything was made. What was made
+                is found again when the stage is resumed.
+        """
+
+    def renewals(self, steps: int) -> int:
+        """How often :meth:`renew` makes something within so many steps of a stage, for a plan."""
+        return 0
 
     @abstractmethod
     def point(self, step: int, index: int) -> MatchPoint:

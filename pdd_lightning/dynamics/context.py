@@ -62,6 +62,8 @@ class StageContext:
         compile_networks: Let PyTorch compile their steps; None leaves it to what pays on a CPU.
         recordings: What a GPU has recorded of them, and what was compiled.
         baseline: Whether it is the run's baseline of one stage.
+        steps: Numbers of the optimiser steps that are to be made: the first is not 0 where a stage is resumed.
+        renewals: Folder of what a dynamics renews within the steps, and nobody needs after them.
 
     Example:
         >>> from pdd_lightning.networks import ConvNet
@@ -86,6 +88,8 @@ class StageContext:
     compile_networks: bool | None = False
     recordings: Recordings = field(default_factory=dict)
     baseline: bool = False
+    steps: range = range(1)
+    renewals: Path | None = None
 
     @cached_property
     def network(self) -> FunctionalNetwork:

@@ -1,7 +1,6 @@
 """Dynamics whose network is itself in training while the images are learned."""
 
 from abc import abstractmethod
-from typing import ClassVar
 
 import torch
 
@@ -33,7 +32,7 @@ class EvolvingNetwork(Dynamics):
         ((1, 2), True, 2)
     """
 
-    members_option: ClassVar[str | None] = "start_states"
+    members_option: str | None = "start_states"
 
     def __init__(self, start_states: int, episode: int, learning_rate: float) -> None:
         for name, value in {"start_states": start_states, "episode": episode}.items():

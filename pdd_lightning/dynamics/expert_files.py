@@ -1,10 +1,18 @@
 """Snapshots of an expert on disk: only those that are read, in float32 or in half the space."""
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
+
+from pdd_lightning.errors import ArtifactError
+from pdd_lightning.store.digests import differing_keys
+from pdd_lightning.store.files import read_tensors, require_format
+from pdd_lightning.types import Json
 
 Storage = Literal["float32", "bfloat16"]
 
@@ -72,3 +80,47 @@ def stored_bytes(rows: int, parameters: int, storage: Storage) -> int:
     """
     later = 2 if storage == "bfloat16" else 4
     return (4 + later * (rows - 1)) * parameters
+
+
+def holds_expert(path: Path, settings: Json, epochs: list[int], name: str | None = None) -> bool:
+    """Whether a file holds an expert of these settings with the snapshots of these epochs.
+
+    A lesser or damaged one is made again: experts can always be rebuilt. One made under other settings did not
+    come from here, and is refused.
+
+    Args:
+        path: The file.
+        settings: What the expert's numbers depend on.
+        epochs: Of the snapshots.
+        name: Of the expert; with it the contents are checked against their digest too.
+
+    Raises:
+        ArtifactError: If it was made under other settings.
+    """
+    if not path.is_file():
+        return False
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            stored = json.loads(metadata.get("epochs", "[]"))
+            # Rows in bfloat16 are sums over those before, so that others before them make them others.
+            enough = stored == epochs if settings["storage"] == "bfloat16" else {*epochs} <= {*stored}
+    except (SafetensorError, OSError, ValueError, TypeError):
+        return False
+    try:
+        found = json.loads(metadata["settings"])
+    except (KeyError, ValueError):
+        found = {}
+    require_format(path, metadata.get("format"))
+    if found != settings:
+        raise ArtifactError(
+            f"{path} was made for another network, data set or training: {'; '.join(differing_keys(found, settings))}. "
+            f"Delete {path.parent} to train these experts again, or point --experts_dir elsewhere"
+        )
+    if name is not None and enough:
+        try:
+            read_tensors(path)
+        except ArtifactError:
+            return False
+        return bool(metadata.get("member", name) == name)
+    return enough

@@ -16,18 +16,20 @@ from pathlib import Path
 from typing import Any, ClassVar, get_args
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from pdd_lightning.dynamics.base import Dynamics, MatchPoint, Preparation, Rehearsal
 from pdd_lightning.dynamics.context import StageContext
-from pdd_lightning.dynamics.expert_files import Storage, pack_rows, read_row, rows_read, stored_bytes
+from pdd_lightning.dynamics.expert_files import Storage, holds_expert, pack_rows, read_row, rows_read, stored_bytes
+from pdd_lightning.dynamics.expert_rounds import Expert, Rounds
 from pdd_lightning.errors import ArtifactError, ConfigError
+from pdd_lightning.process.signals import Interrupted, pending
 from pdd_lightning.process.workers import share_out
 from pdd_lightning.progress import Progress
 from pdd_lightning.rng import generator
-from pdd_lightning.store.digests import differing_keys, fingerprint
-from pdd_lightning.store.files import read_tensors, require_format, write_json, write_tensors
+from pdd_lightning.store.digests import fingerprint
+from pdd_lightning.store.files import write_json, write_tensors
 from pdd_lightning.training.augmentation import NoAugmentation
 from pdd_lightning.training.learner import Learner, groups, step_together, train_together
 from pdd_lightning.training.recipe import Precision, Recipe, minibatch
@@ -39,12 +41,21 @@ _DECISIVE = ("learning_rate", "batch_size", "momentum", "weight_decay", "storage
 _REHEARSED = 16
 """Real images of the short experts that a plan trains."""
 
+_KEPT = 2
+"""Rounds of renewed experts that are kept at once."""
+
 
 class ExpertTrajectories(Dynamics):
     """Match along stored trajectories of networks trained on real data.
 
     Args:
-        experts: Number of trajectories, one for each start state of the bank.
+        experts: Number of trajectories that matches choose from.
+        start_states: Size of the bank, all of which goes through the transition; null takes as many as there are
+            experts. Images come to suit a small bank alone, and more start states cost no more than their transition.
+            More of them than `experts` need `renew_every`.
+        renew_every: Optimiser steps of a stage after which its experts are trained anew, from the next start states of
+            the bank, and after the last one from the first again; null never does. With as many start states as experts
+            these begin where those before did, and see the real data in another order.
         epochs: Expert epochs M between the start and the target of a match.
         max_start_epoch: Latest epoch at which a match may start, inclusive.
         min_start_epoch: Earliest epoch at which a match may start.
@@ -68,7 +79,7 @@ class ExpertTrajectories(Dynamics):
     """
 
     has_target: ClassVar[bool] = True
-    members_option: ClassVar[str | None] = "experts"
+    members_option: str | None = "experts"
     unrecorded = ("train_epochs",)  # snapshots beyond those that are read change none of these
 
     def __init__(
@@ -85,10 +96,16 @@ class ExpertTrajectories(Dynamics):
         augment: bool = True,
         storage: Storage = "float32",
         precision: Precision = "float32",
+        start_states: int | None = None,
+        renew_every: int | None = None,
     ) -> None:
-        for name, value in {"experts": experts, "epochs": epochs}.items():
-            if value < 1:
+        counts = {"experts": experts, "epochs": epochs, "start_states": start_states, "renew_every": renew_every}
+        for name, value in counts.items():
+            if value is not None and value < 1:
                 raise ConfigError(f"dynamics.{name} must be at least 1, got {value}")
+        if start_states is not None:
+            _check_bank(start_states, experts, renew_every)
+            self.members_option = None  # which must not become less than the experts
         if not 0 <= min_start_epoch <= max_start_epoch:
             raise ConfigError(
                 f"dynamics.min_start_epoch={min_start_epoch} and max_start_epoch={max_start_epoch}: need "
@@ -113,6 +130,8 @@ class ExpertTrajectories(Dynamics):
             raise ConfigError(f"dynamics.storage={storage!r}: choose from {', '.join(get_args(Storage))}")
         self.storage, self.precision = storage, precision
         self.batch_size, self.momentum, self.weight_decay = batch_size, momentum, weight_decay
+        self.start_states, self.renew_every = start_states, renew_every
+        self.rounds = Rounds(experts, start_states or experts, renew_every)
         self.read = rows_read(min_start_epoch, max_start_epoch, epochs)
         self.recipe = Recipe(
             epochs=self.train_epochs,
@@ -125,50 +144,93 @@ class ExpertTrajectories(Dynamics):
         self._files = ExitStack()
         self._readers: list[Any] = []
         self._context: StageContext | None = None
+        self._round = 0
 
     @property
     def members(self) -> int:
-        """One expert for each start state."""
-        return self.experts
+        """Number of start states."""
+        return self.rounds.start_states
 
     def prepare(self, context: StageContext) -> None:
-        """Train the experts that are not stored yet, each rank its share, and open all of them."""
+        """Train the experts of the next step that are not stored yet, each rank its share, and open all of them."""
         self._context = context
-        settings, folder = self._settings(context), self._folder(context)
-        paths = self._paths(folder)
+        number = self.rounds.at(min(context.steps.start, context.steps.stop - 1))  # all of them may have been made
+        self._make(context, number)
+        context.ranks.barrier()
+        self._open(context, number)
+
+    def renew(self, step: int) -> None:
+        """See :meth:`Dynamics.renew`."""
+        context, number = self._prepared, self.rounds.at(step)
+        if number == self._round:
+            return
+        with suppress(Interrupted):  # the other ranks wait for this one
+            self._make(context, number)
+        context.ranks.barrier()
+        settings = self._settings(context)
+        if not all(holds_expert(path, settings, self.read) for path in self._files_of(context, number).values()):
+            raise Interrupted(pending() or "a signal to another process of this run")
+        self._open(context, number)
+
+    def renewals(self, steps: int) -> int:
+        """See :meth:`Dynamics.renewals`."""
+        return self.rounds.at(steps - 1)
+
+    def _make(self, context: StageContext, number: int) -> None:
+        """Train the experts of a round that are not stored yet, of which this rank takes its share."""
+        settings, paths = self._settings(context), self._files_of(context, number)
+        experts = list(paths)
+        if number and context.ranks.rank == 0:
+            self._forget(context, number)
         together = groups(
             context.ranks.share(self.experts),
             context.networks_at_once,
-            lambda member: _holds(paths[member], settings, self.read, member),
+            lambda index: holds_expert(paths[experts[index]], settings, self.read, experts[index].name),
         )
         if together:
-            title = f"{context.title}: experts ({self.train_epochs} epochs each)"
+            what = f"experts, renewal {number}" if number else "experts"
+            title = f"{context.title}: {what} ({self.train_epochs} epochs each)"
             with (
                 Progress(enabled=context.ranks.rank == 0) as progress,
                 progress.task(title, sum(map(len, together))) as task,
             ):
 
                 def train(group: Sequence[int], advance: Callable[[int], object]) -> None:
-                    for member, rows in zip(group, self._train(context, group), strict=True):
+                    if (name := pending()) is not None:  # within the steps it is noted and not raised
+                        raise Interrupted(name)
+                    chosen = [experts[index] for index in group]
+                    for expert, rows in zip(chosen, self._train(context, chosen), strict=True):
                         signature = {"settings": json.dumps(settings), "epochs": json.dumps(self.read)}
-                        signature["member"] = str(member)
-                        write_tensors(paths[member], pack_rows(rows, self.storage), signature)
+                        signature["member"] = expert.name
+                        write_tensors(paths[expert], pack_rows(rows, self.storage), signature)
                     advance(len(group))
 
-                def done(experts: int) -> None:
+                def done(count: int) -> None:
                     if context.ranks.rank == 0 and task.done == 0:
-                        write_json(folder / "settings.json", settings)  # for people; not before there is an expert
-                    task.advance(experts)
+                        # For people; not before there is an expert.
+                        write_json(next(iter(paths.values())).parent / "settings.json", settings)
+                    task.advance(count)
 
                 context.compile(self.recipe, len(context.real), self.experts)
                 share_out(train, together, context.workers, done)
-        context.ranks.barrier()
+
+    def _open(self, context: StageContext, number: int) -> None:
+        """Have matches read the experts of a round."""
         context.recordings.clear()  # what follows needs their memory
         self.close()
-        for path in paths:
-            if not _holds(path, settings, self.read):  # whose contents their own rank has checked
+        settings = self._settings(context)
+        for path in self._files_of(context, number).values():
+            if not holds_expert(path, settings, self.read):  # whose contents their own rank has checked
                 raise ArtifactError(f"{path} vanished while the experts were trained; run the same command again")
             self._readers.append(self._files.enter_context(safe_open(path, framework="pt")))
+        self._round = number
+
+    def _forget(self, context: StageContext, number: int) -> None:
+        """Remove the renewed experts of all rounds but one and its neighbours."""
+        # The last checkpoint may be of the one before; the one after may be the work of a process that was killed.
+        near = {path for other in (number - 1, number, number + 1) for path in self._files_of(context, other).values()}
+        for path in set(self._renewed(context).glob("expert_*.safetensors")) - near:
+            path.unlink(missing_ok=True)
 
     def _rehearse(self, context: StageContext) -> Rehearsal:
         """A group of experts of a few images stands for all; a piece is a minibatch."""
@@ -179,10 +241,11 @@ class ExpertTrajectories(Dynamics):
         piece(self.recipe.steps(len(context.real)) // self.train_epochs - 1)
         opening = time.perf_counter() - began
         small = copy(self)
-        small.experts, small._files, small._readers = size, ExitStack(), []
+        small.experts, small.rounds, small._files, small._readers = size, Rounds(size, size, None), ExitStack(), []
         few = context.real.take(torch.arange(min(len(context.real), self.recipe.batch_size, _REHEARSED)))
         short = replace(context, real=few, compile_networks=False, recordings={})
-        small._train(short, range(size))  # records minibatches of this size, which the experts that follow never see
+        # Records minibatches of this size, which the experts that follow never see.
+        small._train(short, small.rounds.experts_of(0))
         began = time.perf_counter()
         small.prepare(short)
         seconds = time.perf_counter() - began
@@ -215,18 +278,25 @@ class ExpertTrajectories(Dynamics):
         each = stored_bytes(len(self.read), context.network.layout.size, self.storage)
         settings, found = self._settings(context), 0
         with suppress(ArtifactError):  # made under other settings, of which the first use tells
-            found = sum(_holds(path, settings, self.read) for path in self._paths(self._folder(context)))
-        return Preparation(partial(self._rehearse, context), self.experts * each, found * each)
+            found = sum(holds_expert(path, settings, self.read) for path in self._files_of(context, 0).values())
+        kept = min(_KEPT, self.renewals(context.steps.stop))
+        stored = self.experts * each
+        return Preparation(partial(self._rehearse, context), stored, found * each, kept * stored)
 
     def point(self, step: int, index: int) -> MatchPoint:
         """Draw an expert and a start epoch by counter; read two rows."""
-        context = self._context
-        assert context is not None, "prepare() comes first"
+        context = self._prepared
+        assert self._round == self.rounds.at(step), "renew() comes first"
         draw = generator(context.seed, *context.keys("point", step, index))
         expert = int(torch.randint(self.experts, (), generator=draw))
         epoch = int(torch.randint(self.min_start_epoch, self.max_start_epoch + 1, (), generator=draw))
         start, target = (self._row(expert, e).to(context.device) for e in (epoch, epoch + self.epochs))
         return MatchPoint(start, target)
+
+    @property
+    def _prepared(self) -> StageContext:
+        assert self._context is not None, "prepare() comes first"
+        return self._context
 
     def close(self) -> None:
         """Close the files."""
@@ -255,25 +325,32 @@ class ExpertTrajectories(Dynamics):
     def _folder(self, context: StageContext) -> Path:
         return context.experts / f"stage_{context.stage:02}-{fingerprint(self._settings(context))[:12]}"
 
-    def _paths(self, folder: Path) -> list[Path]:
-        return [folder / f"expert_{member:04d}.safetensors" for member in range(self.experts)]
+    def _renewed(self, context: StageContext) -> Path:
+        """Beside the stage, for it alone: other runs are elsewhere in their steps, and want others of them."""
+        assert context.renewals is not None, "a stage has a folder for what it renews"
+        return context.renewals / self._folder(context).name
 
-    def _train(self, context: StageContext, members: Sequence[int]) -> list[list[Tensor]]:
+    def _files_of(self, context: StageContext, number: int) -> dict[Expert, Path]:
+        """The experts of a round, and where they are stored: those of the first are for other runs too."""
+        folder = self._renewed(context) if number else self._folder(context)
+        return {expert: folder / expert.file for expert in self.rounds.experts_of(number)}
+
+    def _train(self, context: StageContext, experts: Sequence[Expert]) -> list[list[Tensor]]:
         """The snapshots of some experts that are read, each of shape (P,); that of epoch 0 is a start state."""
         rows: list[list[Tensor]] = []
-        learners = self._learners(context, len(members))
-        for learner, member in zip(learners, members, strict=True):
-            learner.load(context.bank[member])
+        learners = self._learners(context, len(experts))
+        for learner, expert in zip(learners, experts, strict=True):
+            learner.load(context.bank[expert.member])
             rows.append([learner.parameters().cpu()] if 0 in self.read else [])
 
         def keep(epoch: int) -> None:
-            for learner, member, own in zip(learners, members, rows, strict=True):
+            for learner, expert, own in zip(learners, experts, rows, strict=True):
                 snapshot = learner.parameters()
                 if epoch in self.read:
                     own.append(snapshot.cpu())
                 if epoch == self.train_epochs and not torch.isfinite(snapshot).all():
                     raise ConfigError(
-                        f"dynamics.learning_rate={self.learning_rate}: expert {member} of {context.title} "
+                        f"dynamics.learning_rate={self.learning_rate}: expert {expert.name} of {context.title} "
                         "diverged on real data; lower it"
                     )
 
@@ -284,42 +361,20 @@ class ExpertTrajectories(Dynamics):
             self.recipe,
             context.augmentation if self.augment else NoAugmentation(),
             context.seed,
-            [context.keys("expert", member) for member in members],
+            [context.keys(*expert.keys) for expert in experts],
             after_epoch=keep,
         )
         return rows
 
 
-def _holds(path: Path, settings: Json, epochs: list[int], member: int | None = None) -> bool:
-    """Whether a file holds an expert of these settings with the snapshots of these epochs.
-
-    A lesser or damaged one is made again: experts can always be rebuilt. One made under other settings did not
-    come from here, and is refused. With the number of the member, the contents are checked against their digest too.
-    """
-    if not path.is_file():
-        return False
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            stored = json.loads(metadata.get("epochs", "[]"))
-            # Rows in bfloat16 are sums over those before, so that others before them make them others.
-            enough = stored == epochs if settings["storage"] == "bfloat16" else {*epochs} <= {*stored}
-    except (SafetensorError, OSError, ValueError, TypeError):
-        return False
-    try:
-        found = json.loads(metadata["settings"])
-    except (KeyError, ValueError):
-        found = {}
-    require_format(path, metadata.get("format"))
-    if found != settings:
-        raise ArtifactError(
-            f"{path} was made for another network, data set or training: {'; '.join(differing_keys(found, settings))}. "
-            f"Delete {path.parent} to train these experts again, or point --experts_dir elsewhere"
+def _check_bank(start_states: int, experts: int, renew_every: int | None) -> None:
+    if start_states < experts:
+        raise ConfigError(
+            f"dynamics.start_states={start_states} are too few for experts={experts}, each of which begins at another "
+            "one: raise start_states to as many or more, or lower experts"
         )
-    if member is not None and enough:
-        try:
-            read_tensors(path)
-        except ArtifactError:
-            return False
-        return bool(metadata.get("member", str(member)) == str(member))
-    return enough
+    if start_states > experts and renew_every is None:
+        raise ConfigError(
+            f"dynamics.start_states={start_states} are more than experts={experts}, and no expert would begin at the "
+            "others: set dynamics.renew_every to the steps after which they have their turn, or lower start_states"
+        )

@@ -4,8 +4,6 @@ Source: Zhao and Bilen, "Dataset Condensation with Distribution Matching", WACV 
 Inside PDD they are the bank of start states theta^(k-1).
 """
 
-from typing import ClassVar
-
 import torch
 
 from pdd_lightning.dynamics.base import Dynamics, MatchPoint
@@ -34,7 +32,7 @@ class StartStates(Dynamics):
         torch.Size([238])
     """
 
-    members_option: ClassVar[str | None] = "start_states"
+    members_option: str | None = "start_states"
 
     def __init__(self, start_states: int = 100) -> None:
         if start_states < 1:

@@ -70,7 +70,7 @@ class StageCallback(Callback):
         module.context.ranks.barrier()  # the others must have read the members before they go
         if trainer.is_global_zero:
             self._finish(trainer, module, subset, transition, witnesses)
-            for folder in (waiting, module.folder.checkpoints):
+            for folder in (waiting, module.folder.checkpoints, module.folder.renewals):
                 shutil.rmtree(folder, ignore_errors=True)
             module.folder.last_good.unlink(missing_ok=True)
         module.context.ranks.barrier()

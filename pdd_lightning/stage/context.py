@@ -79,6 +79,7 @@ def stage_context(
     device: torch.device,
     ranks: Ranks | None = None,
     positions: torch.Tensor | None = None,
+    done: int = 0,
 ) -> StageContext:
     """The context of a stage.
 
@@ -90,6 +91,7 @@ def stage_context(
         device: Where to compute.
         ranks: Who is at work; None stands for this process alone.
         positions: Of the real images that the stage reads; None gives it all.
+        done: Optimiser steps that were made before.
     """
     problem = options.problem(data, device)
     ranks = Ranks() if ranks is None else ranks
@@ -110,6 +112,8 @@ def stage_context(
         workers=workers,
         compile_networks=options.compile_networks,
         baseline=is_baseline(options),
+        steps=range(done, options.steps_per_stage[stage - 1]),
+        renewals=options.run.stage(stage).renewals,
     )
 
 

@@ -33,7 +33,7 @@ class Disk:
         shared: Whether it finds what another stage stores.
         left: What the stage leaves in the run's folder: images, their picture, end states, logs, and with the first
             stage what a run has once.
-        passing: What it needs beside that while it runs: checkpoints, members that wait for the end states.
+        passing: What it needs beside that while it runs: checkpoints, members that wait for the end states, renewals.
         state: A single start state.
     """
 
@@ -91,7 +91,7 @@ def stage_disk(options: StageOptions, data: ImageDataModule, stage: int) -> Disk
         experts=preparation.stored,
         found=preparation.found,
         left=ends + images + pixels * sum(options.per_stage[:stage]) + LOGS + once,
-        passing=ends + earlier + (KEPT + 1) * (held * images + state + 8 * (parameters + steps)),
+        passing=ends + earlier + preparation.passing + (KEPT + 1) * (held * images + state + 8 * (parameters + steps)),
         state=state,
     )
 

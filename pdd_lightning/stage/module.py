@@ -74,6 +74,7 @@ class StageModule(LightningModule):
         self._conditioning: LabelledImages | None = None
         self._context: StageContext | None = None
         self._resumed: State | None = None
+        self._done = 0
         self.course = Course()
         self.keeping = Keeping(self.options.keep, self.iterations, self.options.watch_every)
         self._watching: StageContext | None = None
@@ -178,7 +179,7 @@ class StageModule(LightningModule):
         options, data = self.options, self.data
         bank = start_states(options, self.stage, options.problem(data))
         ranks = Ranks(self.global_rank, self.trainer.world_size, self.trainer.strategy.barrier)
-        self._context = stage_context(options, self.stage, bank, data, self.device, ranks, self.positions)
+        self._context = stage_context(options, self.stage, bank, data, self.device, ranks, self.positions, self._done)
         union = union_of(self.previous) if options.conditioning else None
         self._conditioning = None if union is None else union.to(self.device)
         if options.clamp_pixels:
@@ -198,8 +199,9 @@ class StageModule(LightningModule):
         return Steps(self.iterations).loader()
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Score what could not be scored before an interruption."""
+        """Do what an interruption left of what is due between two steps."""
         self._watch(self.global_step)
+        self.options.dynamics.renew(self.global_step)
 
     def training_step(self, batch: int, batch_idx: int) -> Tensor:
         """The mean loss over the step's match points, of which this rank takes its share."""
@@ -266,6 +268,8 @@ class StageModule(LightningModule):
         self.keeping.stepped(done, self.images, self.alpha)
         with suppress(Interrupted):  # the checkpoint that the signal asks for then says that it is due
             self._watch(done)
+            if done < self.iterations:
+                self.options.dynamics.renew(done)
 
     def _watch(self, done: int) -> None:
         """Score fresh networks on the union after so many steps, where it is time and was not done."""
@@ -309,7 +313,7 @@ class StageModule(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse to continue from a checkpoint of other settings: config.yaml must not lie."""
         self.verify_checkpoint(checkpoint, self.data.fingerprint)
-        self._resumed = checkpoint["pdd_dynamics"]
+        self._resumed, self._done = checkpoint["pdd_dynamics"], checkpoint["global_step"]
         if "pdd_course" in checkpoint:  # which no number depends on
             self.course.load(checkpoint["pdd_course"])
         if "pdd_keeping" in checkpoint:

@@ -148,6 +148,11 @@ class StageFolder:
         return self.directory / "transition"
 
     @property
+    def renewals(self) -> Path:
+        """What the dynamics of an unfinished stage renewed within its steps."""
+        return self.directory / "renewals"
+
+    @property
     def usage(self) -> Path:
         """What the stage took."""
         return self.directory / "usage.json"
