@@ -42,6 +42,12 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 Function = Callable[..., Sequence[Tensor]]
 
 
+def synchronise(device: torch.device) -> None:
+    """Wait for an accelerator, which works on while Python is ahead."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def records(device: torch.device) -> bool:
     """Whether work on a device is recorded."""
     return device.type in _DEVICES

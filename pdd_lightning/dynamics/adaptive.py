@@ -38,6 +38,10 @@ class DynamicTraining(EvolvingNetwork):
         learning_rate: Of the network.
         momentum: Of the network.
         weight_decay: Of the network.
+        renew_every: Optimiser steps of a stage after which other start states take the place of these: fresh networks
+            that are trained on the earlier unions as a transition does, so that images cannot come to suit a few.
+            Each time that costs what the transitions of all earlier stages cost. Null keeps the bank, which in either
+            case is what the next stage begins with, once it went through the transition.
 
     Raises:
         ConfigError: If an option is out of range.
@@ -64,8 +68,9 @@ class DynamicTraining(EvolvingNetwork):
         learning_rate: float = 0.01,
         momentum: float = 0.5,
         weight_decay: float = 5e-4,
+        renew_every: int | None = None,
     ) -> None:
-        super().__init__(start_states, episode, learning_rate)
+        super().__init__(start_states, episode, learning_rate, renew_every)
         for name, count, least in (("watch", watch, 2), ("query_images", query_images, 1)):
             if count < least:
                 raise ConfigError(f"dynamics.{name} must be at least {least}, got {count}")

@@ -4,13 +4,16 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from torch import Tensor
 
 from pdd_lightning.described import Described
 from pdd_lightning.dynamics.context import StageContext
 from pdd_lightning.types import LabelledImages, State
+
+KEPT_RENEWALS: Final = 2
+"""How many renewals are on the disk at once: the last checkpoint may be of the one before."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,9 @@ class Dynamics(Described, ABC):
 
     members_option: str | None = None
     """The option that says how many start states it needs; None if no option alone does. Plans suggest smaller ones."""
+
+    renews_bank: ClassVar[bool] = False
+    """Whether its renewals are other start states, which cost what carrying them through the earlier stages takes."""
 
     @property
     @abstractmethod

@@ -64,6 +64,8 @@ class StageContext:
         baseline: Whether it is the run's baseline of one stage.
         steps: Numbers of the optimiser steps that are to be made: the first is not 0 where a stage is resumed.
         renewals: Folder of what a dynamics renews within the steps, and nobody needs after them.
+        renewed_bank: Gives the start states of a renewal, counted from 1: other networks, that went through the earlier
+            stages as those of the bank did. On every rank at once.
 
     Example:
         >>> from pdd_lightning.networks import ConvNet
@@ -90,6 +92,7 @@ class StageContext:
     baseline: bool = False
     steps: range = range(1)
     renewals: Path | None = None
+    renewed_bank: Callable[[int], StateBank] | None = None
 
     @cached_property
     def network(self) -> FunctionalNetwork:

@@ -4,21 +4,23 @@ from abc import abstractmethod
 
 import torch
 
-from pdd_lightning.dynamics.base import Dynamics, MatchPoint
+from pdd_lightning.dynamics.base import MatchPoint
 from pdd_lightning.dynamics.context import StageContext
+from pdd_lightning.dynamics.renewable import RenewableBank
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.rng import generator
 from pdd_lightning.training.learner import Learner
 from pdd_lightning.types import LabelledImages, State
 
 
-class EvolvingNetwork(Dynamics):
+class EvolvingNetwork(RenewableBank):
     """Episodes that begin at a start state of the bank, and train the network a little after every optimiser step.
 
     Args:
         start_states: Size of the bank; each episode draws one. At stage 1 the bank is made of fresh networks.
         episode: Optimiser steps before the next start state is drawn.
         learning_rate: Of the network.
+        renew_every: See :class:`pdd_lightning.dynamics.renewable.RenewableBank`; an episode that has begun goes on.
 
     Raises:
         ConfigError: If an option is not positive.
@@ -32,28 +34,14 @@ class EvolvingNetwork(Dynamics):
         ((1, 2), True, 2)
     """
 
-    members_option: str | None = "start_states"
-
-    def __init__(self, start_states: int, episode: int, learning_rate: float) -> None:
-        for name, value in {"start_states": start_states, "episode": episode}.items():
-            if value < 1:
-                raise ConfigError(f"dynamics.{name} must be at least 1, got {value}")
+    def __init__(self, start_states: int, episode: int, learning_rate: float, renew_every: int | None = None) -> None:
+        super().__init__(start_states, renew_every)
+        if episode < 1:
+            raise ConfigError(f"dynamics.episode must be at least 1, got {episode}")
         if not 0 < learning_rate < float("inf"):
             raise ConfigError(f"dynamics.learning_rate must be positive and finite, got {learning_rate}")
-        self.start_states, self.episode, self.learning_rate = start_states, episode, learning_rate
+        self.episode, self.learning_rate = episode, learning_rate
         self._learner: Learner | None = None
-        self._context: StageContext | None = None
-
-    @property
-    def members(self) -> int:
-        """Number of start states."""
-        return self.start_states
-
-    @property
-    def context(self) -> StageContext:
-        """What `prepare` was given."""
-        assert self._context is not None, "prepare() comes first"
-        return self._context
 
     @property
     def learner(self) -> Learner:
@@ -63,7 +51,7 @@ class EvolvingNetwork(Dynamics):
 
     def prepare(self, context: StageContext) -> None:
         """Make the network; the first episode gives it its values."""
-        self._context = context
+        super().prepare(context)
         (self._learner,) = context.learners(1)
 
     def place(self, step: int) -> tuple[int, int]:
@@ -79,8 +67,8 @@ class EvolvingNetwork(Dynamics):
         episode, inner = self.place(step)
         if inner == 0 and index == 0:
             draw = generator(self.context.seed, *self.context.keys("episode", episode))
-            member = int(torch.randint(len(self.context.bank), (), generator=draw))
-            self.learner.load(self.context.bank[member])
+            member = int(torch.randint(len(self.bank), (), generator=draw))
+            self.learner.load(self.bank[member])
         return MatchPoint(self.learner.parameters())
 
     def advance(self, step: int, synthetic: LabelledImages, rate: float) -> None:

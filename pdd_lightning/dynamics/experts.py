@@ -19,7 +19,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from pdd_lightning.dynamics.base import Dynamics, MatchPoint, Preparation, Rehearsal
+from pdd_lightning.dynamics.base import KEPT_RENEWALS, Dynamics, MatchPoint, Preparation, Rehearsal
 from pdd_lightning.dynamics.context import StageContext
 from pdd_lightning.dynamics.expert_files import Storage, holds_expert, pack_rows, read_row, rows_read, stored_bytes
 from pdd_lightning.dynamics.expert_rounds import Expert, Rounds
@@ -40,9 +40,6 @@ _DECISIVE = ("learning_rate", "batch_size", "momentum", "weight_decay", "storage
 
 _REHEARSED = 16
 """Real images of the short experts that a plan trains."""
-
-_KEPT = 2
-"""Rounds of renewed experts that are kept at once."""
 
 
 class ExpertTrajectories(Dynamics):
@@ -279,7 +276,7 @@ class ExpertTrajectories(Dynamics):
         settings, found = self._settings(context), 0
         with suppress(ArtifactError):  # made under other settings, of which the first use tells
             found = sum(holds_expert(path, settings, self.read) for path in self._files_of(context, 0).values())
-        kept = min(_KEPT, self.renewals(context.steps.stop))
+        kept = min(KEPT_RENEWALS, self.renewals(context.steps.stop))
         stored = self.experts * each
         return Preparation(partial(self._rehearse, context), stored, found * each, kept * stored)
 

@@ -27,6 +27,10 @@ class RealTraining(EvolvingNetwork):
         weight_decay: Of the network.
         augmentation: Of the real images in network training; null means the method's.
         cutmix: Probability of CutMix for each of its minibatches (published: 0.5).
+        renew_every: Optimiser steps of a stage after which other start states take the place of these: fresh networks
+            that are trained on the earlier unions as a transition does, so that images cannot come to suit a few.
+            Each time that costs what the transitions of all earlier stages cost. Null keeps the bank, which in either
+            case is what the next stage begins with, once it went through the transition.
 
     Raises:
         ConfigError: If an option is out of range.
@@ -48,8 +52,9 @@ class RealTraining(EvolvingNetwork):
         weight_decay: float = 5e-4,
         augmentation: Augmentation | None = None,
         cutmix: float = 0.0,
+        renew_every: int | None = None,
     ) -> None:
-        super().__init__(start_states, episode, learning_rate)
+        super().__init__(start_states, episode, learning_rate, renew_every)
         if examples < 1:
             raise ConfigError(f"dynamics.examples must be at least 1, got {examples}")
         self.examples, self.augmentation, self.cutmix = examples, augmentation, cutmix

@@ -6,20 +6,24 @@ Inside PDD they are the bank of start states theta^(k-1).
 
 import torch
 
-from pdd_lightning.dynamics.base import Dynamics, MatchPoint
-from pdd_lightning.dynamics.context import StageContext
-from pdd_lightning.errors import ConfigError
+from pdd_lightning.dynamics.base import MatchPoint
+from pdd_lightning.dynamics.renewable import RenewableBank
 from pdd_lightning.rng import generator
 
 
-class StartStates(Dynamics):
+class StartStates(RenewableBank):
     """A start state of the bank, drawn anew at every step.
 
     Args:
         start_states: Size of the bank.
+        renew_every: Optimiser steps of a stage after which other start states take the place of these: fresh networks
+            that are trained on the earlier unions as a transition does, so that images cannot come to suit a few.
+            Each time that costs what the transitions of all earlier stages cost. Null keeps the bank, which in either
+            case is what the next stage begins with, once it went through the transition.
 
     Example:
         >>> from pathlib import Path
+        >>> from pdd_lightning.dynamics import StageContext
         >>> from pdd_lightning.dynamics.bank import StateBank
         >>> from pdd_lightning.networks import ConvNet
         >>> from pdd_lightning.training.problem import Problem
@@ -32,27 +36,12 @@ class StartStates(Dynamics):
         torch.Size([238])
     """
 
-    members_option: str | None = "start_states"
-
-    def __init__(self, start_states: int = 100) -> None:
-        if start_states < 1:
-            raise ConfigError(f"dynamics.start_states must be at least 1, got {start_states}")
-        self.start_states = start_states
-        self._context: StageContext | None = None
-
-    @property
-    def members(self) -> int:
-        """Number of start states."""
-        return self.start_states
-
-    def prepare(self, context: StageContext) -> None:
-        """Nothing but to remember the bank."""
-        self._context = context
+    def __init__(self, start_states: int = 100, renew_every: int | None = None) -> None:
+        super().__init__(start_states, renew_every)
 
     def point(self, step: int, index: int) -> MatchPoint:
         """Draw a member by counter."""
-        context = self._context
-        assert context is not None, "prepare() comes first"
+        context = self.context
         draw = generator(context.seed, *context.keys("point", step, index))
-        member = int(torch.randint(len(context.bank), (), generator=draw))
-        return MatchPoint(context.network.layout.flatten(context.bank[member]).to(context.device))
+        member = int(torch.randint(len(self.bank), (), generator=draw))
+        return MatchPoint(context.network.layout.flatten(self.bank[member]).to(context.device))

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from pdd_lightning.compute.cuda_graphs import synchronise
+
 WARM = 2
 """First steps, which pay for what is made once."""
 
@@ -71,12 +73,6 @@ class StepClock(Callback):
         """Seconds that the first steps took longer than others."""
         warm = min(WARM, self.count - 1)
         return max(0.0, self._ends[warm - 1] - self.train_start - warm * self.step) if warm else 0.0
-
-
-def synchronise(device: torch.device) -> None:
-    """Wait for an accelerator, which works on while Python is ahead."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def mean_seconds(work: Callable[[int], object], most: int, seconds: float, device: torch.device) -> float:

@@ -51,6 +51,9 @@ class StageWork:
     workers: int = 1  # processes, for each of these, that train members side by side
     watches: int = 0  # how often fresh networks are trained within the steps
     watched: int = 0  # how many of them each time
+    renewals: int = 0  # how often the dynamics renews what it prepared within the steps
+    renewed: int = 0  # start states that each of them makes
+    earlier: float = 0.0  # training images of all earlier unions, which these are trained on, for one of this union
 
     def checkpoints(self, step: float) -> int:
         """How many checkpoints are written on the way, where a step takes so many seconds."""
@@ -112,12 +115,8 @@ class Amounts:
 
     def to_json(self) -> Json:
         """For plan.json."""
-        total = {
-            "seconds": round(self.seconds, 3),
-            "host_bytes": self.peak("host"),
-            "device_bytes": self.peak("device"),
-            "disk_bytes": self.stored,
-        }
+        peaks = {f"{where}_bytes": self.peak(where) for where in ("host", "device")}
+        total = {"seconds": round(self.seconds, 3), **peaks, "disk_bytes": self.stored}
         lines = [{**asdict(line), "seconds": round(line.seconds, 3)} for line in self.lines]
         spared = round(self.spared, 3)
         return {"lines": lines, "memory": self.memory, "disk": self.disk, "spared": spared, "total": total}
@@ -138,14 +137,16 @@ def stage_lines(part: str, start: float, cost: StageCost, work: StageWork) -> li
         work: How much there is to do.
     """
     rounds = math.ceil(cost.groups / min(cost.groups, work.shares * work.workers))  # the process with the most decides
-    preparation = 0.0 if work.reused else cost.preparation * rounds / cost.groups
+    prepared = cost.preparation * rounds / cost.groups
     step = cost.step * math.ceil(cost.parts / work.shares) / cost.parts  # whose parts are shared out too
-    members, watched = (math.ceil(math.ceil(n / work.shares) / work.workers) for n in (work.members, work.watched))
+    networks = (work.members, work.watched, work.renewed)
+    members, watched, renewed = (math.ceil(math.ceil(n / work.shares) / work.workers) for n in networks)
     member = cost.member + work.epochs * cost.epoch
     distillation = cost.opening + work.steps * step + work.checkpoints(step) * cost.checkpoint
+    renewals = work.renewals * (prepared + renewed * (cost.state + work.earlier * member))
     return [
         Line(part, "start", start + cost.overhead),
-        Line(part, "preparation", work.fresh * cost.state + preparation),
-        Line(part, "distillation", distillation + work.watches * watched * member),
+        Line(part, "preparation", work.fresh * cost.state + (0.0 if work.reused else prepared)),
+        Line(part, "distillation", distillation + work.watches * watched * member + renewals),
         Line(part, "transition", members * member + cost.finish),
     ]

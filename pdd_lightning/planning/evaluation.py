@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from pdd_lightning.compute.cuda_graphs import records
+from pdd_lightning.compute.cuda_graphs import records, synchronise
 from pdd_lightning.datamodules import ImageDataModule
 from pdd_lightning.evaluation.evaluator import Evaluator
 from pdd_lightning.evaluation.module import EvaluationModule, Phase
 from pdd_lightning.evaluation.protocol import SELECTION, SELECTIONS, Job, Training
-from pdd_lightning.planning.clock import ENDLESS, StepClock, mean_seconds, synchronise
+from pdd_lightning.planning.clock import ENDLESS, StepClock, mean_seconds
 from pdd_lightning.progress import announced, track
 from pdd_lightning.store.digests import fingerprint
 from pdd_lightning.training.learner import SCORED_AT_ONCE, Learner

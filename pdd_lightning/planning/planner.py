@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import accumulate
 from statistics import fmean
 
 from lightning.pytorch import Callback, Trainer
@@ -23,9 +24,8 @@ from pdd_lightning.planning.estimate import Amounts, Line, StageCost, StageWork,
 from pdd_lightning.planning.evaluation import job_seconds, real_seconds
 from pdd_lightning.planning.rehearsal import MEMBERS, MakeStage, MakeTrainer, rehearse_stage
 from pdd_lightning.planning.report import EVALUATION, collect, identity, plan_table
-from pdd_lightning.process.clock import importing, since_start
-from pdd_lightning.process.forks import can_fork
-from pdd_lightning.progress import announced, track
+from pdd_lightning.process.clock import later_start, since_start
+from pdd_lightning.progress import announced, size, track
 from pdd_lightning.stage.context import baseline_beside, networks_side_by_side
 from pdd_lightning.stage.disk import Disk, evaluation_disk, run_disk
 from pdd_lightning.stage.module import StageModule
@@ -148,7 +148,7 @@ class Planner:
             images = sum(of.per_stage[:stage]) * data.num_classes * options.factor**2
             # With one stage the run and its baseline are the same.
             cost = costs[ONE_STAGE] if name in costs else StageCost.between(costs["first"], last, images)
-            begin, shared = (_again(start), 2 if beside else 1) if number else (start, 1)
+            begin, shared = (later_start(start), 2 if beside else 1) if number else (start, 1)
             lines = stage_lines(name, begin, cost, self._work(of, stage, disks[name], shared))
             memory, disk = self._memory(of, cost, disks[name]), disks[name].left + disks[name].experts
             plan = Amounts([*plan.lines, *lines], {**plan.memory, name: memory}, {**plan.disk, name: disk})
@@ -162,6 +162,7 @@ class Planner:
 
     def _work(self, options: StageOptions, stage: int, disk: Disk, shared: int) -> StageWork:
         members, steps, (every, minutes) = options.dynamics.members, options.steps_per_stage[stage - 1], self.schedule
+        sizes = options.per_stage[:stage]
         return StageWork(
             fresh=members if stage == 1 or not options.transition else 0,
             members=members + options.witnesses if options.transition else 0,
@@ -174,6 +175,9 @@ class Planner:
             workers=networks_side_by_side(options, self._problem, self.world, shared)[1],
             watches=math.ceil(steps / options.watch_every) if options.watch_every else 0,
             watched=options.witnesses,
+            renewals=options.dynamics.renewals(steps),
+            renewed=members if options.dynamics.renews_bank else 0,
+            earlier=sum(accumulate(sizes[:-1])) / sum(sizes) if options.transition else 0.0,
         )
 
     def _memory(self, options: StageOptions, cost: StageCost, disk: Disk) -> dict[str, int | None]:
@@ -190,7 +194,7 @@ class Planner:
         selections = sum(baseline in SELECTIONS for baseline in evaluation.baselines)
         stored = evaluation_disk(module.options, data, len(seconds), selections, evaluation.full)
         # A process of its own will pay for what the stages have warmed up here.
-        lines = [Line(EVALUATION, "start", _again(start) + costs["first"].overhead)]
+        lines = [Line(EVALUATION, "start", later_start(start) + costs["first"].overhead)]
         lines += [Line(EVALUATION, label, found) for label, found in seconds.items()]
         memory = {**plan.memory, EVALUATION: peak_memory(evaluator.device)}
         return replace(plan, lines=[*plan.lines, *lines], memory=memory, disk={**plan.disk, EVALUATION: stored})
@@ -207,14 +211,10 @@ class Planner:
         if self.world > 1:
             notes.append(f"measured on one device and divided by {self.world} where processes share the work")
         if self.planning.seconds < COMPILED_FROM:
-            notes.append(
-                f"networks were not compiled: --plan.seconds {COMPILED_FROM:g} or more compiles as the run does"
-            )
+            notes.append(f"networks were not compiled: --plan.seconds {COMPILED_FROM:g} or more compiles as runs do")
+        disks = run_disk(options, self.data, range(1, options.stages + 1), one_stage=False).values()
+        if renewed := max(disk.renewed for disk in disks):
+            notes.append(f"what is renewed takes up to {size(renewed)} more on the disk until its stage is complete")
         if options.discard is not None:
             notes.append("every stage is taken to read an equal part of the real examples: counting comes later")
         return notes
-
-
-def _again(start: float) -> float:
-    """Seconds until a later command of the run is ready, where the first one took so many."""
-    return start - importing() if can_fork() else start

@@ -4,6 +4,8 @@ import os
 import time
 from pathlib import Path
 
+from pdd_lightning.process.forks import can_fork
+
 
 class _Command:
     """When the present command began; the first one of a process began with the process."""
@@ -42,3 +44,8 @@ def since_start() -> float:
 def importing() -> float:
     """Seconds of :func:`since_start` before the command began; none for a later command of the process."""
     return _COMMAND.imported or 0.0
+
+
+def later_start(start: float) -> float:
+    """Seconds until a later command of the run is ready, where this one took so many."""
+    return start - importing() if can_fork() else start

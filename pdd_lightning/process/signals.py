@@ -147,6 +147,11 @@ def pending() -> str | None:
     return _inbox.name
 
 
+def are_deferred() -> bool:
+    """Whether signals are noted at present, and not raised."""
+    return _inbox.deferred > 0
+
+
 @contextmanager
 def deferred() -> Iterator[None]:
     """Note signals without raising: whoever enters asks :func:`pending` where it can stop in good order."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pdd_lightning.datamodules import ImageDataModule
+from pdd_lightning.dynamics.base import KEPT_RENEWALS
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.progress import size
 from pdd_lightning.stage.checkpoints import KEPT
@@ -35,6 +36,7 @@ class Disk:
             stage what a run has once.
         passing: What it needs beside that while it runs: checkpoints, members that wait for the end states, renewals.
         state: A single start state.
+        renewed: What of `passing` is renewed within the steps.
     """
 
     experts: int
@@ -42,6 +44,7 @@ class Disk:
     left: int
     passing: int
     state: int
+    renewed: int = 0
     shared: bool = False
 
 
@@ -86,13 +89,17 @@ def stage_disk(options: StageOptions, data: ImageDataModule, stage: int) -> Disk
     # Without a transition no stage leaves its witnesses to the next one.
     earlier = state * options.witnesses * (stage - 1) if options.watch_every and not options.transition else 0
     preparation = options.dynamics.preparation(context)
+    renewed = preparation.passing
+    if options.dynamics.renews_bank and options.transition and stage > 1:
+        renewed += min(KEPT_RENEWALS, options.dynamics.renewals(steps)) * state * len(context.bank)
     once = _once(options, data) if stage == 1 else 0
     return Disk(
         experts=preparation.stored,
         found=preparation.found,
         left=ends + images + pixels * sum(options.per_stage[:stage]) + LOGS + once,
-        passing=ends + earlier + preparation.passing + (KEPT + 1) * (held * images + state + 8 * (parameters + steps)),
+        passing=ends + earlier + renewed + (KEPT + 1) * (held * images + state + 8 * (parameters + steps)),
         state=state,
+        renewed=renewed,
     )
 
 

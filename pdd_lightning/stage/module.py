@@ -3,6 +3,7 @@
 import time
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from statistics import fmean, pstdev
 from typing import Any
 
@@ -27,6 +28,7 @@ from pdd_lightning.stage.keeping import Keeping
 from pdd_lightning.stage.logs import scalars
 from pdd_lightning.stage.one_stage import title
 from pdd_lightning.stage.options import StageOptions
+from pdd_lightning.stage.renewal import renewed_states
 from pdd_lightning.stage.subsets import Subset, read_subset, union_of, write_last_good
 from pdd_lightning.stage.witnesses import score_witnesses, witness_start
 from pdd_lightning.store.verification import stage_origin, verify_checkpoint, verify_finished
@@ -179,7 +181,8 @@ class StageModule(LightningModule):
         options, data = self.options, self.data
         bank = start_states(options, self.stage, options.problem(data))
         ranks = Ranks(self.global_rank, self.trainer.world_size, self.trainer.strategy.barrier)
-        self._context = stage_context(options, self.stage, bank, data, self.device, ranks, self.positions, self._done)
+        context = stage_context(options, self.stage, bank, data, self.device, ranks, self.positions, self._done)
+        self._context = replace(context, renewed_bank=partial(renewed_states, options, context, self.previous))
         union = union_of(self.previous) if options.conditioning else None
         self._conditioning = None if union is None else union.to(self.device)
         if options.clamp_pixels:

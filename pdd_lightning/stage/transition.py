@@ -4,6 +4,7 @@ Source: PDD (arXiv 2310.06982), section 4.1: theta^(k) is where training from th
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Final
 from pdd_lightning.dynamics.bank import StateBank
 from pdd_lightning.dynamics.context import StageContext
 from pdd_lightning.errors import ArtifactError
+from pdd_lightning.process.signals import Interrupted, are_deferred, pending
 from pdd_lightning.process.workers import share_out
 from pdd_lightning.progress import Progress
 from pdd_lightning.store.digests import digest, fingerprint
@@ -70,33 +72,74 @@ def make_transition(
     """
     # A stale member, from before the images changed, must never be taken for one of these.
     identity = end_identity(context, context.bank.identity, union, rate, recipe)
-    paths = [folder / f"member_{member:04d}.safetensors" for member in range(len(context.bank))]
+
+    def train(group: Sequence[int]) -> list[tuple[State, float | None]]:
+        starts = {member: context.bank[member] for member in group}
+        learners = train_members(context, starts, union, rate, recipe, what, len(context.bank))
+        held_out = len(context.validation)
+        return [(learner.state(), learner.accuracy(context.validation) if held_out else None) for learner in learners]
+
+    done = make_members(context, train, [union], recipe, len(context.bank), identity, folder, what)
+    accuracies = tuple(accuracy for _, accuracy in done if accuracy is not None)
+    return Transition(StateBank.stack([state for state, _ in done], identity), accuracies)
+
+
+def make_members(
+    context: StageContext,
+    train: Callable[[Sequence[int]], list[tuple[State, float | None]]],
+    unions: Sequence[LabelledImages],
+    recipe: Recipe,
+    members: int,
+    identity: str,
+    folder: Path,
+    what: str,
+) -> list[tuple[State, float | None]]:
+    """Have every member of a bank trained, each rank its share, except those that wait in the folder already.
+
+    Args:
+        context: Of the stage.
+        train: Trains some members side by side; gives where they ended, and their accuracies.
+        unions: What they are trained on.
+        recipe: How they are trained.
+        members: How many there are.
+        identity: Fingerprint of where they end.
+        folder: Where finished members wait.
+        what: Which training this is, for people.
+
+    Returns:
+        State and accuracy of each, on every rank.
+
+    Raises:
+        Interrupted: Within the steps of a stage, on every rank, if a signal asked any of them to stop.
+    """
+    paths = [folder / f"member_{member:04d}.safetensors" for member in range(members)]
     together = groups(
-        context.ranks.share(len(paths)),
+        context.ranks.share(members),
         context.networks_at_once,
         lambda member: _read(paths[member], identity, member) is not None,
     )
     title = f"{context.title}: {what} ({recipe.epochs} epochs each)"
     with Progress(enabled=context.ranks.rank == 0) as progress, progress.task(title, sum(map(len, together))) as task:
 
-        def train(group: Sequence[int], advance: Callable[[int], object]) -> None:
-            starts = {member: context.bank[member] for member in group}
-            learners = train_members(context, starts, union, rate, recipe, what, len(context.bank))
-            for learner, member in zip(learners, group, strict=True):
-                accuracy = learner.accuracy(context.validation) if len(context.validation) else None
-                write_tensors(paths[member], learner.state(), _signature(identity, member, accuracy))
+        def make(group: Sequence[int], advance: Callable[[int], object]) -> None:
+            if (name := pending()) is not None:  # within the steps it is noted and not raised
+                raise Interrupted(name)
+            for member, (state, accuracy) in zip(group, train(group), strict=True):
+                write_tensors(paths[member], state, _signature(identity, member, accuracy))
             advance(len(group))
 
-        if together:
-            context.compile(recipe, len(union), len(context.bank))
-        share_out(train, together, context.workers, task.advance)
+        for union in unions if together else ():
+            context.compile(recipe, len(union), members)
+        with suppress(Interrupted) if are_deferred() else nullcontext():  # the other ranks wait for this one
+            share_out(make, together, context.workers, task.advance)
     context.ranks.barrier()
-    members = [_read(path, identity, member) for member, path in enumerate(paths)]
-    if any(member is None for member in members):
+    found = [_read(path, identity, member) for member, path in enumerate(paths)]
+    done = [member for member in found if member is not None]
+    if len(done) < members and are_deferred():
+        raise Interrupted(pending() or "a signal to another process of this run")
+    if len(done) < members:
         raise ArtifactError(f"members of the {what} vanished from {folder}; run the same command again")
-    done = [member for member in members if member is not None]
-    accuracies = tuple(accuracy for _, accuracy in done if accuracy is not None)
-    return Transition(StateBank.stack([state for state, _ in done], identity), accuracies)
+    return done
 
 
 def train_members(

@@ -11,6 +11,7 @@ A run folder holds::
     stage_01/usage.json                what the stage took
     stage_01/checkpoints/              Lightning checkpoints while the stage is being fitted
     stage_01/transition/               members of the bank that wait for the others to be trained
+    stage_01/renewals/                 experts or start states that were renewed while the stage is being fitted
     stage_01/last_good.safetensors     only if the stage diverged: what it held at the last finite loss
     experts/stage_01-<fingerprint>/    expert trajectories, one file per expert
     forgetting/, selection/            what selecting real images computed

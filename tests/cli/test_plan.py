@@ -149,6 +149,23 @@ class TestPlan:
             assert works(many, "stage 2")[work] > 10 * works(few, "stage 2")[work], work
         assert many["total"]["disk_bytes"] > 10 * few["total"]["disk_bytes"]
 
+    @pytest.mark.parametrize(("every", "rounds"), [("3", 2), ("100", 0)], ids=["renewed", "never"])
+    def test_experts_that_are_renewed_take_disk_for_a_while(self, every: str, rounds: int, run: Path) -> None:
+        args = ("--model.dynamics.start_states", "4", "--model.dynamics.renew_every", every)
+        found = plan(run, *args)
+        with application("fit", ["--config", str(CONFIG), "--run_dir", str(run), *args]) as app:
+            app.datamodule.setup("fit")
+            told = disk.stage_disk(app.model.options, app.datamodule, 2)
+        assert told.renewed == rounds * told.experts
+        line = f"what is renewed takes up to {size(told.renewed)} more on the disk until its stage is complete"
+        assert (line in found["notes"]) == (rounds > 0)
+
+    @pytest.mark.parametrize("method", ["trajectory", "start"])
+    def test_what_is_renewed_takes_time(self, method: str, run: Path) -> None:
+        args = (*(() if method == "trajectory" else options(method)), "--model.recipe.epochs", "300")
+        without, renewed = plan(run, *args), plan(run, *args, "--model.dynamics.renew_every", "1")
+        assert works(renewed, "stage 2")["distillation"] > 3 * works(without, "stage 2")["distillation"]
+
     @pytest.mark.parametrize("transition", ["true", "false"])
     def test_fresh_networks_that_watch_take_time(self, transition: str, run: Path) -> None:
         args = ("--model.recipe.epochs", "300", "--model.transition", transition)

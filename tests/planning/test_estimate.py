@@ -56,6 +56,11 @@ def test_every_work_is_counted() -> None:
         ({"watches": 5, "watched": 3}, "distillation", 8 + 5 * 3 * 1.3),
         ({"watches": 5, "watched": 3, "workers": 2}, "distillation", 8 + 5 * 2 * 1.3),
         ({"watches": 5, "watched": 3, "shares": 2, "workers": 2}, "distillation", 8 + 5 * 1.3),
+        ({"renewals": 3}, "distillation", 8 + 3 * 5),  # experts
+        ({"renewals": 3, "workers": 2}, "distillation", 8 + 3 * 3),
+        ({"renewals": 3, "renewed": 6}, "distillation", 8 + 3 * (5 + 6 * 0.5)),  # start states of a first stage
+        ({"renewals": 3, "renewed": 6, "earlier": 0.5}, "distillation", 8 + 3 * (5 + 6 * (0.5 + 0.65))),
+        ({"renewals": 3, "renewed": 6, "workers": 4}, "distillation", 8 + 3 * (5 * 2 / 5 + 2 * 0.5)),
     ],
 )
 def test_each_option_changes_its_work(changes: dict[str, Any], work: str, wanted: float) -> None:
