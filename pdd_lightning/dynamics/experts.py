@@ -52,7 +52,8 @@ class ExpertTrajectories(Dynamics):
             More of them than `experts` need `renew_every`.
         renew_every: Optimiser steps of a stage after which its experts are trained anew, from the next start states of
             the bank, and after the last one from the first again; null never does. With as many start states as experts
-            these begin where those before did, and see the real data in another order.
+            these begin where those before did, and see the real data in another order. Each start state has its turn in
+            a stage of at least renew_every * start_states / experts iterations.
         epochs: Expert epochs M between the start and the target of a match.
         max_start_epoch: Latest epoch at which a match may start, inclusive.
         min_start_epoch: Earliest epoch at which a match may start.

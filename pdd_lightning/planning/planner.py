@@ -182,7 +182,8 @@ class Planner:
 
     def _memory(self, options: StageOptions, cost: StageCost, disk: Disk) -> dict[str, int | None]:
         # A bank and its list of states. A transition: also the members, the next bank, its file, and that sorted.
-        copies = (5 if options.transition else 2) * max(0, options.dynamics.members - MEMBERS) * disk.state
+        banks = (5 if options.transition else 2) + (options.dynamics.renews_bank and disk.renewed > 0)
+        copies = banks * max(0, options.dynamics.members - MEMBERS) * disk.state
         return {"host": round(cost.host) + copies, "device": round(cost.device) or None}
 
     def _evaluation(self, start: float, costs: dict[str, StageCost], plan: Amounts) -> Amounts:

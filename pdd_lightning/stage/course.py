@@ -139,7 +139,7 @@ def overfit_warning(summary: Mapping[str, object]) -> str | None:
     return (
         f"held-out accuracy is {100 * gap:.1f} points lower on {len(fresh)} fresh networks than on the {len(bank)} "
         "whose states were matched: the images overfit these; try more start states (for trajectory matching more and "
-        "shorter experts) or fewer iterations"
+        "shorter experts), model.dynamics.renew_every or fewer iterations"
     )
 
 

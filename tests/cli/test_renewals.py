@@ -15,15 +15,16 @@ from pdd_lightning.dynamics import ExpertTrajectories
 from pdd_lightning.dynamics.bank import StateBank
 from pdd_lightning.process import signals
 from pdd_lightning.process.signals import Interrupted
-from pdd_lightning.stage import renewal
+from pdd_lightning.stage.renewal import renewed_states
 from pdd_lightning.stage.subsets import read_run, union_of
+from pdd_lightning.stage.transition import train_members
 from pdd_lightning.store.digests import file_digest
 from pdd_lightning.store.files import read_tensors
 from pdd_lightning.store.folders import RunFolder
 from pdd_lightning.training.learner import Learner
 
 EXPERTS = ("--model.dynamics.start_states", "3", "--model.dynamics.renew_every", "5")
-STOPS = (4, 5, 6, 10, 12)
+STOPS = (4, 5, 6, 10, 11)
 
 
 def files(run: Path) -> dict[str, str]:
@@ -174,10 +175,10 @@ def test_stopped_after_every_step_renewed_start_states_are_the_same(bank_run: tu
 def test_renewed_start_states_are_fresh_networks_after_the_earlier_stages(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    banks, made = dict[tuple[int, int], StateBank](), renewal.renewed_states
+    banks = dict[tuple[int, int], StateBank]()
 
     def noting(options: Any, context: Any, previous: Any, number: int) -> StateBank:
-        banks[context.stage, number] = made(options, context, previous, number)
+        banks[context.stage, number] = renewed_states(options, context, previous, number)
         return banks[context.stage, number]
 
     monkeypatch.setattr("pdd_lightning.stage.module.renewed_states", noting)
@@ -206,7 +207,7 @@ def test_a_signal_while_start_states_are_renewed_waits_for_one_of_them(
     straight = tmp_path / "straight"
     for _ in range(2):
         fit_into(straight, *renewing("start"))
-    train, calls = renewal.train_members, [0]
+    train, calls = train_members, [0]
 
     def asked(*args: Any) -> Any:
         calls[0] += 1
@@ -214,7 +215,7 @@ def test_a_signal_while_start_states_are_renewed_waits_for_one_of_them(
             signals._inbox.name = "SIGTERM"
         return train(*args)
 
-    monkeypatch.setattr(renewal, "train_members", asked)
+    monkeypatch.setattr("pdd_lightning.stage.renewal.train_members", asked)
     fit_into(run, *renewing("start"))
     with pytest.raises(Interrupted):
         fit_into(run, *renewing("start"))

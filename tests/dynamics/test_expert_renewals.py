@@ -276,6 +276,27 @@ def test_two_ranks_renew_together_what_one_renews_alone(tmp_path: Path) -> None:
         assert all(torch.equal(a, b) for a, b in zip(points(each, range(10, 14)), wanted, strict=True))
 
 
+def test_a_signal_to_one_rank_ends_the_renewal_of_all(context: StageContext, no_signal: None) -> None:
+    """Those that wait for it must not wait for ever, or go on without its experts."""
+    asked, other = renewing(), renewing()
+    for each in (asked, other):
+        each.prepare(context)
+    asked._context = replace(context, ranks=Ranks(1, 2))
+
+    def come() -> None:
+        signals._inbox.name = "SIGTERM"
+        with pytest.raises(Interrupted):
+            asked.renew(10)
+        signals._inbox.name = None
+
+    other._context = replace(context, ranks=Ranks(0, 2, come))
+    with pytest.raises(Interrupted, match="another process"):
+        other.renew(10)
+    other._context = replace(context, ranks=Ranks(0, 2, lambda: asked.renew(10)))
+    other.renew(10)
+    assert starts(asked, context) == starts(other, context) == [2, 0]
+
+
 def test_workers_renew_together_what_one_process_renews(tmp_path: Path) -> None:
     found = []
     for workers in (1, 2):
