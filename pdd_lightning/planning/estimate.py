@@ -101,12 +101,7 @@ class Amounts:
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
-        """What :meth:`to_json` described.
-
-        Raises:
-            KeyError: If something is missing.
-            TypeError: If it has another form.
-        """
+        """What :meth:`to_json` described; a KeyError or TypeError where it is nothing of the kind."""
         lines = [Line(line["part"], line["work"], float(line["seconds"])) for line in value["lines"]]
         return cls(lines, dict(value["memory"]), dict(value["disk"]), float(value["spared"]))
 

@@ -51,7 +51,7 @@ class Planning:
 
     Args:
         seconds: How long to measure, about; starting, preparing and a step of each size come on top of it. In less
-            than 10 seconds networks are not compiled, and taken to be as slow in a run that compiles them.
+            than 10 seconds nothing is compiled, and a run that compiles is taken to be as slow.
         minutes: How long the run may take: say which options would bring it there. Null asks for nothing.
 
     Example:
@@ -68,6 +68,11 @@ class Planning:
         for name, value in {"seconds": self.seconds, "minutes": self.minutes}.items():
             if value is not None and not 0 < value < math.inf:
                 raise ConfigError(f"plan.{name} must be positive and finite, got {value}")
+
+    @property
+    def brief(self) -> bool:
+        """Whether there is no time to compile."""
+        return self.seconds < COMPILED_FROM
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,7 @@ class Planner:
     def measured(self) -> Amounts:
         """Measure, and return the plan; nothing is written or printed."""
         module, start = self.module, since_start()
-        if self.planning.seconds < COMPILED_FROM:
+        if self.planning.brief:
             module.options = replace(module.options, compile_networks=False)
         costs = self._costs()
         return self._evaluation(start, costs, self._stages(start, costs))
@@ -123,7 +128,9 @@ class Planner:
             which = stage_title(stage, baseline=name == ONE_STAGE)
             changes: Json = {"stage": stage, "compile_networks": options.compile_networks, **others}
             with announced(f"{which}: a piece of each work, then about {2 * share:.0f} s of them"):
-                costs[name] = rehearse_stage(self.make_stage, self.stage_trainer, self.data, changes, share, part)
+                costs[name] = rehearse_stage(
+                    self.make_stage, self.stage_trainer, self.data, changes, share, part, self.planning.brief
+                )
         same = {name: max(getattr(cost, name) for cost in costs.values()) for name in COLD}
         same |= {name: fmean(getattr(cost, name) for cost in costs.values()) for name in POOLED}
         return {name: replace(cost, **same) for name, cost in costs.items()}
@@ -186,7 +193,7 @@ class Planner:
         module, evaluation, data = self.module, self.evaluation, self.data
         evaluator = Evaluator(module, data, evaluation, self.evaluation_trainer, sets=PlannedSets(module, data))
         forget_peaks(evaluator.device)
-        seconds = job_seconds(evaluator, self.planning.seconds / 2)
+        seconds = job_seconds(evaluator, self.planning.seconds / 2, self.planning.brief)
         selections = sum(baseline in SELECTIONS for baseline in evaluation.baselines)
         stored = evaluation_disk(module.options, data, len(seconds), selections, evaluation.full)
         # A process of its own will pay for what the stages have warmed up here.
@@ -206,10 +213,8 @@ class Planner:
             notes.append("the one-stage baseline is fitted while stages 2 and later are, in a process of its own")
         if self.world > 1:
             notes.append(f"measured on one device and divided by {self.world} where processes share the work")
-        if self.planning.seconds < COMPILED_FROM:
-            notes.append(
-                f"networks were not compiled: --plan.seconds {COMPILED_FROM:g} or more compiles as the run does"
-            )
+        if self.planning.brief:
+            notes.append(f"nothing was compiled: --plan.seconds {COMPILED_FROM:g} or more compiles as the run does")
         if options.discard is not None:
             notes.append("every stage is taken to read an equal part of the real examples: counting comes later")
         return notes

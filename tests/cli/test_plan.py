@@ -21,7 +21,9 @@ from pdd_lightning.datamodules import DigitsData
 from pdd_lightning.dynamics import ExpertTrajectories
 from pdd_lightning.networks import ConvNet
 from pdd_lightning.objectives import TrajectoryMatching
+from pdd_lightning.objectives.walk import Walk, walk_ends
 from pdd_lightning.planning import planner
+from pdd_lightning.planning.clock import StepClock
 from pdd_lightning.planning.rehearsal import rehearse_stage
 from pdd_lightning.process.signals import Interrupted
 from pdd_lightning.progress import size
@@ -117,6 +119,27 @@ class TestPlan:
         found = plan(run, "--model.iterations", "[1,2000]", "--evaluation.baselines", "[one-stage]")
         first, second, alone = (works(found, part)["distillation"] for part in ("stage 1", "stage 2", "one-stage"))
         assert min(second, alone) > 10 * first
+
+    def test_in_seconds_a_tenth_of_a_walk_stands_for_it(self, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A walk of the published size takes a CPU longer than the five seconds that somebody wants to wait."""
+        walks: list[Walk] = []
+
+        def counted(images: Any, rate: Any, of: Any) -> Any:
+            walks.extend(of)
+            return walk_ends(images, rate, of)
+
+        monkeypatch.setattr("pdd_lightning.objectives.trajectory.walk_ends", counted)
+        monkeypatch.setattr(StepClock, "step", 2.0)
+        monkeypatch.setattr(StepClock, "opening", 0.0)
+        steps, seconds = {}, {}
+        for how, recompute in {"recompute": "true", "compile": "null"}.items():
+            walk = ("--model.objective.syn_steps", "40", "--model.objective.recompute", recompute)
+            args = (*walk, "--model.objective.compile", str(how == "compile").lower(), "--model.iterations", "500")
+            seconds[how] = works(plan(run, *args), "stage 1")["distillation"]
+            steps[how] = {walk.steps for walk in walks}
+            walks.clear()
+        assert steps == {"recompute": {4}, "compile": {4}}
+        assert min(seconds.values()) >= 500 * 2.0 * 10
 
     def test_nothing_recorded_is_left_of_a_rehearsal(self, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """For a GPU's memory would be in the plan of the next one."""
