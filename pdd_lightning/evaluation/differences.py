@@ -9,6 +9,7 @@ from typing import Final
 from scipy import stats
 
 from pdd_lightning.evaluation.row import Row
+from pdd_lightning.evaluation.told_apart import told_apart
 
 CONFIDENCE: Final = 0.95
 """Of the intervals."""
@@ -86,20 +87,25 @@ def compared(mine: Sequence[float], theirs: Sequence[float], *, paired: bool) ->
     return Difference(mean, mean - half, mean + half, paired)
 
 
-def difference_lines(rows: Sequence[Row], against: str) -> list[str]:
+def difference_lines(rows: Sequence[Row], against: Sequence[str]) -> list[str]:
     """A line for every distilled set of a table that says whether it is ahead of a set.
 
     Args:
         rows: Of one test set.
-        against: The name of that set.
+        against: The names of the sets that the others are compared with.
     """
     lines = []
-    reached = {(row.name, row.order, row.network): row for row in rows if row.stage is not None}  # last stages
-    for other in (row for row in rows if row.name == against and (row.stage is None or row in reached.values())):
-        for row in reached.values():
-            if row.name == against or row.network != other.network or (found := difference(row, other)) is None:
+    told = list(zip(rows, told_apart(rows), strict=True))
+    last = {(shown.name, row.order, row.network): (row, shown) for row, shown in told if row.stage is not None}
+    for name in against:
+        for other, theirs in told:
+            if other.name != name or not (other.stage is None or (other, theirs) in last.values()):
                 continue
-            lines.append(f"{row.name} ({row.order}) is {found.verdict} {against}: {told_difference(found, row, other)}")
+            for row, mine in last.values():
+                if row.name == name or row.network != other.network or (found := difference(row, other)) is None:
+                    continue
+                ahead = f"{mine.name} ({row.order}) is {found.verdict} {theirs.name}"
+                lines.append(f"{ahead}: {told_difference(found, row, other)}")
     return lines
 
 

@@ -14,7 +14,7 @@ Order = Literal["progressive", "union", "sequential"]
 
 ORDERS: Final[tuple[Order, ...]] = get_args(Order)
 
-Baseline = Literal["random", "herding", "k-center", "forgetting", "one-stage", "full"]
+Baseline = Literal["random", "herding", "k-center", "forgetting", "one-stage", "one-stage-short", "full"]
 """What a run is compared with, as the sets follow each other in a table: the full data come after the run's own."""
 
 BASELINES: Final[tuple[Baseline, ...]] = get_args(Baseline)

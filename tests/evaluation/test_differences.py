@@ -48,12 +48,12 @@ def test_networks_that_differ_alike_leave_no_doubt(shift: float) -> None:
 
 def test_one_network_says_nothing() -> None:
     assert difference(replace(PDD, accuracies=(0.9,)), BASE) is None
-    assert difference_lines([replace(PDD, accuracies=(0.9,)), BASE], "one-stage") == []
+    assert difference_lines([replace(PDD, accuracies=(0.9,)), BASE], ["one-stage"]) == []
 
 
 def test_the_last_stage_of_every_order_is_compared() -> None:
     first, union = replace(PDD, stage=1, accuracies=THEIRS), replace(PDD, order="union", accuracies=THEIRS, steps=900)
-    lines = difference_lines([BASE, first, PDD, union], "one-stage")
+    lines = difference_lines([BASE, first, PDD, union], ["one-stage"])
     assert lines == [
         "pdd (progressive) is ahead of one-stage: +1.3 points, 95% interval +0.3 to +2.3 (5 pairs of ConvNet)",
         "pdd (union) is not to be told from one-stage: +0.0 points, 95% interval +0.0 to +0.0 (5 pairs of ConvNet; "
@@ -63,7 +63,7 @@ def test_the_last_stage_of_every_order_is_compared() -> None:
 
 def test_networks_of_one_kind_are_compared() -> None:
     other = replace(BASE, network="ResNet10", accuracies=MINE)
-    assert len(difference_lines([BASE, other, PDD], "one-stage")) == 1
+    assert len(difference_lines([BASE, other, PDD], ["one-stage"])) == 1
 
 
 def test_a_page_says_it_where_there_is_what_to_compare_with() -> None:
