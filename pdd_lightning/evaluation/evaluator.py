@@ -36,7 +36,7 @@ from pdd_lightning.evaluation.protocol import (
     with_steps,
 )
 from pdd_lightning.evaluation.results import read_results, with_earlier, write_results
-from pdd_lightning.evaluation.row import Row
+from pdd_lightning.evaluation.row import STEPS, Row
 from pdd_lightning.evaluation.sets import MakeTrainer, RunSets, Sets, set_origin
 from pdd_lightning.evaluation.told_apart import told_apart
 from pdd_lightning.networks import Architecture, build_template
@@ -215,7 +215,8 @@ class Evaluator:
                     jobs.append(real_job(baseline, network, self.data, ipc, images, recipe, evaluation))
             for baseline in (baseline for baseline in ONE_STAGES if baseline in wanted):
                 one = self.sets.one_stage(baseline)
-                equal = [with_steps(recipe, len(one.data), budget) for recipe in self.recipes]
+                # As many steps as the stages take by each recipe, so that both choose among the same numbers of them.
+                equal = [with_steps(r, len(one.decoded), progressive_steps(subsets, r)) for r in self.recipes]
                 make = partial(distilled_job, baseline, "union", network, [one], seeds=seeds, baseline=True)
                 jobs.append(_by_any(make, equal))
             for order in evaluation.orders:
@@ -236,7 +237,10 @@ class Evaluator:
         """
         if job.candidates:
             job = job.at(self.best_rate(job, place))
+        settings: Json = {"network": job.network.describe()}
         if job.alternatives:
+            if len({(recipe.epochs, recipe.batch_size) for recipe in self.recipes}) > 1:
+                settings[STEPS] = "chosen"
             job = self.best_recipe(job, place)
         accuracies, made = self._accuracies(job, self.data.test, place)
         steps, rows = 0, []
@@ -254,7 +258,7 @@ class Evaluator:
                     steps=steps,
                     stored_bytes=job.stored_bytes[index],
                     learning_rate=tuple(earlier.rates[0] for earlier in job.trainings[: index + 1]),
-                    settings=as_json({"network": job.network.describe(), "recipe": part.recipe.describe()}),
+                    settings=as_json({**settings, "recipe": part.recipe.describe()}),
                     test=self.data.test_fingerprint,
                     made=made,
                 )

@@ -113,10 +113,10 @@ def _notes(rows: Sequence[Row], against: Sequence[str]) -> list[str]:
 def _recipe_lines(rows: Sequence[Row]) -> list[str]:
     """In which options the recipes of distilled sets differ, but for their number of steps, which has a column."""
     recipes = {}
-    for row in rows:
+    for row, shown in zip(rows, told_apart(rows), strict=True):
         recipe = row.settings.get("recipe")
         if (row.stage is not None or row.name in ONE_STAGES) and isinstance(recipe, Mapping):
-            recipes[f"{row.name} ({row.order})"] = {name: str(value) for name, value in recipe.items()}
+            recipes[f"{shown.name} ({row.order})"] = {name: str(value) for name, value in recipe.items()}
     names = dict.fromkeys(name for recipe in recipes.values() for name in recipe if name != "epochs")
     lines = []
     for name in names:
