@@ -47,7 +47,9 @@ class Evaluation(Described):
             as the longest of them, which is the published comparison. By a recipe of its own: the full data.
         recipe: How networks train on the distilled sets; null means as in the transition.
         recipes: Further recipes to choose from. Every distilled set, the baselines of one stage too, is then trained on
-            by the one of all that is best on held-out training images, with three networks for each.
+            by the one of all that is best on held-out training images, with three networks for each. By each of them
+            the baselines take as many optimiser steps as the run; where they differ in epochs or in the size of their
+            minibatches, every set is at its own best number of steps.
         random_rates: Learning rates tried for sets of real images; for each set, random or selected, the best on the
             held-out training images is used.
         full: How networks train on the full data.
