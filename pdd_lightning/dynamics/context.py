@@ -61,7 +61,7 @@ class StageContext:
         workers: Processes that train such networks side by side on a CPU.
         compile_networks: Let PyTorch compile their steps; None leaves it to what pays on a CPU.
         recordings: What a GPU has recorded of them, and what was compiled.
-        baseline: Whether it is the run's baseline of one stage.
+        baseline: Which of the run's baselines of one stage it is; None for a stage of the run.
 
     Example:
         >>> from pdd_lightning.networks import ConvNet
@@ -85,7 +85,7 @@ class StageContext:
     workers: int = 1
     compile_networks: bool | None = False
     recordings: Recordings = field(default_factory=dict)
-    baseline: bool = False
+    baseline: str | None = None
 
     @cached_property
     def network(self) -> FunctionalNetwork:
