@@ -15,17 +15,23 @@ ImageShape = tuple[int, int, int]
 
 
 ONE_STAGE: Final = "one-stage"
-"""What the baseline of one stage is called among those of an evaluation."""
+"""The baseline of one stage with as many iterations as all stages together, as it is called in an evaluation."""
+
+ONE_STAGE_SHORT: Final = "one-stage-short"
+"""The baseline of one stage with as many iterations as one stage of the run, which is the published comparison."""
+
+ONE_STAGES: Final = (ONE_STAGE, ONE_STAGE_SHORT)
+"""The baselines of one stage, in the order in which they are distilled."""
 
 
-def stage_title(stage: int, *, baseline: bool = False) -> str:
+def stage_title(stage: int, *, baseline: str | None = None) -> str:
     """What a stage is called where people read of it.
 
     Args:
         stage: Its number.
-        baseline: Whether it is the run's baseline of one stage, which is no stage of the run.
+        baseline: Which of the run's baselines of one stage it is; None for a stage of the run.
     """
-    return "the one-stage baseline" if baseline else f"stage {stage}"
+    return f"stage {stage}" if baseline is None else f"the {baseline} baseline"
 
 
 @dataclass(frozen=True)

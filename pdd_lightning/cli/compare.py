@@ -63,8 +63,8 @@ def main(args: Sequence[str]) -> int:
     for test, alike in apart.items():
         rows = merged_rows(alike, every_stage=options.every_stage)
         title = f"Test set {test[:8] or 'unknown'}: {', '.join(alike)}" if len(apart) > 1 else "Results"
-        console.print(render_table(rows, console.width, title, against))
-        sections.append((f"## {title}\n\n" if len(apart) > 1 else "") + markdown_section(rows, against))
+        console.print(render_table(rows, console.width, title, [against]))
+        sections.append((f"## {title}\n\n" if len(apart) > 1 else "") + markdown_section(rows, [against]))
     if len(apart) > 1:
         console.print(f"There are {len(apart)} test sets: compare within a table only.")
     if options.output is not None:

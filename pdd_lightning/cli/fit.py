@@ -16,7 +16,6 @@ from pdd_lightning.process.ranks import started_by_lightning
 from pdd_lightning.stage.context import baseline_beside
 from pdd_lightning.stage.one_stage import one_stage_arguments
 from pdd_lightning.store.files import atomic_write
-from pdd_lightning.types import ONE_STAGE
 
 
 def main(args: Sequence[str]) -> int:
@@ -75,7 +74,7 @@ def _fit(app: Application, trainer: Trainer) -> None:
         take=app.take,
         evaluator=app.evaluator(),
         whole_run=whole_run,
-        one_stage=whole_run and app.model.options.stages > 1 and ONE_STAGE in app.evaluation.baselines,
+        baselines=app.evaluation.one_stages if whole_run and app.model.options.stages > 1 else (),
     )
 
 
@@ -89,7 +88,7 @@ def _report_status(app: Application, trainer: Trainer) -> None:
             "run_dir": str(module.run.directory),
             "stages": module.options.stages,
             "completed": module.run.completed(module.options.stages),
-            "one_stage": one_stage_arguments(module.options) if ONE_STAGE in app.evaluation.baselines else [],
+            "one_stage": [one_stage_arguments(module.options, name) for name in app.evaluation.one_stages],
             "beside": baseline_beside(module.options, problem, trainer.world_size),
         }
         atomic_write(Path(path), json.dumps(status).encode())

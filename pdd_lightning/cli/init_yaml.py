@@ -194,7 +194,8 @@ def _evaluation(s: Settings) -> str:
 evaluation:
   seeds: 5 # fresh networks for every row of the table
   orders: [progressive] # add union and sequential to compare the ways of showing the subsets
-  baselines: [random, full] # add one-stage, which takes as long as all stages, herding, k-center or forgetting
+  # Add one-stage, which takes as long as all stages, one-stage-short, as long as one, herding, k-center or forgetting.
+  baselines: [random, full]
   random_rates: {list(s.random_rates)} # tried on held-out images for the random subset
   full: {{epochs: {s.full_epochs}, batch_size: {s.batch_size}}} # how networks train on all data
   full_rate: {_scalar(s.full_rate)} # their rate

@@ -1,8 +1,8 @@
 """`pdd-cli run`: one `fit` process for each stage, then the evaluation.
 
 Each stage is a process of its own, for distributed strategies re-run the whole command in every child, where a loop
-over stages would repeat earlier work. Where there are cores for both, the baseline of one stage is fitted while the
-stages after the first are.
+over stages would repeat earlier work. Where there are cores for both, the first baseline of one stage is fitted while
+the stages after the first are.
 """
 
 import json
@@ -57,30 +57,35 @@ def main(args: Sequence[str]) -> int:
 
 def _rest(args: Sequence[str], status: dict[str, Any], lock: Mapping[str, str]) -> int:
     """What follows the first stage; returns the exit status."""
-    # The baseline takes the experts of the first stage, which may have been stopped early.
-    if status["one_stage"] and status["beside"] and 0 < status["completed"] < status["stages"]:
-        return _rest_side_by_side(args, status, lock)
-    code, ended = _stages(args, status, lock)
-    if code == 0 and ended and status["one_stage"]:
-        code, baseline = _fit([*args, *status["one_stage"]], lock)
-        ended = code == 0 and baseline["completed"] > 0
+    baselines = [[*args, *more] for more in status["one_stage"]]
+    # They take the experts of the first stage, which may have been stopped early.
+    if baselines and status["beside"] and 0 < status["completed"] < status["stages"]:
+        code, ended = _side_by_side(args, baselines.pop(0), status, lock)
+    else:
+        code, ended = _stages(args, status, lock)
+    for baseline in baselines:
+        if code or not ended:
+            break
+        code, fitted = _fit(baseline, lock)
+        ended = code == 0 and fitted["completed"] > 0
     return children.call("evaluate", args, **lock) if code == 0 and ended else code
 
 
-def _rest_side_by_side(args: Sequence[str], status: dict[str, Any], lock: Mapping[str, str]) -> int:
-    """As :func:`_rest`, where there are cores for the baseline while the later stages are fitted."""
+def _side_by_side(
+    args: Sequence[str], baseline: Sequence[str], status: dict[str, Any], lock: Mapping[str, str]
+) -> tuple[int, bool]:
+    """As :func:`_stages`, with a baseline of one stage beside them."""
     environment = {SHARED_VARIABLE: "2", **lock}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "status.json"
-        alone, fitting = [*args, *status["one_stage"], "--stage=null"], {STATUS_VARIABLE: str(path), **environment}
+        alone, fitting = [*baseline, "--stage=null"], {STATUS_VARIABLE: str(path), **environment}
         # Two bars would not share a terminal: this one says a line now and then.
-        with children.beside("fit", alone, **fitting, TTY_INTERACTIVE="0") as baseline:
+        with children.beside("fit", alone, **fitting, TTY_INTERACTIVE="0") as child:
             code, ended = _stages(args, status, environment)
             if code or not ended:
-                return code
-            code = children.result("fit", baseline)
-        ended = code == 0 and json.loads(path.read_bytes())["completed"] > 0
-    return children.call("evaluate", args, **lock) if ended else code
+                return code, ended
+            code = children.result("fit", child)
+        return code, code == 0 and json.loads(path.read_bytes())["completed"] > 0
 
 
 def _stages(args: Sequence[str], status: dict[str, Any], environment: Mapping[str, str]) -> tuple[int, bool]:

@@ -1,6 +1,6 @@
 """Fitting one stage: what `pdd-cli fit` and :func:`pdd_lightning.distil` both do."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_only
@@ -31,7 +31,7 @@ def fit_stage(
     take: Callable[[], object] = lambda: None,
     evaluator: Evaluator | None = None,
     whole_run: bool = False,
-    one_stage: bool = False,
+    baselines: Sequence[str] = (),
 ) -> None:
     """Do the steps that are left of a stage, and hand it over to the next one.
 
@@ -43,7 +43,7 @@ def fit_stage(
         take: Holds the run's folder; called before the first file is written.
         evaluator: Refuses what the evaluation would refuse after the run; None asks nobody.
         whole_run: Whether the stages after this one follow, which need room on the disk too.
-        one_stage: Whether the baseline of one stage follows.
+        baselines: Names of the baselines of one stage that follow.
 
     Raises:
         PDDError: If the user can mend what is wrong.
@@ -58,7 +58,7 @@ def fit_stage(
         say(f"{module.title}: continuing from {checkpoint}")
     require_writable(module.folder.directory, "--run_dir")
     require_writable(module.options.experts_folder, "--experts_dir")
-    disk = require_room(module, data, whole_run=whole_run, one_stage=one_stage)
+    disk = require_room(module, data, whole_run=whole_run, baselines=baselines)
     take()
     say(disk)
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)

@@ -30,7 +30,6 @@ from pdd_lightning.stage.one_stage import one_stage_options
 from pdd_lightning.stage.options import StageOptions
 from pdd_lightning.store.files import write_text
 from pdd_lightning.store.folders import RunFolder
-from pdd_lightning.types import ONE_STAGE
 
 
 def evaluate(
@@ -44,8 +43,8 @@ def evaluate(
 ) -> Results:
     """Train fresh networks on a finished run's sets and on the baselines, as `pdd-cli evaluate` does.
 
-    Rows that are known are not trained again. The baseline of one stage is distilled first where it is asked for and
-    not there, which takes about as long as all stages together.
+    Rows that are known are not trained again. A baseline of one stage is distilled first where it is asked for and not
+    there: "one-stage" takes about as long as all stages together, "one-stage-short" as one of them.
 
     Args:
         run: The run's folder, or a stage that was fitted by hand.
@@ -102,8 +101,8 @@ def _score(
     loggers = loggers_of(trainer.get("logger"), module.run, "evaluation")
     evaluator = Evaluator(module, data, evaluation, trainer_of, usage.job, loggers)
     evaluator.check()  # before a baseline is distilled, which takes long
-    if ONE_STAGE in evaluation.baselines:
-        alone = one_stage_options(module.options)
+    for baseline in evaluation.one_stages:
+        alone = one_stage_options(module.options, baseline)
         fit_stages(_arguments(alone), data, trainer, configuration(alone, data, trainer))
     rows = Results(evaluator.run())
     write_text(folder.config, text)

@@ -61,7 +61,7 @@ class StageContext:
         workers: Processes that train such networks side by side on a CPU.
         compile_networks: Let PyTorch compile their steps; None leaves it to what pays on a CPU.
         recordings: What a GPU has recorded of them, and what was compiled.
-        baseline: Whether it is the run's baseline of one stage.
+        baseline: Which of the run's baselines of one stage it is; None for a stage of the run.
         steps: Numbers of the optimiser steps that are to be made: the first is not 0 where a stage is resumed.
         renewals: Folder of what a dynamics renews within the steps, and nobody needs after them.
         renewed_bank: Gives the start states of a renewal, counted from 1: other networks, that went through the earlier
@@ -89,7 +89,7 @@ class StageContext:
     workers: int = 1
     compile_networks: bool | None = False
     recordings: Recordings = field(default_factory=dict)
-    baseline: bool = False
+    baseline: str | None = None
     steps: range = range(1)
     renewals: Path | None = None
     renewed_bank: Callable[[int], StateBank] | None = None

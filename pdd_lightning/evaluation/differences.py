@@ -8,7 +8,8 @@ from typing import Final
 
 from scipy import stats
 
-from pdd_lightning.evaluation.row import Row
+from pdd_lightning.evaluation.row import STEPS, Row
+from pdd_lightning.evaluation.told_apart import told_apart
 
 CONFIDENCE: Final = 0.95
 """Of the intervals."""
@@ -86,21 +87,42 @@ def compared(mine: Sequence[float], theirs: Sequence[float], *, paired: bool) ->
     return Difference(mean, mean - half, mean + half, paired)
 
 
-def difference_lines(rows: Sequence[Row], against: str) -> list[str]:
+def difference_lines(rows: Sequence[Row], against: Sequence[str]) -> list[str]:
     """A line for every distilled set of a table that says whether it is ahead of a set.
+
+    Of several rows of that set, the one counts that was made likewise: of the same network, at its own best number of
+    steps too, or else at as many steps.
 
     Args:
         rows: Of one test set.
-        against: The name of that set.
+        against: The names of the sets that the others are compared with.
     """
     lines = []
-    reached = {(row.name, row.order, row.network): row for row in rows if row.stage is not None}  # last stages
-    for other in (row for row in rows if row.name == against and (row.stage is None or row in reached.values())):
-        for row in reached.values():
-            if row.name == against or row.network != other.network or (found := difference(row, other)) is None:
+    told = list(zip(rows, told_apart(rows), strict=True))
+    last = {(shown.name, row.order, row.network): (row, shown) for row, shown in told if row.stage is not None}
+    for name in against:
+        for other, theirs in told:
+            if other.name != name or not (other.stage is None or (other, theirs) in last.values()):
                 continue
-            lines.append(f"{row.name} ({row.order}) is {found.verdict} {against}: {told_difference(found, row, other)}")
+            rivals = [row for row in rows if _set_of(row) == _set_of(other)]
+            for row, mine in last.values():
+                if row.name == name or row.network != other.network or (found := difference(row, other)) is None:
+                    continue
+                if _unlike(row, other) > min(_unlike(row, rival) for rival in rivals):
+                    continue
+                ahead = f"{mine.name} ({row.order}) is {found.verdict} {theirs.name}"
+                lines.append(f"{ahead}: {told_difference(found, row, other)}")
     return lines
+
+
+def _set_of(row: Row) -> tuple[object, ...]:
+    return row.name, row.order, row.network, row.stage
+
+
+def _unlike(row: Row, other: Row) -> tuple[bool, bool, int]:
+    """How unlike two rows were made: networks, where their numbers of steps come from, and how far apart those are."""
+    network, steps = (other.settings.get(key) != row.settings.get(key) for key in ("network", STEPS))
+    return network, steps, 0 if STEPS in row.settings else abs(other.steps - row.steps)
 
 
 def told_difference(found: Difference, row: Row, other: Row) -> str:

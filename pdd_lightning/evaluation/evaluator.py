@@ -35,10 +35,10 @@ from pdd_lightning.evaluation.protocol import (
     real_job,
     with_steps,
 )
-from pdd_lightning.evaluation.report import told_apart
 from pdd_lightning.evaluation.results import read_results, with_earlier, write_results
-from pdd_lightning.evaluation.row import Row
+from pdd_lightning.evaluation.row import STEPS, Row
 from pdd_lightning.evaluation.sets import MakeTrainer, RunSets, Sets, set_origin
+from pdd_lightning.evaluation.told_apart import told_apart
 from pdd_lightning.networks import Architecture, build_template
 from pdd_lightning.process.ranks import is_first
 from pdd_lightning.process.workers import share_out
@@ -56,7 +56,7 @@ from pdd_lightning.training.gradients import Recordings
 from pdd_lightning.training.learner import Learner
 from pdd_lightning.training.problem import Problem
 from pdd_lightning.training.recipe import Recipe
-from pdd_lightning.types import ONE_STAGE, Json, LabelledImages
+from pdd_lightning.types import ONE_STAGES, Json, LabelledImages
 
 log = logging.getLogger(__name__)
 
@@ -145,7 +145,7 @@ class Evaluator:
         options, data = self.module.options, self.data
         total = sum(options.per_stage)
         needed: dict[str, int] = dict.fromkeys(("random", *SELECTIONS), total)
-        needed[ONE_STAGE] = real_images_needed(options, total)
+        needed |= dict.fromkeys(ONE_STAGES, real_images_needed(options, total))
         for baseline in self.evaluation.baselines:
             count = needed.get(baseline, 0)
             factor = f" x model.factor={options.factor}^2" if count > total else ""
@@ -168,7 +168,7 @@ class Evaluator:
         """Train and score everything, and write results.json and results.md.
 
         Raises:
-            ArtifactError: If the run or the one-stage baseline is not complete, or changed.
+            ArtifactError: If the run or a baseline of one stage is not complete, or changed.
         """
         self.check()
         origins = cache(partial(set_origin, self.module))
@@ -197,7 +197,7 @@ class Evaluator:
         """What is to be trained, in the order of the table; nothing is trained yet.
 
         Raises:
-            ArtifactError: If the run or the one-stage baseline is not complete, or changed.
+            ArtifactError: If the run or a baseline of one stage is not complete, or changed.
         """
         evaluation, (name, subsets) = self.evaluation, self.sets.distilled()
         seeds, budget = evaluation.seeds, progressive_steps(subsets, self.recipe)
@@ -213,10 +213,11 @@ class Evaluator:
                 if baseline in wanted:
                     images = partial(self._selected, baseline, ipc)
                     jobs.append(real_job(baseline, network, self.data, ipc, images, recipe, evaluation))
-            if ONE_STAGE in wanted:
-                one = self.sets.one_stage()
-                equal = [with_steps(recipe, len(one.data), budget) for recipe in self.recipes]
-                make = partial(distilled_job, ONE_STAGE, "union", network, [one], seeds=seeds, baseline=True)
+            for baseline in (baseline for baseline in ONE_STAGES if baseline in wanted):
+                one = self.sets.one_stage(baseline)
+                # As many steps as the stages take by each recipe, so that both choose among the same numbers of them.
+                equal = [with_steps(r, len(one.decoded), progressive_steps(subsets, r)) for r in self.recipes]
+                make = partial(distilled_job, baseline, "union", network, [one], seeds=seeds, baseline=True)
                 jobs.append(_by_any(make, equal))
             for order in evaluation.orders:
                 jobs.append(_by_any(partial(distilled_job, name, order, network, subsets, seeds=seeds), self.recipes))
@@ -236,7 +237,10 @@ class Evaluator:
         """
         if job.candidates:
             job = job.at(self.best_rate(job, place))
+        settings: Json = {"network": job.network.describe()}
         if job.alternatives:
+            if len({(recipe.epochs, recipe.batch_size) for recipe in self.recipes}) > 1:
+                settings[STEPS] = "chosen"
             job = self.best_recipe(job, place)
         accuracies, made = self._accuracies(job, self.data.test, place)
         steps, rows = 0, []
@@ -254,7 +258,7 @@ class Evaluator:
                     steps=steps,
                     stored_bytes=job.stored_bytes[index],
                     learning_rate=tuple(earlier.rates[0] for earlier in job.trainings[: index + 1]),
-                    settings=as_json({"network": job.network.describe(), "recipe": part.recipe.describe()}),
+                    settings=as_json({**settings, "recipe": part.recipe.describe()}),
                     test=self.data.test_fingerprint,
                     made=made,
                 )

@@ -16,7 +16,7 @@ from pdd_lightning.selection import Forgetting, Herding, KCenter
 from pdd_lightning.selection.random import random_images
 from pdd_lightning.stage.subsets import Subset, union_of
 from pdd_lightning.training.recipe import Recipe
-from pdd_lightning.types import Json, LabelledImages
+from pdd_lightning.types import ONE_STAGES, Json, LabelledImages
 
 Noting = Callable[[str], AbstractContextManager[None]]
 """What is being trained -> a block that notes how long that took."""
@@ -42,11 +42,14 @@ class Evaluation(Described):
             the other (PDD section 5.4).
         baselines: What to compare with. At the same total images per class, and at as many optimiser steps as whole
             epochs allow: a random subset of the real images; real images selected by herding, k-center or forgetting
-            events, from a network trained as `full` and `full_rate` say; one-stage distillation, which `pdd-cli run`
-            makes beside the run with as many iterations as all stages together. By a recipe of its own: the full data.
+            events, from a network trained as `full` and `full_rate` say; distillation in one stage, which `pdd-cli run`
+            makes beside the run: one-stage with as many iterations as all stages together, one-stage-short with as many
+            as the longest of them, which is the published comparison. By a recipe of its own: the full data.
         recipe: How networks train on the distilled sets; null means as in the transition.
-        recipes: Further recipes to choose from. Every distilled set, the baseline of one stage too, is then trained on
-            by the one of all that is best on held-out training images, with three networks for each.
+        recipes: Further recipes to choose from. Every distilled set, the baselines of one stage too, is then trained on
+            by the one of all that is best on held-out training images, with three networks for each. By each of them
+            the baselines take as many optimiser steps as the run; where they differ in epochs or in the size of their
+            minibatches, every set is at its own best number of steps.
         random_rates: Learning rates tried for sets of real images; for each set, random or selected, the best on the
             held-out training images is used.
         full: How networks train on the full data.
@@ -88,6 +91,11 @@ class Evaluation(Described):
         for name, rates in {"random_rates": self.random_rates, "full_rate": [self.full_rate]}.items():
             if not rates or not all(0 < rate < float("inf") for rate in rates):
                 raise ConfigError(f"evaluation.{name} must be positive, got {rates}")
+
+    @property
+    def one_stages(self) -> list[str]:
+        """The baselines of one stage among those that are asked for, in the order in which they are distilled."""
+        return [name for name in ONE_STAGES if name in self.baselines]
 
 
 Images = Callable[[int], LabelledImages]

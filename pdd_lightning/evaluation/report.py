@@ -1,7 +1,6 @@
 """Tables of results, for the terminal and as Markdown."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal
 
 from rich.box import SIMPLE
@@ -12,9 +11,10 @@ from rich.text import Text
 from pdd_lightning.errors import one_line
 from pdd_lightning.evaluation.differences import difference_lines
 from pdd_lightning.evaluation.row import Row
+from pdd_lightning.evaluation.told_apart import told_apart
 from pdd_lightning.progress import size
 from pdd_lightning.store.versions import told
-from pdd_lightning.types import ONE_STAGE
+from pdd_lightning.types import ONE_STAGES
 
 _NUMERIC: Final = ("stage", "images per class", "accuracy %", "seeds", "trained on", "steps", "stored size")
 
@@ -43,7 +43,7 @@ _SECOND_LINE: Final = (
 
 
 def render_table(
-    rows: Sequence[Row], width: int = 80, title: str = "Results", against: str | None = ONE_STAGE
+    rows: Sequence[Row], width: int = 80, title: str = "Results", against: Sequence[str] = ONE_STAGES
 ) -> Group:
     """The results for the terminal, in the order given.
 
@@ -55,7 +55,7 @@ def render_table(
         rows: In the order in which they are to appear.
         width: Of the terminal, in characters.
         title: Above the table.
-        against: The set that distilled ones are compared with, where it is in the table; None compares none.
+        against: The sets that distilled ones are compared with, where they are in the table.
     """
     cells = [dict(zip(_COLUMNS, _cells(row), strict=True)) for row in told_apart(rows)]
     foldable = _OFTEN_COMMON if len(rows) == 1 else [column for column in _COLUMNS if column not in _ALWAYS]
@@ -84,7 +84,7 @@ def results_page(rows: Sequence[Row]) -> str:
     return "# Results\n\n" + markdown_section(rows)
 
 
-def markdown_section(rows: Sequence[Row], against: str | None = ONE_STAGE) -> str:
+def markdown_section(rows: Sequence[Row], against: Sequence[str] = ONE_STAGES) -> str:
     """The table of :func:`markdown_table`, and below it what is to be known of it.
 
     Args:
@@ -104,47 +104,19 @@ def markdown_table(rows: Sequence[Row]) -> str:
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
-def told_apart(rows: Sequence[Row]) -> list[Row]:
-    """The rows; where a table would show two alike, the options in which they differ stand beside the set's name."""
-    alike: dict[tuple[object, ...], list[Row]] = {}
-    for row in rows:
-        alike.setdefault(_shown_as(row), []).append(row)
-    named = []
-    for row in rows:
-        others = [dict(_options(other.settings)) for other in alike[_shown_as(row)]]
-        mine = dict(_options(row.settings))
-        options = [name for name in mine if any(other.get(name) != mine[name] for other in others)]
-        named.append(replace(row, name=", ".join([row.name, *(f"{name} {mine[name]}" for name in options)])))
-    return named
-
-
-def _shown_as(row: Row) -> tuple[object, ...]:
-    return row.name, row.order, row.network, row.stage
-
-
-def _options(settings: Mapping[str, object]) -> Iterator[tuple[str, object]]:
-    """The options of network and recipe by their own names."""
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _options(value)
-        else:
-            yield name, value
-
-
-def _notes(rows: Sequence[Row], against: str | None) -> list[str]:
+def _notes(rows: Sequence[Row], against: Sequence[str]) -> list[str]:
     """What is said below a table."""
     made = [row.made for row in rows if row.made]
-    compared = difference_lines(told_apart(rows), against) if against is not None else []
-    return [*compared, *_recipe_lines(rows), *([told(made)] if made else [])]
+    return [*difference_lines(rows, against), *_recipe_lines(rows), *([told(made)] if made else [])]
 
 
 def _recipe_lines(rows: Sequence[Row]) -> list[str]:
     """In which options the recipes of distilled sets differ, but for their number of steps, which has a column."""
     recipes = {}
-    for row in rows:
+    for row, shown in zip(rows, told_apart(rows), strict=True):
         recipe = row.settings.get("recipe")
-        if (row.stage is not None or row.name == ONE_STAGE) and isinstance(recipe, Mapping):
-            recipes[f"{row.name} ({row.order})"] = {name: str(value) for name, value in recipe.items()}
+        if (row.stage is not None or row.name in ONE_STAGES) and isinstance(recipe, Mapping):
+            recipes[f"{shown.name} ({row.order})"] = {name: str(value) for name, value in recipe.items()}
     names = dict.fromkeys(name for recipe in recipes.values() for name in recipe if name != "epochs")
     lines = []
     for name in names:

@@ -14,7 +14,7 @@ Order = Literal["progressive", "union", "sequential"]
 
 ORDERS: Final[tuple[Order, ...]] = get_args(Order)
 
-Baseline = Literal["random", "herding", "k-center", "forgetting", "one-stage", "full"]
+Baseline = Literal["random", "herding", "k-center", "forgetting", "one-stage", "one-stage-short", "full"]
 """What a run is compared with, as the sets follow each other in a table: the full data come after the run's own."""
 
 BASELINES: Final[tuple[Baseline, ...]] = get_args(Baseline)
@@ -22,6 +22,9 @@ BASELINES: Final[tuple[Baseline, ...]] = get_args(Baseline)
 
 PROTOCOL: Final = "held-out"
 """Whatever is tuned is tuned on held-out training images; the test set chooses nothing."""
+
+STEPS: Final = "steps"
+"""Key of `Row.settings` that says "chosen" where held-out images chose the number of optimiser steps too."""
 
 _DERIVED: Final = ("mean", "std")
 
@@ -55,7 +58,7 @@ class Row:
         stored_bytes: Size of the images and labels in bytes, None if not stored.
         learning_rate: One per phase of the training.
         protocol: How rates were chosen; see `PROTOCOL`.
-        settings: The network and the recipe that it was trained by, with all their options.
+        settings: The network and the recipe that it was trained by, with all their options; see `STEPS` too.
         test: Fingerprint of the test set: accuracies on two different ones are not to be compared.
         run: Fingerprint of what the run held, by which rows of a run that was changed are known.
         made: Under which versions; see :func:`pdd_lightning.store.versions.made_with`.

@@ -16,7 +16,7 @@ from pdd_lightning.stage.module import StageModule
 from pdd_lightning.stage.one_stage import one_stage_options
 from pdd_lightning.stage.subsets import Subset, read_subset
 from pdd_lightning.store.digests import fingerprint
-from pdd_lightning.types import ONE_STAGE, LabelledImages
+from pdd_lightning.types import ONE_STAGES, LabelledImages, stage_title
 
 MakeTrainer = Callable[[int, Sequence[Callback]], Trainer]
 """(optimiser steps, callbacks) -> a trainer for one fit."""
@@ -30,8 +30,8 @@ class Sets(ABC):
         """The name of the run's rows, and its subsets."""
 
     @abstractmethod
-    def one_stage(self) -> Subset:
-        """The baseline of one stage."""
+    def one_stage(self, baseline: str) -> Subset:
+        """A baseline of one stage, by its name."""
 
     @abstractmethod
     def selected(self, baseline: str, ipc: int) -> LabelledImages:
@@ -79,18 +79,18 @@ class RunSets(Sets):
         self.module.verify_finished(self.data.fingerprint)
         return "pdd" if stages > 1 else "distilled", [read_subset(run.stage(k)) for k in range(1, stages + 1)]
 
-    def one_stage(self) -> Subset:
+    def one_stage(self, baseline: str) -> Subset:
         """See :meth:`Sets.one_stage`.
 
         Raises:
             ArtifactError: If it is not complete, or was made under other settings.
         """
-        options = one_stage_options(self.module.options)
+        options = one_stage_options(self.module.options, baseline)
         folder = options.run.stage(1)
         if not folder.complete:
             raise ArtifactError(
-                f"the one-stage baseline is not in {options.run.directory}: `pdd-cli run` makes it, or leave "
-                f"`{ONE_STAGE}` out of evaluation.baselines"
+                f"{stage_title(1, baseline=baseline)} is not in {options.run.directory}: `pdd-cli run` makes it, or "
+                f"leave `{baseline}` out of evaluation.baselines"
             )
         folder.verify(options.settings(1), self.data.fingerprint, None)
         return read_subset(folder)
@@ -118,9 +118,9 @@ def set_origin(module: StageModule, name: str) -> str | None:
     """
     run = module.run
     mine = run.stage(run.completed(module.options.stages)).fingerprint()
-    if name != ONE_STAGE:
+    if name not in ONE_STAGES:
         return mine
-    folder = one_stage_options(module.options).run.stage(1)
+    folder = one_stage_options(module.options, name).run.stage(1)
     return fingerprint([mine, folder.fingerprint()]) if folder.complete else None
 
 
@@ -141,7 +141,7 @@ class PlannedSets(Sets):
         subsets = [self._subset(stage, ipc) for stage, ipc in enumerate(options.per_stage, start=1)]
         return "pdd" if options.stages > 1 else "distilled", subsets
 
-    def one_stage(self) -> Subset:
+    def one_stage(self, baseline: str) -> Subset:
         """See :meth:`Sets.one_stage`."""
         return self._subset(1, sum(self.module.options.per_stage))
 

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -131,6 +132,16 @@ class Objective(Described, ABC):
         Raises:
             ConfigError: Naming what it lacks.
         """
+
+    def brief(self) -> tuple["Objective", float]:
+        """What stands for this objective where its cost is looked at for some seconds only: a plan.
+
+        Returns:
+            An objective that compiles nothing, and how many times as long as its steps those of this one take.
+        """
+        plain = copy(self)
+        plain.compile = False
+        return plain, 1.0
 
     def release(self) -> None:
         """Let go of what is kept from step to step, when the steps are done."""

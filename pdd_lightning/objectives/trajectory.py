@@ -4,7 +4,9 @@ Source: Cazenavette et al., "Dataset Distillation by Matching Training Trajector
 algorithm 1; inside PDD (arXiv 2310.06982, equation 4) the synthetic side is the union of all subsets so far.
 """
 
+import math
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import replace
 from typing import ClassVar, Literal
 
@@ -18,7 +20,7 @@ from pdd_lightning.compute.step_products import CompiledStepMath, StepMath, grap
 from pdd_lightning.dynamics.base import MatchPoint
 from pdd_lightning.dynamics.context import StageContext
 from pdd_lightning.errors import ConfigError
-from pdd_lightning.objectives.base import SideBySide, SyntheticSide, Work
+from pdd_lightning.objectives.base import Objective, SideBySide, SyntheticSide, Work
 from pdd_lightning.objectives.walk import StepData, Walk, walk_ends
 from pdd_lightning.rng import generator
 from pdd_lightning.training.augmentation import AugmentParams
@@ -107,6 +109,14 @@ class TrajectoryMatching(SideBySide):
         self.recompute, self.compile = recompute, compile
         self._math: StepMath | None = None
         self._stores: dict[tuple[int, ...], bool] = {}
+
+    def brief(self) -> tuple[Objective, float]:
+        """See :meth:`Objective.brief`: a tenth of the steps where none is kept, for memory is then the same."""
+        if not (self.compile or self.recompute):
+            return self, 1.0
+        short = copy(self)
+        short.syn_steps, short.recompute, short.compile = math.ceil(self.syn_steps / 10), True, False
+        return short, self.syn_steps / short.syn_steps
 
     def release(self) -> None:
         """See :meth:`Objective.release`: what a GPU has recorded, and a compiler made."""

@@ -65,7 +65,7 @@ class StageWork:
 
 @dataclass(frozen=True)
 class Line:
-    """Seconds of one work of one part of the run: of a stage, of the one-stage baseline or of the evaluation."""
+    """Seconds of one work of one part of the run: of a stage, of a baseline of one stage or of the evaluation."""
 
     part: str
     work: str
@@ -104,12 +104,7 @@ class Amounts:
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
-        """What :meth:`to_json` described.
-
-        Raises:
-            KeyError: If something is missing.
-            TypeError: If it has another form.
-        """
+        """What :meth:`to_json` described; a KeyError or TypeError where it is nothing of the kind."""
         lines = [Line(line["part"], line["work"], float(line["seconds"])) for line in value["lines"]]
         return cls(lines, dict(value["memory"]), dict(value["disk"]), float(value["spared"]))
 
@@ -122,9 +117,9 @@ class Amounts:
         return {"lines": lines, "memory": self.memory, "disk": self.disk, "spared": spared, "total": total}
 
 
-def side_by_side(lines: Sequence[Line], one: str, others: Sequence[str]) -> float:
-    """Seconds that are spared where one part is done while others are, one after the other."""
-    return min(sum(line.seconds for line in lines if line.part in parts) for parts in ([one], others))
+def side_by_side(lines: Sequence[Line], some: Sequence[str], others: Sequence[str]) -> float:
+    """Seconds that are spared where some parts are done, one after the other, while others are."""
+    return min(sum(line.seconds for line in lines if line.part in parts) for parts in (some, others))
 
 
 def stage_lines(part: str, start: float, cost: StageCost, work: StageWork) -> list[Line]:

@@ -34,12 +34,13 @@ class TrainingCost:
     step: float  # of an optimiser step of all networks
 
 
-def job_seconds(evaluator: Evaluator, budget: float) -> dict[str, float]:
+def job_seconds(evaluator: Evaluator, budget: float, brief: bool = False) -> dict[str, float]:
     """Seconds of every job of an evaluation by its label, from a few steps of every kind of training.
 
     Args:
         evaluator: Of planned sets.
         budget: Seconds for all measurements, about.
+        brief: Whether one network stands for all that a CPU trains in turns.
     """
     data, found = evaluator.data, dict[str, float]()
     jobs: list[tuple[Job, LabelledImages]] = []
@@ -52,7 +53,7 @@ def job_seconds(evaluator: Evaluator, budget: float) -> dict[str, float]:
     costs = dict[_Kind, TrainingCost]()
     for kind, (job, part) in measured:
         with announced(f"{job.label}: a few steps, then about {share:.0f} s of them"):
-            costs[kind] = _measure(evaluator, job, part, share)
+            costs[kind] = _measure(evaluator, job, part, share, brief and evaluator.device.type == "cpu")
     problems = {_name(job): evaluator.problem(job) for job, _ in jobs}
     scores = {name: score_seconds(problem, data.test, share) for name, problem in problems.items()}
     if selecting := [SELECTIONS[job.name] for job, _ in jobs if job.name in SELECTIONS]:
@@ -73,13 +74,7 @@ def job_seconds(evaluator: Evaluator, budget: float) -> dict[str, float]:
 
 @torch.no_grad()
 def score_seconds(problem: Problem, images: LabelledImages, seconds: float) -> float:
-    """Seconds for a network's answers to one image.
-
-    Args:
-        problem: Networks and device.
-        images: A whole minibatch of them is shown once, for its memory.
-        seconds: How long to measure, about.
-    """
+    """Seconds for a network's answers to one of the images; a whole minibatch is shown once, for its memory."""
     network, shown = problem.network().to(problem.device).eval(), images.images[:SCORED_AT_ONCE].to(problem.device)
     network(shown)
     synchronise(problem.device)
@@ -88,15 +83,7 @@ def score_seconds(problem: Problem, images: LabelledImages, seconds: float) -> f
 
 
 def real_seconds(problem: Problem, data: ImageDataModule, recipe: Recipe, rate: float, seconds: float) -> float:
-    """Seconds of a training on the real data that notes which examples are correct.
-
-    Args:
-        problem: Networks, images and device.
-        data: The real data, set up.
-        recipe: Of the training.
-        rate: Its learning rate.
-        seconds: How long to measure, about.
-    """
+    """Seconds of a training on the real data that notes which examples are correct, measured for some seconds."""
     learner, real = Learner(problem.network(), problem.device), data.train_on(problem.device)
     learner.load(problem.initial_state("plan"))
     # The training has one too, and is therefore not recorded.
@@ -126,9 +113,10 @@ def _share(evaluator: Evaluator, job: Job) -> range:
     return max(evaluator.shares(job), key=len)
 
 
-def _measure(evaluator: Evaluator, job: Job, part: Training, seconds: float) -> TrainingCost:
-    """The cost of a kind of training."""
+def _measure(evaluator: Evaluator, job: Job, part: Training, seconds: float, one: bool) -> TrainingCost:
+    """The cost of a kind of training, of one network for all if asked for."""
     began, share = time.perf_counter(), _share(evaluator, job)
+    share, times = (share[:1], len(share)) if one else (share, 1)
     images = [part.images(job.members[network]) for network in share]
     recipe, rates = replace(part.recipe, epochs=ENDLESS), [part.rates[network] for network in share]
     phase = Phase(images, rates, recipe, evaluator.compiles(job, part))
@@ -138,4 +126,4 @@ def _measure(evaluator: Evaluator, job: Job, part: Training, seconds: float) -> 
     module = EvaluationModule(evaluator.problem(job), [phase], none, job.name, members)
     evaluator.make_trainer(module.total_steps, [clock]).fit(module)
     overhead = time.perf_counter() - began - clock.count * clock.step
-    return TrainingCost(max(0.0, overhead), clock.opening, clock.step)
+    return TrainingCost(max(0.0, overhead), clock.opening, times * clock.step)

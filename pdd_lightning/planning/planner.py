@@ -33,7 +33,7 @@ from pdd_lightning.stage.one_stage import one_stage_changes, one_stage_options
 from pdd_lightning.stage.options import StageOptions
 from pdd_lightning.store.files import write_json
 from pdd_lightning.training.problem import Problem
-from pdd_lightning.types import ONE_STAGE, Json, stage_title
+from pdd_lightning.types import Json, stage_title
 
 COLD = ("overhead", "opening", "finish")
 """Costs that every process pays anew, though only the first rehearsal of a plan shows them."""
@@ -51,7 +51,7 @@ class Planning:
 
     Args:
         seconds: How long to measure, about; starting, preparing and a step of each size come on top of it. In less
-            than 10 seconds networks are not compiled, and taken to be as slow in a run that compiles them.
+            than 10 seconds nothing is compiled, and a run that compiles is taken to be as slow.
         minutes: How long the run may take: say which options would bring it there. Null asks for nothing.
 
     Example:
@@ -68,6 +68,11 @@ class Planning:
         for name, value in {"seconds": self.seconds, "minutes": self.minutes}.items():
             if value is not None and not 0 < value < math.inf:
                 raise ConfigError(f"plan.{name} must be positive and finite, got {value}")
+
+    @property
+    def brief(self) -> bool:
+        """Whether there is no time to compile."""
+        return self.seconds < COMPILED_FROM
 
 
 @dataclass(frozen=True)
@@ -102,28 +107,30 @@ class Planner:
     def measured(self) -> Amounts:
         """Measure, and return the plan; nothing is written or printed."""
         module, start = self.module, since_start()
-        if self.planning.seconds < COMPILED_FROM:
+        if self.planning.brief:
             module.options = replace(module.options, compile_networks=False)
         costs = self._costs()
         return self._evaluation(start, costs, self._stages(start, costs))
 
     def _costs(self) -> dict[str, StageCost]:
-        """Costs of the smallest and of the largest stage, and of the baseline of one stage."""
+        """Costs of the smallest and of the largest stage, and of a baseline of one stage: all are of one size."""
         options = self.module.options
         parts = 1 if options.discard is None else options.stages
         sizes: dict[str, tuple[int, Json, int]] = {"first": (1, {}, parts)}
         if options.stages > 1:
             sizes["last"] = (options.stages, {}, parts)
-            if ONE_STAGE in self.evaluation.baselines:
-                sizes[ONE_STAGE] = (1, one_stage_changes(options), 1)
+            for baseline in self.evaluation.one_stages[:1]:
+                sizes[baseline] = (1, one_stage_changes(options, baseline), 1)
         # Steps take a half, preparation and transition a quarter each.
         share = self.planning.seconds / 2 / len(sizes) / 2
         costs = dict[str, StageCost]()
         for name, (stage, others, part) in track(sizes.items(), description="planning: stages"):
-            which = stage_title(stage, baseline=name == ONE_STAGE)
+            which = stage_title(stage, baseline=name if name in self.evaluation.one_stages else None)
             changes: Json = {"stage": stage, "compile_networks": options.compile_networks, **others}
             with announced(f"{which}: a piece of each work, then about {2 * share:.0f} s of them"):
-                costs[name] = rehearse_stage(self.make_stage, self.stage_trainer, self.data, changes, share, part)
+                costs[name] = rehearse_stage(
+                    self.make_stage, self.stage_trainer, self.data, changes, share, part, self.planning.brief
+                )
         same = {name: max(getattr(cost, name) for cost in costs.values()) for name in COLD}
         same |= {name: fmean(getattr(cost, name) for cost in costs.values()) for name in POOLED}
         return {name: replace(cost, **same) for name, cost in costs.items()}
@@ -135,20 +142,20 @@ class Planner:
         return self.module.options.problem(self.data, device)
 
     def _stages(self, start: float, costs: dict[str, StageCost]) -> Amounts:
-        """What the stages take, and the baseline of one stage."""
+        """What the stages take, and the baselines of one stage."""
         options, data = self.module.options, self.data
-        baseline = ONE_STAGE in self.evaluation.baselines
-        disks = run_disk(options, data, range(1, options.stages + 1), one_stage=baseline)
-        beside = baseline and baseline_beside(options, self._problem, self.world)
+        alone = self.evaluation.one_stages
+        disks = run_disk(options, data, range(1, options.stages + 1), baselines=alone)
+        beside = alone[:1] if baseline_beside(options, self._problem, self.world) else []
         last = costs.get("last", costs["first"])
         parts = [(stage_title(stage), options, stage) for stage in range(1, options.stages + 1)]
-        parts += [(ONE_STAGE, one_stage_options(options), 1)] if baseline else []
+        parts += [(name, one_stage_options(options, name), 1) for name in alone]
         plan = Amounts([], {}, {})
         for number, (name, of, stage) in enumerate(parts):
             images = sum(of.per_stage[:stage]) * data.num_classes * options.factor**2
-            # With one stage the run and its baseline are the same.
-            cost = costs[ONE_STAGE] if name in costs else StageCost.between(costs["first"], last, images)
-            begin, shared = (later_start(start), 2 if beside else 1) if number else (start, 1)
+            # With one stage the run and its baselines are of one size.
+            cost = costs.get(alone[0] if name in alone else "") or StageCost.between(costs["first"], last, images)
+            begin, shared = (later_start(start), 2 if beside and name not in alone[1:] else 1) if number else (start, 1)
             lines = stage_lines(name, begin, cost, self._work(of, stage, disks[name], shared))
             memory, disk = self._memory(of, cost, disks[name]), disks[name].left + disks[name].experts
             plan = Amounts([*plan.lines, *lines], {**plan.memory, name: memory}, {**plan.disk, name: disk})
@@ -158,7 +165,7 @@ class Planner:
             first, *others = plan.lines  # the run begins with it
             plan = replace(plan, lines=[replace(first, seconds=first.seconds + counting), *others])
         later = [stage_title(stage) for stage in range(2, options.stages + 1)]
-        return replace(plan, spared=side_by_side(plan.lines, ONE_STAGE, later)) if beside else plan
+        return replace(plan, spared=side_by_side(plan.lines, beside, later))
 
     def _work(self, options: StageOptions, stage: int, disk: Disk, shared: int) -> StageWork:
         members, steps, (every, minutes) = options.dynamics.members, options.steps_per_stage[stage - 1], self.schedule
@@ -191,7 +198,7 @@ class Planner:
         module, evaluation, data = self.module, self.evaluation, self.data
         evaluator = Evaluator(module, data, evaluation, self.evaluation_trainer, sets=PlannedSets(module, data))
         forget_peaks(evaluator.device)
-        seconds = job_seconds(evaluator, self.planning.seconds / 2)
+        seconds = job_seconds(evaluator, self.planning.seconds / 2, self.planning.brief)
         selections = sum(baseline in SELECTIONS for baseline in evaluation.baselines)
         stored = evaluation_disk(module.options, data, len(seconds), selections, evaluation.full)
         # A process of its own will pay for what the stages have warmed up here.
@@ -207,13 +214,13 @@ class Planner:
             "peak memory is one process's resident set with its libraries (what `run` forks has up to 0.3 GiB less)",
             "the whole run is planned, from its beginning; nothing is taken to be on the disk already",
         ]
-        if ONE_STAGE in self.evaluation.baselines and baseline_beside(options, self._problem, self.world):
-            notes.append("the one-stage baseline is fitted while stages 2 and later are, in a process of its own")
+        if (alone := self.evaluation.one_stages) and baseline_beside(options, self._problem, self.world):
+            notes.append(f"the {alone[0]} baseline is fitted while stages 2 and later are, in a process of its own")
         if self.world > 1:
             notes.append(f"measured on one device and divided by {self.world} where processes share the work")
-        if self.planning.seconds < COMPILED_FROM:
-            notes.append(f"networks were not compiled: --plan.seconds {COMPILED_FROM:g} or more compiles as runs do")
-        disks = run_disk(options, self.data, range(1, options.stages + 1), one_stage=False).values()
+        if self.planning.brief:
+            notes.append(f"nothing was compiled: --plan.seconds {COMPILED_FROM:g} or more compiles as the run does")
+        disks = run_disk(options, self.data, range(1, options.stages + 1)).values()
         if renewed := max(disk.renewed for disk in disks):
             notes.append(f"what is renewed takes up to {size(renewed)} more on the disk until its stage is complete")
         if options.discard is not None:

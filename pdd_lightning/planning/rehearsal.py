@@ -81,7 +81,13 @@ class _Rehearsing(Dynamics):
 
 
 def rehearse_stage(
-    make: MakeStage, make_trainer: MakeTrainer, data: ImageDataModule, changes: Json, seconds: float, parts: int = 1
+    make: MakeStage,
+    make_trainer: MakeTrainer,
+    data: ImageDataModule,
+    changes: Json,
+    seconds: float,
+    parts: int = 1,
+    brief: bool = False,
 ) -> StageCost:
     """Measure a stage of one size.
 
@@ -92,12 +98,14 @@ def rehearse_stage(
         changes: The stage, and options of another run.
         seconds: How long to measure the steps; preparation and transition take about as long again.
         parts: Of which the stage reads one of the real data.
+        brief: Whether shorter steps stand for those of the objective.
     """
     with TemporaryDirectory(prefix="pdd-plan-") as folder:
         module = make({**changes, **STILL, "run_dir": folder})
         options, dynamics = module.options, _Rehearsing(module.options.dynamics, seconds / 2)
         trained = options.dynamics.members if options.transition else options.witnesses * min(1, options.watch_every)
-        module.options = replace(options, dynamics=dynamics, witnesses=0, watch_every=0)
+        objective, times = options.objective.brief() if brief else (options.objective, 1.0)
+        module.options = replace(options, objective=objective, dynamics=dynamics, witnesses=0, watch_every=0)
         _place_earlier(module, data)
         if parts > 1:
             module.positions = torch.arange(0, len(data.train), parts)
@@ -119,7 +127,7 @@ def rehearse_stage(
             preparation=dynamics.preparation_seconds,
             groups=dynamics.groups,
             parts=module.options.points * module.options.objective.parts(module.context),
-            step=clock.step,
+            step=times * clock.step,
             opening=clock.opening,
             checkpoint=checkpoint,
             epoch=epoch,

@@ -13,7 +13,7 @@ from pdd_lightning.stage.one_stage import one_stage_options
 from pdd_lightning.stage.usage import WORKS, number_in, read_usage
 from pdd_lightning.store.digests import fingerprint
 from pdd_lightning.store.files import folder_bytes
-from pdd_lightning.types import ONE_STAGE, stage_title
+from pdd_lightning.types import ONE_STAGES, stage_title
 
 EVALUATION = "evaluation"
 """What the last part of a run is called in a plan."""
@@ -30,12 +30,12 @@ def identity(module: StageModule, data: str, evaluation: Evaluation) -> str:
 
 def collect(module: StageModule) -> Amounts:
     """What the run's stages and its evaluation noted; parts that are not complete are left out."""
-    run, baseline, lines = module.run, one_stage_options(module.options).run, list[Line]()
+    run, lines, disk = module.run, list[Line](), dict[str, int]()
+    alone = {name: one_stage_options(module.options, name).run for name in ONE_STAGES}
     memory: dict[str, dict[str, int | None]] = {}
-    disk: dict[str, int] = {}
     discards = module.options.discard is not None
     folders = {stage_title(stage): (run, run.stage(stage)) for stage in range(1, module.options.stages + 1)}
-    for name, (of, folder) in {**folders, ONE_STAGE: (baseline, baseline.stage(1))}.items():
+    for name, (of, folder) in {**folders, **{name: (of, of.stage(1)) for name, of in alone.items()}}.items():
         usage = read_usage(folder.usage)
         seconds, stored, peaks = (usage.get(key) for key in ("seconds", "bytes", "peak_memory"))
         if folder.complete and isinstance(seconds, dict) and isinstance(stored, dict) and isinstance(peaks, dict):
@@ -55,8 +55,8 @@ def collect(module: StageModule) -> Amounts:
         left = [run.evaluation.directory, run.tensorboard / "evaluation", run.selection]
         disk[EVALUATION] = sum(map(folder_bytes, [*left, *([] if discards else [run.forgetting])]))
     later = [stage_title(stage) for stage in range(2, module.options.stages + 1)]
-    shared = number_in(read_usage(baseline.stage(1).usage), "sharing") > 1
-    return Amounts(lines, memory, disk, side_by_side(lines, ONE_STAGE, later) if shared else 0.0)
+    beside = [name for name, of in alone.items() if number_in(read_usage(of.stage(1).usage), "sharing") > 1]
+    return Amounts(lines, memory, disk, side_by_side(lines, beside, later))
 
 
 def plan_table(plan: Amounts, used: Amounts | None = None) -> Table:

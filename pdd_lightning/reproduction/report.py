@@ -45,7 +45,7 @@ def experiment_lines(experiment: Experiment, rows: Sequence[Row], missing: Seque
     """Which run is ahead of which, which are missing, and where the published figures stand."""
     lines = []
     for name, other in experiment.against.items():
-        lines += difference_lines([row for row in rows if row.name in (name, other)], other)
+        lines += difference_lines([row for row in rows if row.name in (name, other)], [other])
     lines += _orders(rows)
     if missing:
         lines.append(f"not run yet: {', '.join(missing)}")
@@ -79,7 +79,7 @@ def render_experiment(
     known = [f"{row.name} ({row.order}) {figure}" for row in rows if (figure := _published(experiment, row))]
     lines = [f"published %: {', '.join(known)}"] if known else []
     lines += experiment_lines(experiment, rows, missing)
-    return Group(render_table(rows, width, experiment.title, None), *(Text(line) for line in lines))
+    return Group(render_table(rows, width, experiment.title, ()), *(Text(line) for line in lines))
 
 
 def experiment_page(experiment: Experiment, rows: Sequence[Row], missing: Sequence[str] = ()) -> str:

@@ -11,7 +11,7 @@ from pdd_lightning.process.workers import spare
 from pdd_lightning.selection import SelectionContext
 from pdd_lightning.selection.trained import is_trained_on_real
 from pdd_lightning.stage.initial_images import real_images_needed
-from pdd_lightning.stage.one_stage import is_baseline
+from pdd_lightning.stage.one_stage import baseline_of
 from pdd_lightning.stage.options import StageOptions
 from pdd_lightning.store.digests import fingerprint
 from pdd_lightning.store.files import read_metadata
@@ -61,7 +61,7 @@ def networks_side_by_side(
 
 
 def baseline_beside(options: StageOptions, problem: Problem, world: int) -> bool:
-    """Whether `run` fits the baseline of one stage while it fits the stages after the first.
+    """Whether `run` fits the first baseline of one stage while it fits the stages after the first.
 
     Args:
         options: Of the run.
@@ -111,7 +111,7 @@ def stage_context(
         networks_at_once=lanes,
         workers=workers,
         compile_networks=options.compile_networks,
-        baseline=is_baseline(options),
+        baseline=baseline_of(options),
         steps=range(done, options.steps_per_stage[stage - 1]),
         renewals=options.run.stage(stage).renewals,
     )

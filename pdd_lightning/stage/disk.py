@@ -1,7 +1,7 @@
 """How much disk a run takes, by one arithmetic: for its plan, and for what a stage requires before it starts."""
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from pdd_lightning.stage.module import StageModule
 from pdd_lightning.stage.one_stage import one_stage_options
 from pdd_lightning.stage.options import StageOptions
 from pdd_lightning.training.recipe import Recipe
-from pdd_lightning.types import ONE_STAGE, stage_title
+from pdd_lightning.types import stage_title
 
 LOGS = 50_000
 """Bytes of a stage's configuration, manifest, notes and logs; pictures in the logs come on top."""
@@ -49,7 +49,7 @@ class Disk:
 
 
 def run_disk(
-    options: StageOptions, data: ImageDataModule, stages: Iterable[int], *, one_stage: bool
+    options: StageOptions, data: ImageDataModule, stages: Iterable[int], *, baselines: Sequence[str] = ()
 ) -> dict[str, Disk]:
     """What stages of a run take: the one sum for its plan, and for what is required before a stage starts.
 
@@ -57,17 +57,17 @@ def run_disk(
         options: Of the run.
         data: Its data, set up.
         stages: Their numbers.
-        one_stage: Add the baseline of one stage.
+        baselines: Names of the baselines of one stage that belong to it.
 
     Returns:
-        By the title of each stage, and :data:`ONE_STAGE` for the baseline.
+        By the title of each stage, and by the names of the baselines.
     """
     disks = {stage_title(stage): stage_disk(options, data, stage) for stage in stages}
-    if one_stage:
-        alone = stage_disk(one_stage_options(options), data, 1)
+    for baseline in baselines:
+        alone = stage_disk(one_stage_options(options, baseline), data, 1)
         # It finds the experts of stage 1, unless those read only a part of the data.
         shared = options.discard is None and alone.experts > 0
-        disks[ONE_STAGE] = replace(alone, experts=0 if shared else alone.experts, found=0, shared=shared)
+        disks[baseline] = replace(alone, experts=0 if shared else alone.experts, found=0, shared=shared)
     return disks
 
 
@@ -130,14 +130,14 @@ def _training(options: StageOptions, data: ImageDataModule, recipe: Recipe) -> i
     return state + recipe.epochs * len(data.train)
 
 
-def require_room(module: StageModule, data: ImageDataModule, *, whole_run: bool, one_stage: bool = False) -> str:
+def require_room(module: StageModule, data: ImageDataModule, *, whole_run: bool, baselines: Sequence[str] = ()) -> str:
     """Refuse to begin where the disk is too small.
 
     Args:
         module: The stage that is to be fitted.
         data: Its data, set up.
         whole_run: Require room for all stages that are left, not for this one only.
-        one_stage: Require room for the baseline of one stage too.
+        baselines: Names of the baselines of one stage that need room too.
 
     Returns:
         One short line that says what is required, and how much is free.
@@ -147,9 +147,9 @@ def require_room(module: StageModule, data: ImageDataModule, *, whole_run: bool,
     """
     first = module.stage
     last = module.options.stages if whole_run else first
-    disks = list(run_disk(module.options, data, range(first, last + 1), one_stage=one_stage).values())
+    disks = list(run_disk(module.options, data, range(first, last + 1), baselines=baselines).values())
     who = module.title if last == first else f"stages {first} to {last}"
-    who += f" and {stage_title(1, baseline=True)}" if one_stage else ""
+    who = " and ".join([who, *(stage_title(1, baseline=baseline) for baseline in baselines)])
     # Whether the experts of later stages are there, only their start states tell.
     experts = sum(disk.experts for disk in disks) - disks[0].found
     stages = sum(disk.left for disk in disks) + max(disk.passing for disk in disks)

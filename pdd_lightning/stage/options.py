@@ -41,8 +41,8 @@ class StageOptions(Described):
         dynamics: At which model states.
         stages: Number of stages P.
         ipc: Images per class of every stage, or one number for each stage.
-        iterations: Optimiser steps of every stage, or one number for each stage. The one-stage baseline takes as
-            many as all stages together.
+        iterations: Optimiser steps of every stage, or one number for each stage. The baseline one-stage
+            takes as many as all stages together, one-stage-short as many as the longest of them.
         initial: How the images begin: as real ones, as Gaussian noise, or "mixed", which puts a reduced real image
             into every tile (IDC).
         reduction: How "mixed" reduces real images: "bilinear", with averages, or "nearest", by leaving out pixels
@@ -50,8 +50,8 @@ class StageOptions(Described):
         factor: Training images along each side of a stored one (multi-formation, IDC), which holds factor x factor of
             them. With 1, images are stored as they are trained on.
         clamp_pixels: Keep pixels within [0, 1] after every step (IDC).
-        image_lr: Learning rate of the images, or one number for each stage. The one-stage baseline takes the first, for
-            it begins where stage 1 does.
+        image_lr: Learning rate of the images, or one number for each stage. The baselines of one stage take the
+            first, for they begin where stage 1 does.
         image_lr_decay_at: Fractions of the iterations after which `image_lr_decay` applies.
         image_lr_decay: Factor of `image_lr` at each point of `image_lr_decay_at`.
         learning_rate: Initial value of the learned learning rate alpha.

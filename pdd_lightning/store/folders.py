@@ -17,7 +17,7 @@ A run folder holds::
     forgetting/, selection/            what selecting real images computed
     preprocessing.safetensors          how to turn the images back into pictures
     plan.json                          what the run was expected to take
-    one_stage/                         the run's baseline of one stage, a run by itself
+    one_stage/, one_stage_short/       the run's baselines of one stage, each a run by itself
     diagnose.json, diagnose.png        how accuracy went along the training on each union, if that was asked
     evaluation/config.yaml             the exact configuration of the last evaluation
     evaluation/results.json            every row, for programs
@@ -381,10 +381,9 @@ class RunFolder:
         """The same, for people."""
         return self.directory / "diagnose.png"
 
-    @property
-    def one_stage(self) -> "RunFolder":
-        """The run's baseline of one stage."""
-        return RunFolder(self.directory / "one_stage")
+    def one_stage(self, baseline: str) -> "RunFolder":
+        """One of the run's baselines of one stage, by its name."""
+        return RunFolder(self.directory / baseline.replace("-", "_"))
 
     @property
     def evaluation(self) -> EvaluationFolder:

@@ -73,6 +73,10 @@ TYPING_MISTAKES = {
         ["--model.ipc", "[60, 80]", "--evaluation.baselines", "[one-stage]"],
         ["model.ipc=[60, 80], 140 in all, for 'one-stage' of evaluation.baselines: class", "has only 128"],
     ),
+    "too few for one short stage": (
+        ["--model.ipc", "[60, 80]", "--evaluation.baselines", "[one-stage-short]"],
+        ["model.ipc=[60, 80], 140 in all, for 'one-stage-short' of evaluation.baselines: class", "has only 128"],
+    ),
     "too few for tiles": (
         ["--model.ipc", "40", "--model.factor", "2", "--model.initial", "mixed"],
         ["model.ipc=40 with model.factor=2 takes 160 images of each class: class", "has only 128"],

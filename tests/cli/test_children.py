@@ -130,7 +130,7 @@ def test_the_baseline_waits_for_the_first_stage(
     completed: int, beside: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that was stopped early, by max_steps or max_time, has not made the experts yet."""
-    status = {"run_dir": str(tmp_path), "stages": 3, "completed": completed, "one_stage": ["--alone"], "beside": True}
+    status = {"run_dir": str(tmp_path), "stages": 3, "completed": completed, "one_stage": [["--alone"]], "beside": True}
     begun: list[tuple[str, ...]] = []
 
     def call(command: str, args: Sequence[str], **environment: str) -> int:

@@ -1,6 +1,7 @@
 """`pdd-cli evaluate` again: with other options, with none, and of a run that was changed."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -182,6 +183,37 @@ def test_every_set_is_trained_on_by_the_recipe_that_is_best_on_held_out_images(
     seen.clear()
     evaluate(run, RECIPES, "--evaluation.baselines=[]", "--evaluation.seeds=2")
     assert seen == []  # every trial is kept too
+
+
+def test_equal_steps_and_each_at_its_best_stand_in_one_table(
+    run: Path, two_stages: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(two_stages, run)
+    options = ("--evaluation.baselines=[one-stage,one-stage-short]", "--evaluation.seeds=2")
+    main(["run", "--config", str(CONFIG), "--run_dir", str(run), *options])
+    given = read_results(run / "evaluation" / "results.json")
+    score = EvaluationModule.score
+
+    def scored(module: EvaluationModule, *args: int) -> list[float]:
+        score(module, *args)
+        many = sum(phase.steps for phase in module.phases) > given[0].steps
+        return [0.9 if many == module.name.startswith("one-stage") else 0.8] * len(module.networks)
+
+    monkeypatch.setattr(EvaluationModule, "score", scored)
+    for _ in range(2):  # the second time all rows are known
+        evaluate(run, *options, "--evaluation.recipes=[{epochs: 9}]")
+        rows = read_results(run / "evaluation" / "results.json")
+        assert [row for row in rows if "steps" not in row.settings] == given
+        chosen = {(row.name, row.stage): row.steps for row in rows if row.settings.get("steps") == "chosen"}
+        equal = {(row.name, row.stage): row.steps for row in given}
+        assert chosen.keys() == equal.keys()
+        assert all(steps > equal[key] if key[1] is None else steps == equal[key] for key, steps in chosen.items())
+    page = (run / "evaluation" / "results.md").read_text()
+    for name in ("one-stage", "one-stage-short"):
+        assert re.search(rf"^pdd \(progressive\) is [a-z ]+ {name}, epochs [0-9]+: ", page, re.M)
+        assert re.search(
+            rf"^pdd, steps chosen \(progressive\) is [a-z ]+ {name}, steps chosen, epochs [0-9]+: ", page, re.M
+        )
 
 
 def test_recipes_are_not_compared_without_held_out_images(

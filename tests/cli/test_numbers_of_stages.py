@@ -1,6 +1,7 @@
 """Steps and image rates of each stage through the command line."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -52,9 +53,21 @@ def test_a_number_becomes_a_list_under_a_finished_stage(first_stage: Path, run: 
     assert [settings(run, stage) for stage in (1, 2)] == [(12, 0.05), (2, 0.1)]
 
 
-def test_a_whole_run_with_its_baseline(run: Path) -> None:
-    main(["run", "--config", str(CONFIG), "--run_dir", str(run), *EACH, "--evaluation.baselines", "[one-stage]"])
+def test_a_whole_run_with_its_baselines(run: Path) -> None:
+    both = ("--evaluation.baselines", "[one-stage,one-stage-short]", "--evaluation.seeds", "2")
+    main(["run", "--config", str(CONFIG), "--run_dir", str(run), *EACH, *both])
     assert [settings(run, stage) for stage in (1, 2)] == [(3, 0.05), (5, 0.02)]
     assert settings(run / "one_stage", 1) == (8, 0.05)
-    names = {row.name for row in read_results(run / "evaluation" / "results.json")}
-    assert names == {"one-stage", "pdd"}
+    assert settings(run / "one_stage_short", 1) == (5, 0.05)  # as the longest stage
+    assert all(RunFolder(run / name).stage(1).pictures.is_file() for name in ("one_stage", "one_stage_short"))
+    rows = read_results(run / "evaluation" / "results.json")
+    assert [(row.name, row.stage) for row in rows] == [
+        ("one-stage", None),
+        ("one-stage-short", None),
+        ("pdd", 1),
+        ("pdd", 2),
+    ]
+    page = (run / "evaluation" / "results.md").read_text()
+    assert all(
+        re.search(rf"^pdd \(progressive\) is .* {name}: ", page, re.M) for name in ("one-stage", "one-stage-short")
+    )

@@ -21,7 +21,9 @@ from pdd_lightning.datamodules import DigitsData
 from pdd_lightning.dynamics import ExpertTrajectories
 from pdd_lightning.networks import ConvNet
 from pdd_lightning.objectives import TrajectoryMatching
+from pdd_lightning.objectives.walk import Walk, walk_ends
 from pdd_lightning.planning import planner
+from pdd_lightning.planning.clock import StepClock
 from pdd_lightning.planning.rehearsal import rehearse_stage
 from pdd_lightning.process.signals import Interrupted
 from pdd_lightning.progress import size
@@ -30,6 +32,7 @@ from pdd_lightning.stage.disk import Disk
 from pdd_lightning.stage.module import StageModule
 from pdd_lightning.store.files import folder_bytes
 from pdd_lightning.store.folders import RunFolder
+from pdd_lightning.types import ONE_STAGES
 
 ROOT = Path(__file__).parents[2]
 ZCA = ("--data.zca", "true")
@@ -49,9 +52,10 @@ def works(found: dict[str, Any], part: str) -> dict[str, float]:
 
 class TestPlan:
     def test_the_baseline_is_done_beside_later_stages(self, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        args = ("--evaluation.baselines", "[one-stage]", "--model.networks_at_once")
+        args = ("--evaluation.baselines", "[one-stage-short,one-stage]", "--model.networks_at_once")
         alone, together = plan(run, *args, "1"), plan(run, *args, "2")
         assert alone["spared"] == 0.0
+        # The longer baseline, and the other one after it.
         parts = [sum(works(together, part).values()) for part in ("stage 2", "one-stage")]
         assert together["spared"] == pytest.approx(min(parts), abs=0.01)
         seconds = sum(line["seconds"] for line in together["lines"])
@@ -83,12 +87,17 @@ class TestPlan:
 
     def test_baselines_are_part_of_it(self, run: Path) -> None:
         found = plan(
-            run, "--evaluation.baselines", "[random, herding, one-stage]", "--evaluation.random_rates", "[1, 2]"
+            run,
+            "--evaluation.baselines",
+            "[random, herding, one-stage, one-stage-short]",
+            "--evaluation.random_rates",
+            "[1, 2]",
         )
-        assert list(works(found, "one-stage")) == WORKS
-        assert works(found, "one-stage")["preparation"] < works(found, "stage 1")["preparation"]  # no experts again
+        for baseline in ONE_STAGES:
+            assert list(works(found, baseline)) == WORKS
+            assert works(found, baseline)["preparation"] < works(found, "stage 1")["preparation"]  # no experts again
         jobs = ["selection", *(f"{name} union, ConvNet" for name in ("random-tuning", "random"))]
-        jobs += [f"{name} union, ConvNet" for name in ("herding-tuning", "herding", "one-stage")]
+        jobs += [f"{name} union, ConvNet" for name in ("herding-tuning", "herding", *ONE_STAGES)]
         assert set(works(found, "evaluation")) == {"start", *jobs, "pdd progressive, ConvNet"}
 
     def test_classes_of_ones_own(self, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,9 +123,34 @@ class TestPlan:
         assert [path.name for path in run.iterdir()] == ["plan.json"]
 
     def test_stages_take_as_long_as_their_own_steps(self, run: Path) -> None:
-        found = plan(run, "--model.iterations", "[1,2000]", "--evaluation.baselines", "[one-stage]")
-        first, second, alone = (works(found, part)["distillation"] for part in ("stage 1", "stage 2", "one-stage"))
-        assert min(second, alone) > 10 * first
+        both = ("--evaluation.baselines", "[one-stage,one-stage-short]")
+        found = plan(run, "--model.iterations", "1000", *both)
+        alone, short = (works(found, baseline)["distillation"] for baseline in ONE_STAGES)
+        assert 1.5 * short < alone
+        found = plan(run, "--model.iterations", "[1,2000]", *both)
+        first, *others = (works(found, part)["distillation"] for part in ("stage 1", "stage 2", *ONE_STAGES))
+        assert min(others) > 10 * first
+
+    def test_in_seconds_a_tenth_of_a_walk_stands_for_it(self, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A walk of the published size takes a CPU longer than the five seconds that somebody wants to wait."""
+        walks: list[Walk] = []
+
+        def counted(images: Any, rate: Any, of: Any) -> Any:
+            walks.extend(of)
+            return walk_ends(images, rate, of)
+
+        monkeypatch.setattr("pdd_lightning.objectives.trajectory.walk_ends", counted)
+        monkeypatch.setattr(StepClock, "step", 2.0)
+        monkeypatch.setattr(StepClock, "opening", 0.0)
+        steps, seconds = {}, {}
+        for how, recompute in {"recompute": "true", "compile": "null"}.items():
+            walk = ("--model.objective.syn_steps", "40", "--model.objective.recompute", recompute)
+            args = (*walk, "--model.objective.compile", str(how == "compile").lower(), "--model.iterations", "500")
+            seconds[how] = works(plan(run, *args), "stage 1")["distillation"]
+            steps[how] = {walk.steps for walk in walks}
+            walks.clear()
+        assert steps == {"recompute": {4}, "compile": {4}}
+        assert min(seconds.values()) >= 500 * 2.0 * 10
 
     def test_nothing_recorded_is_left_of_a_rehearsal(self, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """For a GPU's memory would be in the plan of the next one."""
@@ -354,25 +388,26 @@ class TestSpace:
         monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(2**50, 0, 1023 * 2**40))
         parts = {"network": ConvNet(), "objective": TrajectoryMatching(), "dynamics": ExpertTrajectories()}
         module = StageModule(**parts, stages=12, run_dir=str(tmp_path / ("long" * 20)))
-        line = disk.require_room(module, DigitsData(), whole_run=True, one_stage=True)
+        line = disk.require_room(module, DigitsData(), whole_run=True, baselines=["one-stage"])
         assert line.startswith("disk: stages 1 to 12 and the one-stage baseline: 1023.0 GiB + 1000.0 GiB of")
         assert len(line) <= 100
 
     @pytest.mark.parametrize("args", [ZCA, DISCARD, ()], ids=["zca", "discard", "plain"])
     def test_it_is_what_is_planned(self, args: tuple[str, ...], run: Path) -> None:
         """Beside what passes, which a plan leaves out, and the evaluation, which no stage starts."""
-        args = (*args, "--evaluation.baselines", "[one-stage, herding]")
+        args = (*args, "--evaluation.baselines", "[one-stage, one-stage-short, herding]")
         planned = plan(run, *args)["disk"]
         with application("fit", ["--config", str(CONFIG), "--run_dir", str(run), *args]) as app:
             module, data = app.model, app.datamodule
             data.setup("fit")
-            line = disk.require_room(module, data, whole_run=True, one_stage=True)
-            parts = disk.run_disk(module.options, data, (1, 2), one_stage=True)
+            line = disk.require_room(module, data, whole_run=True, baselines=ONE_STAGES)
+            parts = disk.run_disk(module.options, data, (1, 2), baselines=ONE_STAGES)
         experts = sum(part.experts for part in parts.values())
-        kept = planned["stage 1"] + planned["stage 2"] + planned["one-stage"] - experts
+        kept = sum(planned[part] for part in ("stage 1", "stage 2", *ONE_STAGES)) - experts
         stages = size(kept + max(part.passing for part in parts.values()))
         assert line.startswith(
-            f"disk: stages 1 to 2 and the one-stage baseline: {stages} + {size(experts)} of experts, "
+            "disk: stages 1 to 2 and the one-stage baseline and the one-stage-short baseline: "
+            f"{stages} + {size(experts)} of experts, "
         )
 
     @pytest.mark.parametrize("args", [ZCA, DISCARD], ids=["zca", "discard"])
@@ -467,7 +502,7 @@ class TestSpace:
 
     def test_a_whole_run_counts_the_baseline_of_one_stage(self, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
         told = []
-        for baselines in ("[random]", "[one-stage]"):
+        for baselines in ("[random]", "[one-stage]", "[one-stage,one-stage-short]"):
             args = ["--config", str(CONFIG), "--run_dir", str(run), "--evaluation.baselines", baselines]
             main(["run", *args])
             lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("disk: ")]
@@ -479,6 +514,12 @@ class TestSpace:
             f"disk: stages 1 to 2 {baseline}",
             f"disk: stage 2 {baseline}",
             "disk: the one-stage baseline",
+        ]
+        assert told[2] == [
+            f"disk: stages 1 to 2 {baseline} and the one-stage-short baseline",
+            f"disk: stage 2 {baseline} and the one-stage-short baseline",
+            "disk: the one-stage baseline",
+            "disk: the one-stage-short baseline",
         ]
 
     def test_another_disk_is_looked_at_by_itself(self, first_stage: Path, tmp_path: Path) -> None:

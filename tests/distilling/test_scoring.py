@@ -11,7 +11,9 @@ from distilling.small import QUIET, small
 from pdd_lightning.cli.main import main
 from pdd_lightning.distilling.recorded import recorded_options
 from pdd_lightning.errors import ArtifactError, ConfigError
+from pdd_lightning.evaluation.row import Baseline
 from pdd_lightning.store.folders import RunFolder
+from pdd_lightning.types import ONE_STAGES
 
 FEW = ("--evaluation.seeds=2", "--evaluation.random_rates=[0.05]", "--evaluation.full.epochs=1")
 
@@ -39,21 +41,24 @@ def test_known_rows_are_not_trained_again(run: Path, monkeypatch: pytest.MonkeyP
     assert [row.accuracies for row in again] == [row.accuracies for row in first]
 
 
-def test_the_baseline_of_one_stage_is_distilled_where_it_is_missing(run: Path) -> None:
-    rows = pdd.evaluate(run, trainer=QUIET, seeds=1, baselines=["one-stage"])
-    assert [(row.name, row.images_per_class) for row in rows] == [("one-stage", 2.0), ("pdd", 1.0), ("pdd", 2.0)]
-    main(["evaluate", "--run_dir", str(run), "--evaluation.seeds=1", "--evaluation.baselines=[one-stage]"])
+@pytest.mark.parametrize("baseline", ONE_STAGES)
+def test_a_baseline_of_one_stage_is_distilled_where_it_is_missing(baseline: Baseline, run: Path) -> None:
+    rows = pdd.evaluate(run, trainer=QUIET, seeds=1, baselines=[baseline])
+    assert [(row.name, row.images_per_class) for row in rows] == [(baseline, 2.0), ("pdd", 1.0), ("pdd", 2.0)]
+    main(["evaluate", "--run_dir", str(run), "--evaluation.seeds=1", f"--evaluation.baselines=[{baseline}]"])
 
 
 def test_stages_of_their_own_lengths_and_rates(tmp_path: Path) -> None:
-    run, one = tmp_path / "run", RunFolder(tmp_path / "run").one_stage.stage(1)
+    run = tmp_path / "run"
     pdd.distil(run_dir=run, **small(iterations=[2, 3], image_lr=[0.05, 0.02], ipc=[1, 1]))
     options = recorded_options(RunFolder(run))
     assert (options.iterations, options.image_lr) == ([2, 3], [0.05, 0.02])
-    pdd.evaluate(run, trainer=QUIET, seeds=1, baselines=["one-stage"])
-    settings = one.read_manifest().settings
-    assert (settings["iterations"], settings["image_lr"]) == (5, 0.05)
-    main(["evaluate", "--run_dir", str(run), "--evaluation.seeds=1", "--evaluation.baselines=[one-stage]"])
+    pdd.evaluate(run, trainer=QUIET, seeds=1, baselines=["one-stage", "one-stage-short"])
+    for baseline, iterations in {"one-stage": 5, "one-stage-short": 3}.items():
+        settings = RunFolder(run).one_stage(baseline).stage(1).read_manifest().settings
+        assert (settings["iterations"], settings["image_lr"]) == (iterations, 0.05)
+    both = "--evaluation.baselines=[one-stage,one-stage-short]"
+    main(["evaluate", "--run_dir", str(run), "--evaluation.seeds=1", both])
 
 
 def test_one_number_is_read_back_as_one(run: Path) -> None:

@@ -19,7 +19,7 @@ from pdd_lightning.evaluation.row import BASELINES, Row
 from pdd_lightning.selection import RandomSelection
 from pdd_lightning.store.folders import EvaluationFolder
 from pdd_lightning.store.versions import made_with
-from pdd_lightning.types import ONE_STAGE
+from pdd_lightning.types import ONE_STAGES
 
 ROW = Row(
     name="pdd",
@@ -314,4 +314,4 @@ class TestWithEarlier:
 
 
 def test_sets_are_called_as_the_baselines_that_they_are() -> None:
-    assert {*SELECTIONS, RandomSelection.name, ONE_STAGE} < set(BASELINES)
+    assert {*SELECTIONS, RandomSelection.name, *ONE_STAGES} < set(BASELINES)

@@ -117,9 +117,9 @@ def test_totals_add_time_and_take_the_largest_peak() -> None:
 def test_nobody_waits_for_what_is_done_beside_something_longer() -> None:
     seconds = {"stage 1": 10.0, "stage 2": 20.0, "stage 3": 30.0, "one-stage": 45.0, "evaluation": 5.0}
     lines = [Line(part, "start", each) for part, each in seconds.items()]
-    assert side_by_side(lines, "one-stage", ["stage 2", "stage 3"]) == 45.0
-    assert side_by_side(lines, "one-stage", ["stage 3"]) == 30.0
-    assert side_by_side(lines, "one-stage", []) == 0.0
+    assert side_by_side(lines, ["one-stage"], ["stage 2", "stage 3"]) == 45.0
+    assert side_by_side(lines, ["one-stage"], ["stage 3"]) == 30.0
+    assert side_by_side(lines, ["one-stage"], []) == 0.0
     amounts = Amounts(lines, {}, {}, spared=45.0)
     assert amounts.seconds == 65.0
     assert Amounts.from_json(amounts.to_json()) == amounts

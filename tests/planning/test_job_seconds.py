@@ -88,10 +88,17 @@ def trainer(steps: int, callbacks: Sequence[Callback]) -> Trainer:
 
 def test_a_job_is_its_overhead_its_steps_and_its_scoring(planned: Planned) -> None:
     planned.wanted = [job(6, 12)]
-    cost = evaluation._measure(planned, planned.wanted[0], planned.wanted[0].trainings[0], 6.0)
+    cost = evaluation._measure(planned, planned.wanted[0], planned.wanted[0].trainings[0], 6.0, one=False)
     assert (cost.overhead, cost.opening, cost.step) == (3.0 + 7.0, 7.0, 2.0)
     found = job_seconds(planned, 12.0)
     assert found == {planned.wanted[0].label: 10.0 + (10 + 20) * 2.0 + 2 * 12 * SCORE}
+
+
+def test_in_a_brief_look_one_network_stands_for_those_that_take_turns(planned: Planned) -> None:
+    planned.wanted = [job(6, networks=3)]
+    (whole,) = job_seconds(planned, 30.0).values()
+    (brief,) = job_seconds(planned, 30.0, brief=True).values()
+    assert brief == whole + 2 * 10 * 2.0  # a step takes as long here, however many networks it trains
 
 
 def test_every_network_is_scored_after_every_training(planned: Planned) -> None:
