@@ -13,6 +13,7 @@ from pdd_lightning.stage.checkpoints import latest_checkpoint, read_checkpoint
 from pdd_lightning.stage.course import course_line, overfit_warning, warning
 from pdd_lightning.stage.disk import require_room
 from pdd_lightning.stage.module import StageModule
+from pdd_lightning.stage.renewal import idle_renewal
 from pdd_lightning.store.files import require_writable
 
 
@@ -61,6 +62,8 @@ def fit_stage(
     disk = require_room(module, data, whole_run=whole_run, baselines=baselines)
     take()
     say(disk)
+    if (idle := idle_renewal(module.options)) is not None:
+        say(f"warning: {idle}")
     trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     if trainer.global_step >= module.iterations:
         _say_complete(module)

@@ -156,8 +156,9 @@ class Planner:
             # With one stage the run and its baselines are of one size.
             cost = costs.get(alone[0] if name in alone else "") or StageCost.between(costs["first"], last, images)
             begin, shared = (later_start(start), 2 if beside and name not in alone[1:] else 1) if number else (start, 1)
-            lines = stage_lines(name, begin, cost, self._work(of, stage, disks[name], shared))
-            memory, disk = self._memory(of, cost, disks[name]), disks[name].left + disks[name].experts
+            work = self._work(of, stage, disks[name], shared)
+            lines = stage_lines(name, begin, cost, work)
+            memory, disk = self._memory(of, cost, work, disks[name]), disks[name].left + disks[name].experts
             plan = Amounts([*plan.lines, *lines], {**plan.memory, name: memory}, {**plan.disk, name: disk})
         if options.discard is not None:
             recipe, rate = options.discard.recipe, options.discard.learning_rate
@@ -187,9 +188,11 @@ class Planner:
             earlier=sum(accumulate(sizes[:-1])) / sum(sizes) if options.transition else 0.0,
         )
 
-    def _memory(self, options: StageOptions, cost: StageCost, disk: Disk) -> dict[str, int | None]:
-        # A bank and its list of states. A transition: also the members, the next bank, its file, and that sorted.
-        banks = (5 if options.transition else 2) + (options.dynamics.renews_bank and disk.renewed > 0)
+    def _memory(self, options: StageOptions, cost: StageCost, work: StageWork, disk: Disk) -> dict[str, int | None]:
+        # A bank and its list of states, and as much again of another one that takes its place. A transition: also the
+        # members, the next bank, its file, and that sorted, when one of the other is left.
+        renewed = work.renewals > 0 and work.renewed > 0
+        banks = 5 + renewed if options.transition else 2 * (1 + renewed)
         copies = banks * max(0, options.dynamics.members - MEMBERS) * disk.state
         return {"host": round(cost.host) + copies, "device": round(cost.device) or None}
 
@@ -220,8 +223,8 @@ class Planner:
             notes.append(f"measured on one device and divided by {self.world} where processes share the work")
         if self.planning.brief:
             notes.append(f"nothing was compiled: --plan.seconds {COMPILED_FROM:g} or more compiles as the run does")
-        disks = run_disk(options, self.data, range(1, options.stages + 1)).values()
-        if renewed := max(disk.renewed for disk in disks):
+        disks = run_disk(options, self.data, range(1, options.stages + 1), baselines=alone)
+        if renewed := max(disk.renewed for disk in disks.values()):
             notes.append(f"what is renewed takes up to {size(renewed)} more on the disk until its stage is complete")
         if options.discard is not None:
             notes.append("every stage is taken to read an equal part of the real examples: counting comes later")

@@ -10,6 +10,7 @@ from pdd_lightning.evaluation.compare import merged_rows
 from pdd_lightning.evaluation.differences import difference, difference_lines, told_difference
 from pdd_lightning.evaluation.report import render_table
 from pdd_lightning.evaluation.row import Row
+from pdd_lightning.evaluation.told_apart import told_apart
 from pdd_lightning.reproduction.experiment import Experiment
 
 COLUMNS: Final = ("set", "order", "stage", "images per class", "accuracy %", "seeds", "steps", "published %")
@@ -85,7 +86,9 @@ def render_experiment(
 def experiment_page(experiment: Experiment, rows: Sequence[Row], missing: Sequence[str] = ()) -> str:
     """As Markdown."""
     rules = [":---" if column in _TEXT else "---:" for column in COLUMNS]
-    table = [list(COLUMNS), rules, *(cells(experiment, row) for row in rows)]
+    # The published figures are found by a set's own name.
+    told = [[shown.name, *cells(experiment, row)[1:]] for row, shown in zip(rows, told_apart(rows), strict=True)]
+    table = [list(COLUMNS), rules, *told]
     lines = [f"| {' | '.join(line)} |" for line in table]
     notes = "".join(f"\n{line}\n" for line in experiment_lines(experiment, rows, missing))
     return f"# {experiment.title}\n\n" + "\n".join(lines) + "\n" + notes

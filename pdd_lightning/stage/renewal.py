@@ -13,6 +13,21 @@ from pdd_lightning.store.digests import fingerprint
 from pdd_lightning.types import State
 
 
+def idle_renewal(options: StageOptions) -> str | None:
+    """What is to be said of an option that asks for renewals of which no stage has any; None where one has some.
+
+    Args:
+        options: Of the run.
+    """
+    every = getattr(options.dynamics, "renew_every", None)
+    if every is None or any(map(options.dynamics.renewals, options.steps_per_stage)):
+        return None
+    return (
+        f"model.dynamics.renew_every={every} renews nothing in any stage, for model.iterations={options.iterations} "
+        "has no more steps: lower it to less than the iterations of a stage"
+    )
+
+
 def renewed_states(options: StageOptions, context: StageContext, previous: Sequence[Subset], number: int) -> StateBank:
     """The start states of a renewal, trained on the earlier unions as the transitions trained those of the bank.
 

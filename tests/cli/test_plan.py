@@ -194,6 +194,14 @@ class TestPlan:
         line = f"what is renewed takes up to {size(told.renewed)} more on the disk until its stage is complete"
         assert (line in found["notes"]) == (rounds > 0)
 
+    def test_start_states_that_are_renewed_take_memory_in_every_stage(self) -> None:
+        def host(transition: bool, renewals: int) -> int | None:
+            of, work = Mock(transition=transition, dynamics=Mock(members=12)), Mock(renewals=renewals, renewed=12)
+            return planner.Planner._memory(Mock(), of, Mock(host=0, device=0), work, Mock(state=100))["host"]
+
+        found = [host(transition, renewals) for transition in (False, True) for renewals in (0, 3)]
+        assert found == [2 * 1000, 4 * 1000, 5 * 1000, 6 * 1000]
+
     @pytest.mark.parametrize("method", ["trajectory", "start"])
     def test_what_is_renewed_takes_time(self, method: str, run: Path) -> None:
         args = (*(() if method == "trajectory" else options(method)), "--model.recipe.epochs", "300")

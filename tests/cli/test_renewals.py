@@ -137,6 +137,11 @@ def test_a_mistake_is_one_line(args: tuple[str, ...], words: str, refused: Refus
     assert not run.exists()
 
 
+def test_a_renewal_that_never_comes_is_told(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    fit_into(run, *EXPERTS[:2], "--model.dynamics.renew_every", "5000", "--trainer.max_steps", "1")
+    assert "model.dynamics.renew_every=5000 renews nothing in any stage" in capfd.readouterr().err
+
+
 def test_a_stage_is_not_continued_under_another_renewal(straight: Path, run: Path, refused: Refused) -> None:
     shutil.copytree(straight, run)
     shutil.rmtree(run / "stage_02")

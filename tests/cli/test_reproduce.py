@@ -104,6 +104,16 @@ def test_figures_stand_beside_what_they_are_of(experiment: Path) -> None:
     assert "two: progressive is not to be told from union: +0.0 points" in "\n".join(lines)
 
 
+def test_rows_that_would_look_alike_bear_their_options(experiment: Path) -> None:
+    rows = [
+        Row("random", "union", "ConvNet", None, 2, (0.5,), 20, 6, 100, (0.1,), settings={"recipe": {"momentum": m}})
+        for m in (0.0, 0.9)
+    ]
+    page = experiment_page(read(experiment, "micro"), rows)
+    assert "| random, momentum 0.0 | union |" in page
+    assert "| random, momentum 0.9 | union |" in page
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
