@@ -49,8 +49,8 @@ def configuration(
         >>> from pdd_lightning.objectives import MeanEmbedding
         >>> options = StageOptions(ConvNet(), MeanEmbedding(), StartStates(5), run_dir="checkpoints/mine")
         >>> text = configuration(options, DigitsData(), {"accelerator": "cpu"})
-        >>> yaml.safe_load(text)["model"]["dynamics"]
-        {'class_path': 'pdd_lightning.dynamics.StartStates', 'init_args': {'start_states': 5}}
+        >>> yaml.safe_load(text)["model"]["dynamics"]["init_args"]["start_states"]
+        5
     """
     model = {name: value for name, value in _options(options).items() if name not in _OF_THE_RUN}
     config: Json = {

@@ -60,8 +60,8 @@ class Experiment:
     Example:
         >>> import yaml
         >>> path = Path("configs/experiments/tablea8.yaml")
-        >>> [run.name for run in Experiment.parse(path, yaml.safe_load(path.read_text()), "digits").runs]
-        ['dc', 'pdd_dc', 'dsa', 'pdd_dsa']
+        >>> [run.name for run in Experiment.parse(path, yaml.safe_load(path.read_text()), "small").runs]
+        ['dsa', 'pdd_dsa']
     """
 
     name: str

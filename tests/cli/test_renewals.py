@@ -155,7 +155,7 @@ def renewing(method: str) -> tuple[str, ...]:
     return *options(method), "--model.dynamics.renew_every", "5"
 
 
-@pytest.fixture(scope="module", params=["start", "synthetic"])
+@pytest.fixture(scope="module", params=[pytest.param("start", marks=pytest.mark.slow), "synthetic"])
 def bank_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """Two stages without an interruption, and their method."""
     run = tmp_path_factory.mktemp(request.param) / "run"
@@ -206,6 +206,7 @@ def test_renewed_start_states_are_fresh_networks_after_the_earlier_stages(
             assert all(torch.equal(tensor, bank[member][name]) for name, tensor in learner.state().items())
 
 
+@pytest.mark.slow
 def test_a_signal_while_start_states_are_renewed_waits_for_one_of_them(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_signal: None
 ) -> None:

@@ -162,7 +162,8 @@ def test_own_parts_are_not_used_up(tmp_path: Path) -> None:
 def test_options_of_the_parts_are_options_of_the_call(tmp_path: Path) -> None:
     pdd.distil(run_dir=tmp_path, **{**TINY, "start_states": 3}, real_batch_size=9)
     settings = RunFolder(tmp_path).stage(1).read_manifest().settings
-    assert settings["dynamics"] == {"class_path": "pdd_lightning.dynamics.StartStates", "start_states": 3}
+    dynamics = {"class_path": "pdd_lightning.dynamics.StartStates", "start_states": 3, "renew_every": None}
+    assert settings["dynamics"] == dynamics
     assert settings["objective"] == {"class_path": "pdd_lightning.objectives.MeanEmbedding", "real_batch_size": 9}
 
 

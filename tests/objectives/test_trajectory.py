@@ -40,6 +40,16 @@ def test_half_way_gives_a_quarter() -> None:
     assert normalised_distance((START + TARGET) / 2, START, TARGET) == 0.25
 
 
+@pytest.mark.parametrize(("ways", "steps"), [({"recompute": True}, 5), ({"compile": True}, 5), ({}, 42)])
+def test_a_tenth_of_the_steps_is_shown_where_none_is_kept(ways: dict[str, bool], steps: int) -> None:
+    objective = TrajectoryMatching(syn_steps=42, syn_momentum=0.5, **ways)
+    brief, times = objective.brief()
+    assert isinstance(brief, TrajectoryMatching)
+    assert (brief.syn_steps, brief.compile, brief.syn_momentum) == (steps, False, 0.5)
+    assert brief.syn_steps * times == pytest.approx(42)
+    assert objective.syn_steps == 42
+
+
 def test_overshooting_to_the_mirror_image_gives_one() -> None:
     assert normalised_distance(2 * TARGET - START, START, TARGET) == 1
 
