@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from pdd_lightning.errors import ConfigError
 from pdd_lightning.rng import Key
 
 
@@ -48,6 +49,9 @@ class Rounds:
         start_states: Members of the bank; every round begins with the one after the last of the round before.
         every: Optimiser steps of a round; None for a single round.
 
+    Raises:
+        ConfigError: If there are fewer start states than experts, or some at which none would ever begin.
+
     Example:
         >>> rounds = Rounds(experts=2, start_states=3, every=100)
         >>> [[expert.name for expert in rounds.experts_of(number)] for number in range(3)]
@@ -59,6 +63,19 @@ class Rounds:
     experts: int
     start_states: int
     every: int | None
+
+    def __post_init__(self) -> None:
+        if self.start_states < self.experts:
+            raise ConfigError(
+                f"dynamics.start_states={self.start_states} are too few for experts={self.experts}, each of which "
+                "begins at another one: raise start_states to as many or more, or lower experts"
+            )
+        if self.start_states > self.experts and self.every is None:
+            raise ConfigError(
+                f"dynamics.start_states={self.start_states} are more than experts={self.experts}, and no expert would "
+                "begin at the others: set dynamics.renew_every to the steps after which they have their turn, or lower "
+                "start_states"
+            )
 
     def at(self, step: int) -> int:
         """Number of the round that a step, counted from 0, is matched with."""

@@ -24,7 +24,7 @@ from pdd_lightning.dynamics.context import StageContext
 from pdd_lightning.dynamics.expert_files import Storage, holds_expert, pack_rows, read_row, rows_read, stored_bytes
 from pdd_lightning.dynamics.expert_rounds import Expert, Rounds
 from pdd_lightning.errors import ArtifactError, ConfigError
-from pdd_lightning.process.signals import Interrupted, pending
+from pdd_lightning.process.signals import Interrupted, heed, pending
 from pdd_lightning.process.workers import share_out
 from pdd_lightning.progress import Progress
 from pdd_lightning.rng import generator
@@ -102,7 +102,6 @@ class ExpertTrajectories(Dynamics):
             if value is not None and value < 1:
                 raise ConfigError(f"dynamics.{name} must be at least 1, got {value}")
         if start_states is not None:
-            _check_bank(start_states, experts, renew_every)
             self.members_option = None  # which must not become less than the experts
         if not 0 <= min_start_epoch <= max_start_epoch:
             raise ConfigError(
@@ -194,8 +193,7 @@ class ExpertTrajectories(Dynamics):
             ):
 
                 def train(group: Sequence[int], advance: Callable[[int], object]) -> None:
-                    if (name := pending()) is not None:  # within the steps it is noted and not raised
-                        raise Interrupted(name)
+                    heed()
                     chosen = [experts[index] for index in group]
                     for expert, rows in zip(chosen, self._train(context, chosen), strict=True):
                         signature = {"settings": json.dumps(settings), "epochs": json.dumps(self.read)}
@@ -363,16 +361,3 @@ class ExpertTrajectories(Dynamics):
             after_epoch=keep,
         )
         return rows
-
-
-def _check_bank(start_states: int, experts: int, renew_every: int | None) -> None:
-    if start_states < experts:
-        raise ConfigError(
-            f"dynamics.start_states={start_states} are too few for experts={experts}, each of which begins at another "
-            "one: raise start_states to as many or more, or lower experts"
-        )
-    if start_states > experts and renew_every is None:
-        raise ConfigError(
-            f"dynamics.start_states={start_states} are more than experts={experts}, and no expert would begin at the "
-            "others: set dynamics.renew_every to the steps after which they have their turn, or lower start_states"
-        )

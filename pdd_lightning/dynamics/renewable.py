@@ -14,9 +14,9 @@ class RenewableBank(Dynamics):
     Args:
         start_states: Size of the bank.
         renew_every: Optimiser steps of a stage after which other start states take the place of these: fresh networks
-            that are trained on the earlier unions as a transition does, so that images cannot come to suit a few. Each
-            time this takes what the transitions of all earlier stages took. Null keeps the bank. What goes on to the
-            next stage is the bank that the stage began with.
+            that are trained on the earlier unions as a transition does, so that images cannot come to suit a few.
+            Each time that costs what the transitions of all earlier stages cost. Null keeps the bank, which in either
+            case is what the next stage begins with, once it went through the transition.
 
     Raises:
         ConfigError: If an option is not positive.

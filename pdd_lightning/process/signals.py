@@ -147,6 +147,16 @@ def pending() -> str | None:
     return _inbox.name
 
 
+def heed() -> None:
+    """Stop before the next piece of work, where signals are noted and not raised.
+
+    Raises:
+        Interrupted: If one asked for a stop.
+    """
+    if (name := pending()) is not None:
+        raise Interrupted(name)
+
+
 def are_deferred() -> bool:
     """Whether signals are noted at present, and not raised."""
     return _inbox.deferred > 0

@@ -23,8 +23,8 @@ from pdd_lightning.process.signals import (
     RESUME,
     Interrupted,
     follow_parent,
+    heed,
     listen,
-    pending,
 )
 from pdd_lightning.progress import mute
 
@@ -121,8 +121,7 @@ def share_out(
 def _collect(workers: "dict[Connection, Any]", advance: Advance, found: "dict[int, Any]") -> None:
     """Receive until every worker has done its share."""
     while workers:
-        if (name := pending()) is not None:  # noted where nothing was raised
-            raise Interrupted(name)
+        heed()
         for end in wait(list(workers), LOOK):
             assert isinstance(end, Connection)
             try:

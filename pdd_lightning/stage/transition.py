@@ -13,7 +13,7 @@ from typing import Final
 from pdd_lightning.dynamics.bank import StateBank
 from pdd_lightning.dynamics.context import StageContext
 from pdd_lightning.errors import ArtifactError
-from pdd_lightning.process.signals import Interrupted, are_deferred, pending
+from pdd_lightning.process.signals import Interrupted, are_deferred, heed, pending
 from pdd_lightning.process.workers import share_out
 from pdd_lightning.progress import Progress
 from pdd_lightning.store.digests import digest, fingerprint
@@ -122,8 +122,7 @@ def make_members(
     with Progress(enabled=context.ranks.rank == 0) as progress, progress.task(title, sum(map(len, together))) as task:
 
         def make(group: Sequence[int], advance: Callable[[int], object]) -> None:
-            if (name := pending()) is not None:  # within the steps it is noted and not raised
-                raise Interrupted(name)
+            heed()
             for member, (state, accuracy) in zip(group, train(group), strict=True):
                 write_tensors(paths[member], state, _signature(identity, member, accuracy))
             advance(len(group))

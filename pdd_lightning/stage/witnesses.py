@@ -14,7 +14,7 @@ from torch import Tensor
 from pdd_lightning.dynamics import StageContext
 from pdd_lightning.dynamics.bank import StateBank
 from pdd_lightning.errors import ArtifactError
-from pdd_lightning.process.signals import Interrupted, pending
+from pdd_lightning.process.signals import Interrupted, heed, pending
 from pdd_lightning.process.workers import share_out
 from pdd_lightning.progress import Progress
 from pdd_lightning.stage.options import StageOptions
@@ -102,8 +102,7 @@ def score_witnesses(
     with Progress(enabled=context.ranks.rank == 0) as progress, progress.task(FRESH, len(mine)) as task:
 
         def score(group: Sequence[int], advance: Callable[[int], object]) -> list[float]:
-            if (name := pending()) is not None:  # within the steps it is noted and not raised
-                raise Interrupted(name)
+            heed()
             starts = {member: bank[member] for member in group}
             learners = train_members(context, starts, union, rate, recipe, FRESH, len(bank))
             advance(len(group))

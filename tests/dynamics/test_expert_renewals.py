@@ -8,19 +8,16 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional as F
-from toys import SHAPE, toy_context, toy_module
+from torchs_sgd import by_hand
+from toys import toy_context
 
-from pdd_lightning.compute.functional import Layout
 from pdd_lightning.dynamics import ExpertTrajectories, Ranks, StageContext
 from pdd_lightning.errors import ConfigError
 from pdd_lightning.process import signals
 from pdd_lightning.process.signals import Interrupted
-from pdd_lightning.rng import generator
 from pdd_lightning.store.files import read_tensors, write_tensors
 from pdd_lightning.training.augmentation import DSA
 from pdd_lightning.training.learner import train_together
-from pdd_lightning.training.recipe import Batches
 
 OPTIONS: dict[str, Any] = {"experts": 2, "epochs": 1, "max_start_epoch": 2, "learning_rate": 0.05, "batch_size": 4}
 
@@ -76,27 +73,6 @@ def starts(dynamics: ExpertTrajectories, context: StageContext) -> list[int]:
     ]
 
 
-def by_hand(context: StageContext, member: int, turn: int, epochs: int) -> Tensor:
-    """The parameters after every epoch of torch's SGD, where a member of the bank has had so many turns before."""
-    module = toy_module(context.bank[member])
-    layout = Layout.of(module)
-    optimizer = torch.optim.SGD(module.parameters(), lr=0.05)
-    keys = ("stage", 1, "expert", member, *(("turn", turn) if turn else ()))
-    batches = Batches(len(context.real), 4, context.seed, *keys, "batches")
-    snapshots = [layout.flatten(module.state_dict())]
-    for epoch in range(epochs):
-        draws = generator(context.seed, *keys, "augment", epoch)
-        for index in range(batches.per_epoch):
-            batch = context.real.take(batches[epoch * batches.per_epoch + index])
-            parameters = context.augmentation.draw(len(batch), SHAPE, draws)
-            optimizer.zero_grad()
-            logits = module(context.augmentation.apply(batch.images, parameters))
-            F.cross_entropy(logits, batch.labels).backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-        snapshots.append(layout.flatten(module.state_dict()))
-    return torch.stack(snapshots)
-
-
 # Which experts a step is matched with
 
 
@@ -126,7 +102,7 @@ def test_renewed_experts_are_those_of_torchs_sgd(context: StageContext) -> None:
         dynamics.renew(step)
         for expert, (member, turn) in enumerate(wanted):
             found = torch.stack([dynamics._row(expert, epoch) for epoch in range(4)])
-            torch.testing.assert_close(found, by_hand(context, member, turn, 3), rtol=1e-6, atol=1e-6)
+            torch.testing.assert_close(found, torch.stack(by_hand(context, member, 3, turn=turn)), rtol=1e-6, atol=1e-6)
 
 
 def test_the_same_start_states_see_the_data_in_another_order(tmp_path: Path) -> None:

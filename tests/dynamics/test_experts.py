@@ -8,20 +8,17 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional as F
-from toys import CLASSES, NETWORK, SHAPE, toy_context, toy_images, toy_module
+from torchs_sgd import by_hand
+from toys import CLASSES, NETWORK, SHAPE, toy_context, toy_images
 
-from pdd_lightning.compute.functional import Layout
 from pdd_lightning.dynamics import ExpertTrajectories, Ranks, StageContext
 from pdd_lightning.dynamics.bank import StateBank
 from pdd_lightning.errors import ArtifactError, ConfigError
 from pdd_lightning.networks import ConvNet
-from pdd_lightning.rng import generator
 from pdd_lightning.store.files import read_tensors
 from pdd_lightning.training.augmentation import DSA, Augmentation, NoAugmentation
 from pdd_lightning.training.learner import Learner, step_together, train_together
 from pdd_lightning.training.problem import Problem
-from pdd_lightning.training.recipe import Batches
 
 OPTIONS: dict[str, Any] = {"experts": 2, "epochs": 1, "max_start_epoch": 2, "learning_rate": 0.05, "batch_size": 4}
 
@@ -59,27 +56,6 @@ def rows(context: StageContext) -> list[Tensor]:
 # What is stored
 
 
-def by_hand(context: StageContext, member: int, epochs: int, momentum: float, weight_decay: float) -> list[Tensor]:
-    """The parameters after every epoch of torch's SGD, from the member's start state."""
-    module = toy_module(context.bank[member])
-    layout = Layout.of(module)
-    optimizer = torch.optim.SGD(module.parameters(), lr=0.05, momentum=momentum, weight_decay=weight_decay)
-    keys = ("stage", 1, "expert", member)
-    batches = Batches(len(context.real), 4, context.seed, *keys, "batches")
-    snapshots = [layout.flatten(module.state_dict())]
-    for epoch in range(epochs):
-        draws = generator(context.seed, *keys, "augment", epoch)
-        for index in range(batches.per_epoch):
-            batch = context.real.take(batches[epoch * batches.per_epoch + index])
-            parameters = context.augmentation.draw(len(batch), SHAPE, draws)
-            optimizer.zero_grad()
-            logits = module(context.augmentation.apply(batch.images, parameters))
-            F.cross_entropy(logits, batch.labels).backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-        snapshots.append(layout.flatten(module.state_dict()))
-    return snapshots
-
-
 @pytest.mark.parametrize("augmentation", [NoAugmentation(), DSA()], ids=["plain", "dsa"])
 @pytest.mark.parametrize(("momentum", "weight_decay"), [(0.0, 0.0), (0.9, 5e-4)])
 def test_rows_are_the_epochs_of_torchs_sgd(
@@ -88,7 +64,7 @@ def test_rows_are_the_epochs_of_torchs_sgd(
     context = toy_context(tmp_path, augmentation=augmentation)
     experts(momentum=momentum, weight_decay=weight_decay).prepare(context)
     for member, found in enumerate(rows(context)):
-        wanted = by_hand(context, member, 3, momentum, weight_decay)
+        wanted = by_hand(context, member, 3, momentum=momentum, weight_decay=weight_decay)
         torch.testing.assert_close(found, torch.stack(wanted), rtol=1e-6, atol=1e-6)
 
 
