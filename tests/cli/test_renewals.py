@@ -110,6 +110,7 @@ def test_a_signal_within_a_renewal_leaves_a_checkpoint_of_the_step_before(
     assert files(run)["stage_01/synthetic.safetensors"] == files(straight)["stage_01/synthetic.safetensors"]
 
 
+@pytest.mark.slow
 def test_workers_renew_what_one_process_renews(straight: Path, run: Path) -> None:
     fit_into(run, *EXPERTS, "--threads", "1", "--model.networks_at_once", "2")
     assert files(run)["stage_01/synthetic.safetensors"] == files(straight)["stage_01/synthetic.safetensors"]
@@ -233,6 +234,7 @@ def test_a_signal_while_start_states_are_renewed_waits_for_one_of_them(
     assert files(run) == files(straight)
 
 
+@pytest.mark.slow
 def test_workers_renew_the_start_states_that_one_process_renews(bank_run: tuple[str, Path], run: Path) -> None:
     method, straight = bank_run
     for _ in range(2):
